@@ -1,0 +1,41 @@
+/* Messages -> prompt text, by the Jinja template that ships in the model's file.
+ *
+ * The language is Jinja 2 (https://jinja.palletsprojects.com/en/3.1.x/templates/) as transformers
+ * sets it up for chat templates: trim_blocks and lstrip_blocks on, loop controls, `generation`
+ * blocks, tojson, raise_exception, strftime_now. Parsed once into a tree with source lines;
+ * rendering is const and may run on any number of threads.
+ *
+ * Limits, decided by counts and never by the clock: CHAT_TEMPLATE_MAX_* below; beyond them
+ * ERR_TOO_LARGE. A template can read its variables and nothing else. */
+#ifndef HEARTH_TEXT_CHAT_TEMPLATE_H
+#define HEARTH_TEXT_CHAT_TEMPLATE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "runtime/base/err.h"
+#include "runtime/base/str.h"
+
+#define CHAT_TEMPLATE_MAX_SOURCE ((size_t)1 << 20)
+#define CHAT_TEMPLATE_MAX_STEPS 1000000
+#define CHAT_TEMPLATE_MAX_ARENA ((size_t)64 << 20)
+#define CHAT_TEMPLATE_MAX_OUTPUT ((size_t)4 << 20)
+
+struct chat_template;
+
+/* `name` appears in errors ("tokenizer.chat_template:12: ..."). ERR_FORMAT: not a template that
+ * we can parse, with line and reason. */
+enum err_code chat_template_create(struct str source, const char *name, struct chat_template **out,
+                                   struct err *e);
+void chat_template_destroy(struct chat_template *t);
+struct str chat_template_source(const struct chat_template *t);
+
+/* Renders with the JSON object `vars` as the template's variables: messages, tools,
+ * add_generation_prompt, bos_token, eos_token, ... as transformers passes them. `now` is what
+ * strftime_now formats (seconds since 1970, local time). Appends to *out.
+ * ERR_INVALID: raise_exception, or an error of the template, with template, line and reason. */
+enum err_code chat_template_render(const struct chat_template *t, const json_t *vars, int64_t now,
+                                   struct buf *out, struct err *e);
+
+#endif
