@@ -24,12 +24,13 @@ import gguf
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-# ---- what a family is: the facts that no key of the file tells ------------------------------------
+# ---- what a family is: the facts that no key of the file tells ----------------------------------
 
 def family(norm="rms", pairs="half", act="silu", parallel=False, qk_norm=False, sandwich=False,
            embd_sqrt=False, period=1, window=0, attn_cap=0.0, final_cap=0.0, deep=None):
     """norm: "rms", or "layer" (mean taken off, and a bias).
-    pairs: which two values of a head RoPE turns together: "next" (2i, 2i+1) or "half" (i, i+n_rot/2).
+    pairs: which two values of a head RoPE turns together: "next" (2i, 2i+1) or "half"
+    (i, i + n_rot/2).
     act: of the gate (or of up, where there is no gate); gelu is the tanh approximation.
     parallel: attention and ffn read the same normed x and are added together.
     qk_norm: RMS norm of each head of q and k (attn_q_norm, attn_k_norm) before RoPE.
@@ -38,7 +39,8 @@ def family(norm="rms", pairs="half", act="silu", parallel=False, qk_norm=False, 
     period: with a window, layer i looks through it unless (i + 1) % period == 0; 1 = all layers do
     and period counts nothing.
     window, attn_cap, final_cap: defaults of the keys of these names.
-    deep: the n_layer of the one size whose queries are scaled by n_embd/n_head, not head size."""
+    deep: the n_layer of the one size whose queries are scaled by 1/sqrt(n_embd/n_head) and not
+    1/sqrt(head size): no key tells them apart."""
     return dict(locals())
 
 
@@ -80,7 +82,9 @@ class Model:
         self.embd_scale *= self.key("embedding_scale", 1.0)          # granite
         self.residual_scale = self.key("residual_scale", 1.0)        # granite
         self.logit_scale = self.key("logit_scale", 1.0)              # granite: logits are divided
-        per_head = self.n_embd // self.n_head if self.n_layer == self.family["deep"] else self.head_k
+        per_head = self.head_k
+        if self.n_layer == self.family["deep"]:
+            per_head = self.n_embd // self.n_head
         self.query_scale = self.key("attention.scale", 1 / math.sqrt(per_head))
         self.attn_cap = self.key("attn_logit_softcapping", self.family["attn_cap"])    # 0: none
         self.final_cap = self.key("final_logit_softcapping", self.family["final_cap"])
@@ -99,7 +103,9 @@ class Model:
     def tensor(self, name):
         """float64, or None where the file has none."""
         t = self.tensors.get(name)
-        return None if t is None else gguf.quants.dequantize(t.data, t.tensor_type).astype(np.float64)
+        if t is None:
+            return None
+        return gguf.quants.dequantize(t.data, t.tensor_type).astype(np.float64)
 
     def is_local(self, layer):
         """Does the layer look through the window?"""

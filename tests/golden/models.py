@@ -111,6 +111,7 @@ def rope(theta=10000.0, kind="default", **more):
     return {"rope_type": kind, "rope_theta": theta, **more}
 
 
+# Some rows have a norm epsilon of 0.02 to 0.05, so that one that is not the file's shows.
 def config(vocab, embd, ff, layers, heads, kv, ctx=128, **more):
     return dict(vocab_size=vocab, hidden_size=embd, intermediate_size=ff, num_hidden_layers=layers,
                 num_attention_heads=heads, num_key_value_heads=kv, max_position_embeddings=ctx,
@@ -152,7 +153,7 @@ MODELS = [
                rope_parameters=rope()),
         tok="spm"),
     row("llama-linear", "llama",
-        config(262, 64, 96, 3, 2, 2, ctx=512, rms_norm_eps=1e-6,
+        config(262, 64, 96, 3, 2, 2, ctx=512, rms_norm_eps=0.03,
                rope_parameters=rope(10000.0, "linear", factor=4.0)),
         tok="spm"),
     row("llama-yarn", "llama",
@@ -178,7 +179,7 @@ MODELS = [
         tok="spm", types=(T.Q4_K, T.Q2_K, T.Q6_K, T.Q3_K, T.Q5_K)),
 
     row("qwen2", "qwen2",
-        config(263, 64, 160, 3, 4, 2, rms_norm_eps=1e-6, rope_parameters=rope(1000000.0)),
+        config(263, 64, 160, 3, 4, 2, rms_norm_eps=0.02, rope_parameters=rope(1000000.0)),
         tok="bpe:qwen2"),
     row("qwen2-yarn-tied", "qwen2",
         config(264, 96, 96, 3, 3, 1, ctx=2048, rms_norm_eps=1e-6, tie_word_embeddings=True,
@@ -188,7 +189,7 @@ MODELS = [
         tok="bpe:qwen2", gains=dict(embd=0.3)),
 
     row("qwen3", "qwen3",
-        config(263, 64, 96, 3, 4, 2, rms_norm_eps=1e-6, head_dim=32,
+        config(263, 64, 96, 3, 4, 2, rms_norm_eps=0.05, head_dim=32,
                rope_parameters=rope(1000000.0)),
         tok="bpe:qwen2"),
     row("qwen3-tied", "qwen3",
@@ -197,7 +198,7 @@ MODELS = [
         tok="bpe:qwen2", gains=dict(embd=0.3)),
 
     row("phi3-window", "phi3",                         # Phi-3-mini-4k
-        config(264, 96, 160, 4, 4, 4, rms_norm_eps=1e-5, sliding_window=10,
+        config(264, 96, 160, 4, 4, 4, rms_norm_eps=0.03, sliding_window=10,
                original_max_position_embeddings=128, rope_parameters=rope()),
         tok="spm"),
     row("phi3-longrope", "phi3",                       # Phi-4-mini: partial rotary, tied
@@ -214,12 +215,12 @@ MODELS = [
                rope_parameters=rope(partial_rotary_factor=0.4)),
         tok="bpe:gpt-2", gains=dict(down=1.0)),
     row("phi2-fused", "phi2",                          # as files of Microsoft's first checkpoint
-        config(262, 64, 256, 3, 2, 2, layer_norm_eps=1e-5,
+        config(262, 64, 256, 3, 2, 2, layer_norm_eps=0.05,
                rope_parameters=rope(partial_rotary_factor=0.5)),
         tok="bpe:gpt-2", fused_qkv=True, gains=dict(down=1.0)),
 
     row("gemma2", "gemma2",
-        config(263, 96, 160, 4, 4, 2, rms_norm_eps=1e-6, head_dim=32, query_pre_attn_scalar=32,
+        config(263, 96, 160, 4, 4, 2, rms_norm_eps=0.02, head_dim=32, query_pre_attn_scalar=32,
                attn_logit_softcapping=5.0, final_logit_softcapping=8.0, sliding_window=9,
                rope_parameters=rope()),
         tok="gemma", gains=dict(embd=0.6, qk=2.0)),
@@ -230,7 +231,7 @@ MODELS = [
         tok="gemma", gains=dict(embd=0.6, qk=1.6)),
 
     row("gemma3", "gemma3",                            # 7 layers: 5 local, 1 global, 1 local
-        config(264, 64, 96, 7, 4, 2, ctx=1024, rms_norm_eps=1e-6, head_dim=32,
+        config(264, 64, 96, 7, 4, 2, ctx=1024, rms_norm_eps=0.03, head_dim=32,
                query_pre_attn_scalar=32, sliding_window=8, rope_parameters={
                    "full_attention": rope(1000000.0, "linear", factor=8.0),
                    "sliding_attention": rope(10000.0)}),
@@ -248,7 +249,7 @@ MODELS = [
                logits_scaling=1.5, rope_parameters=rope()),
         tok="bpe:refact", gains=dict(embd=0.35, v=2.0, down=4.0)),
     row("granite-untied", "granite",
-        config(262, 64, 96, 4, 4, 1, rms_norm_eps=1e-5, embedding_multiplier=0.5,
+        config(262, 64, 96, 4, 4, 1, rms_norm_eps=0.03, embedding_multiplier=0.5,
                residual_multiplier=0.6, attention_multiplier=0.4, logits_scaling=0.5,
                rope_parameters=rope(5000000.0)),
         tok="bpe:refact", gains=dict(out=1.5)),
@@ -267,7 +268,7 @@ def rotary_dim(hf):
     return int(part * hf["hidden_size"]) // hf["num_attention_heads"]
 
 
-# ---- metadata: a GGUF key for each fact of the configuration ---------------------------------------
+# ---- metadata: a GGUF key for each fact of the configuration ------------------------------------
 
 def metadata(m):
     """Yields (key without the architecture, type, value). Keys that a family's converter does not
@@ -468,7 +469,7 @@ FILE_TYPE = {T.F32: 0, T.F16: 1, T.Q4_0: 2, T.BF16: 32, T.Q4_K: 15}
 def write(m, path):
     w = gguf.GGUFWriter(path, m["arch"])
     w.add_string("general.type", "model")
-    w.add_string("general.name", "hearth golden " + m["name"])
+    w.add_string("general.name", "hearth golden")
     w.add_uint32("general.file_type", FILE_TYPE[m["types"][0]])
     w.add_uint32("general.quantization_version", 2)
     for key, kind, value in metadata(m):
