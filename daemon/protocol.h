@@ -1,0 +1,275 @@
+/* The API as structs: requests and replies <-> JSON, for the daemon and for the command.
+ *
+ * Pure: no sockets, no clock. The shapes are those of contract.md ("The API"): Ollama's /api
+ * routes field by field, and our own beside them. A `*_read` turns a parsed JSON tree into a
+ * struct and checks types and ranges; a `*_write` appends JSON text to a buffer.
+ *
+ * Ownership: a struct that was read borrows its strings and trees from the tree it was read from
+ * (`root`, which the struct owns where it has that member: `gen_request_finish`, ... let it go).
+ * A caller that fills a struct to write it keeps the pieces alive until the write returns.
+ * Optional strings are the slice {NULL, 0} when absent. Errors: ERR_INVALID with a sentence that
+ * names the field. Thread: any; a struct belongs to one thread at a time.
+ *
+ * Units: *_duration are nanoseconds, sizes are bytes, time stamps are nanoseconds since 1970 in
+ * the structs and RFC 3339 in JSON. */
+#ifndef HEARTH_DAEMON_PROTOCOL_H
+#define HEARTH_DAEMON_PROTOCOL_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/base/err.h"
+#include "runtime/base/str.h"
+
+#define PROTOCOL_MAX_BODY ((size_t)16 << 20) /* a JSON request body */
+#define PROTOCOL_MAX_LINE ((size_t)8 << 20)  /* one line of a streamed reply */
+#define PROTOCOL_MAX_STOPS 64
+#define PROTOCOL_MAX_TOP_LOGPROBS 20
+
+/* ---- small forms ----------------------------------------------------------------------------- */
+
+/* "90s", "5m", "1h30m", "1.5h", "300ms", "-1m", "0", as Go's time.ParseDuration; with
+ * bare_seconds also "90" and "-1". */
+bool duration_read(struct str text, bool bare_seconds, int64_t *ns);
+void duration_write(struct buf *out, int64_t ns); /* "1h30m0s", "5m0s", "1.5s" */
+
+#define RFC3339_SIZE 40
+/* 2026-01-02T03:04:05.123456789Z (UTC); returns out. */
+const char *rfc3339_write(int64_t wall_ns, char out[RFC3339_SIZE]);
+bool rfc3339_read(struct str text, int64_t *wall_ns); /* any offset, any number of digits */
+
+/* ---- options ---------------------------------------------------------------------------------- */
+
+/* "options" of a request and PARAMETERs of a model. `given` has one bit a row of the table in
+ * protocol.c: a value is meaningful only when its bit is set. */
+struct gen_options {
+    uint32_t given;
+    int64_t num_ctx, num_predict, num_keep, seed, top_k, repeat_last_n;
+    double temperature, top_p, min_p, typical_p;
+    double repeat_penalty, presence_penalty, frequency_penalty;
+    bool reproducible; /* ours: same bits alone or in a batch */
+    bool ignore_eos;   /* ours: go on after an end-of-generation token */
+    struct str stop[PROTOCOL_MAX_STOPS];
+    size_t n_stop;
+};
+enum gen_option {
+    OPTION_NUM_CTX,
+    OPTION_NUM_PREDICT,
+    OPTION_NUM_KEEP,
+    OPTION_SEED,
+    OPTION_TOP_K,
+    OPTION_REPEAT_LAST_N,
+    OPTION_TEMPERATURE,
+    OPTION_TOP_P,
+    OPTION_MIN_P,
+    OPTION_TYPICAL_P,
+    OPTION_REPEAT_PENALTY,
+    OPTION_PRESENCE_PENALTY,
+    OPTION_FREQUENCY_PENALTY,
+    OPTION_REPRODUCIBLE,
+    OPTION_IGNORE_EOS,
+    OPTION_STOP,
+    OPTION_COUNT
+};
+static inline bool option_given(const struct gen_options *o, enum gen_option k)
+{
+    return (o->given >> k & 1) != 0;
+}
+/* `object` may be NULL or null. Unknown keys are passed over, null values too; an integer may be
+ * written 40.0. The slices of `stop` borrow from `object`. */
+enum err_code gen_options_read(const json_t *object, struct gen_options *o, struct err *e);
+void gen_options_write(struct buf *out, const struct gen_options *o); /* a JSON object */
+/* One value as text ("temperature", "0.6"), as a Modelfile or /set writes it; `stop` adds one.
+ * ERR_NOT_FOUND: no option of that name. */
+enum err_code gen_options_set(struct gen_options *o, struct str name, struct str value,
+                              struct err *e);
+const char *gen_option_name(enum gen_option k);
+/* What is given in `over` replaces what is in `o`. */
+void gen_options_merge(struct gen_options *o, const struct gen_options *over);
+
+/* ---- requests that make words: generate, chat, tokenize, detokenize, render, score ------------ */
+
+enum gen_kind { GEN_GENERATE, GEN_CHAT, GEN_TOKENIZE, GEN_DETOKENIZE, GEN_RENDER, GEN_SCORE };
+enum think { THINK_UNSET, THINK_OFF, THINK_ON, THINK_LOW, THINK_MEDIUM, THINK_HIGH, THINK_MAX };
+
+#define KEEP_ALIVE_FOREVER INT64_C(-1)
+
+struct gen_request {
+    enum gen_kind kind;
+    json_t *root;       /* owns all slices and trees below when the struct was read; else NULL */
+    struct str model;
+    /* generate; render takes either prompt or messages */
+    struct str prompt, suffix, system, template;
+    bool has_prompt;    /* the field was there (render chooses by it) */
+    bool raw;
+    const json_t *context;  /* array of token ids, or NULL */
+    size_t n_images;
+    /* chat, render */
+    const json_t *messages; /* array of objects with a string role, or NULL */
+    const json_t *tools;    /* array, or NULL */
+    bool add_generation_prompt; /* render; true unless said otherwise */
+    /* generate and chat */
+    bool stream;            /* default true */
+    const json_t *format;   /* NULL for none: absent, null or "" */
+    bool has_keep_alive;
+    int64_t keep_alive_ns;  /* negative: for ever */
+    enum think think;
+    struct gen_options options;
+    bool logprobs;
+    uint32_t top_logprobs;
+    bool truncate, shift;   /* default true */
+    /* tokenize, detokenize, score */
+    struct str content;
+    bool has_content;
+    const json_t *tokens;   /* array of token ids, or NULL */
+    bool add_special;       /* tokenize: default false */
+    bool parse_special;     /* tokenize: default true */
+    bool pieces;            /* tokenize: "with_pieces" or "pieces" */
+    uint32_t window;        /* score; 0: one window over all */
+};
+void gen_request_init(struct gen_request *r, enum gen_kind kind); /* the defaults */
+/* Takes over `root` (also on failure). */
+enum err_code gen_request_read(enum gen_kind kind, json_t *root, struct gen_request *r,
+                               struct err *e);
+void gen_request_write(struct buf *out, const struct gen_request *r); /* what differs from default */
+void gen_request_finish(struct gen_request *r);
+const char *gen_request_path(enum gen_kind kind); /* "/api/generate", ... */
+
+/* ---- replies of generate and chat -------------------------------------------------------------- */
+
+struct gen_logprob {
+    struct str token; /* may be part of a UTF-8 sequence: `bytes` in JSON are exact */
+    double logprob;
+};
+struct gen_logprobs {
+    struct gen_logprob chosen;
+    struct gen_logprob top[PROTOCOL_MAX_TOP_LOGPROBS];
+    size_t n_top;
+};
+
+/* What a generation has cost. eval_duration runs from the first token to the last, so it covers
+ * eval_count - 1 steps; prompt_eval_duration ends with the first token. */
+struct gen_metrics {
+    int64_t total_duration, load_duration, prompt_eval_duration, eval_duration;
+    int64_t queue_duration;         /* ours: waited for a free session; in no other figure but total */
+    uint64_t prompt_eval_count;     /* all tokens of the prompt, those found in the cache too */
+    uint64_t prompt_cached_count;   /* ours: how many of them were in the cache */
+    uint64_t eval_count;
+};
+
+/* One line of a stream, or the whole reply when it is not streamed. */
+struct gen_chunk {
+    enum gen_kind kind; /* GEN_GENERATE: "response"; GEN_CHAT: "message" */
+    struct str model;
+    int64_t created_wall_ns;
+    struct str text, thinking;
+    const struct gen_logprobs *logprobs; /* [n_logprobs] */
+    size_t n_logprobs;
+    bool done;
+    struct str done_reason;       /* "stop", "length", "load", "unload"; empty: absent */
+    bool has_metrics;
+    struct gen_metrics metrics;
+    const int32_t *context;       /* [n_context] prompt and answer; NULL: absent */
+    size_t n_context;
+    uint64_t dropped_messages;    /* ours: "truncated_messages", absent when 0 */
+};
+void gen_chunk_write(struct buf *out, const struct gen_chunk *c); /* no newline */
+/* logprobs and context are not read back. An {"error": ...} line gives its code by HTTP status
+ * (or ERR_INTERNAL) and its text. The slices borrow from `line`. */
+enum err_code gen_chunk_read(const json_t *line, struct gen_chunk *c, struct err *e);
+
+/* ---- models -------------------------------------------------------------------------------------- */
+
+struct model_details {
+    struct str parent_model, format, family, parameter_size, quantization_level;
+};
+struct model_entry { /* of /api/tags and /api/ps */
+    struct str name;   /* with its tag, default host and library elided */
+    struct str digest; /* 64 hex digits */
+    uint64_t size;
+    int64_t modified_wall_ns; /* tags */
+    struct model_details details;
+    uint64_t context_length, embedding_length; /* 0: absent */
+    bool referenced;          /* tags: the file lies outside the store (import by reference) */
+    struct str path;          /* tags, ours: of a referenced file; absent for others */
+    /* ps */
+    int64_t expires_wall_ns;
+    uint64_t size_vram;
+    uint64_t sessions, active; /* ours: sequences in the batch, and how many are at work */
+};
+enum model_list_kind { LIST_TAGS, LIST_PS };
+void model_list_write(struct buf *out, enum model_list_kind kind, const struct model_entry *v,
+                      size_t n);
+/* *v is one mem_alloc'ed block (mem_free); its slices borrow from root. */
+enum err_code model_list_read(const json_t *root, enum model_list_kind kind, struct model_entry **v,
+                              size_t *n, struct err *e);
+
+/* show, copy, delete, import, stop: requests with few fields */
+struct model_request {
+    json_t *root;
+    struct str model;                /* "model" or "name" */
+    struct str source, destination;  /* copy */
+    bool verbose;                    /* show */
+    struct str path;                 /* import */
+    bool reference;                  /* import: leave the file where it is */
+};
+enum model_request_kind { REQUEST_SHOW, REQUEST_COPY, REQUEST_DELETE, REQUEST_IMPORT };
+enum err_code model_request_read(enum model_request_kind kind, json_t *root,
+                                 struct model_request *r, struct err *e); /* takes over root */
+void model_request_write(struct buf *out, enum model_request_kind kind,
+                         const struct model_request *r);
+void model_request_finish(struct model_request *r);
+
+struct show_reply {
+    struct str license, modelfile, parameters, system, template;
+    struct model_details details;
+    struct str model_info;            /* JSON object, written as it is; when read: model_info_tree */
+    struct str tensors;               /* JSON array; empty: absent */
+    const json_t *model_info_tree, *tensors_tree;
+    struct str capabilities[8];
+    size_t n_capabilities;
+    int64_t modified_wall_ns;
+    struct str digest, path; /* ours */
+    uint64_t size;           /* ours */
+};
+void show_reply_write(struct buf *out, const struct show_reply *r);
+enum err_code show_reply_read(const json_t *root, struct show_reply *r, struct err *e);
+
+/* ---- the rest ----------------------------------------------------------------------------------- */
+
+/* {"error": text} */
+void error_write(struct buf *out, const char *text);
+/* The sentence of an error reply, or a made-up one naming the status; code by HTTP status. */
+enum err_code error_read(const json_t *root, int http_status, struct err *e);
+/* The code whose row in ERR_TABLE has this HTTP status: 404 -> ERR_NOT_FOUND, ... */
+enum err_code error_of_status(int http_status);
+
+void version_write(struct buf *out, const char *version);
+
+/* tokenize */
+struct tokens_reply {
+    const int32_t *tokens;
+    size_t n;
+    const struct str *pieces; /* [n] or NULL; one that is not UTF-8 becomes an array of bytes */
+};
+void tokens_write(struct buf *out, const struct tokens_reply *r);
+/* *v is mem_alloc'ed. `key` is "tokens". */
+enum err_code tokens_read(const json_t *array, const char *key, int32_t **v, size_t *n,
+                          struct err *e);
+
+/* render */
+void render_write(struct buf *out, struct str prompt, const int32_t *tokens, size_t n);
+
+/* score: logprobs[i] of tokens[i]; null (NAN here) for the first token of a window */
+struct score_reply {
+    int32_t *tokens;
+    double *logprobs;
+    size_t n;
+};
+void score_write(struct buf *out, const int32_t *tokens, const float *logprobs, size_t n);
+enum err_code score_read(const json_t *root, struct score_reply *r, struct err *e);
+void score_reply_finish(struct score_reply *r);
+
+#endif
