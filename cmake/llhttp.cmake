@@ -1,0 +1,26 @@
+# hearth_llhttp: the HTTP/1.1 parser. A system library where there is one; else Debian 12's C
+# sources (in the package node-llhttp), compiled in strict mode, which refuses request smuggling.
+include_guard(GLOBAL)
+pkg_check_modules(LLHTTP QUIET IMPORTED_TARGET libllhttp)
+add_library(hearth_llhttp INTERFACE)
+if(LLHTTP_FOUND)
+  target_link_libraries(hearth_llhttp INTERFACE PkgConfig::LLHTTP)
+  return()
+endif()
+
+set(llhttp_unpacked ${CMAKE_SOURCE_DIR}/build/deps/llhttp/usr)
+if(NOT EXISTS /usr/share/llhttp/llhttp.c AND NOT EXISTS ${llhttp_unpacked}/share/llhttp/llhttp.c)
+  execute_process(COMMAND ${CMAKE_SOURCE_DIR}/packaging/dependencies llhttp)
+endif()
+unset(LLHTTP_INCLUDE CACHE)
+find_path(LLHTTP_INCLUDE llhttp.h
+  PATHS ${llhttp_unpacked}/share/include/llhttp /usr/share/include/llhttp NO_DEFAULT_PATH)
+find_path(LLHTTP_SOURCES llhttp.c PATHS ${llhttp_unpacked}/share/llhttp /usr/share/llhttp NO_DEFAULT_PATH)
+if(NOT LLHTTP_INCLUDE OR NOT LLHTTP_SOURCES)
+  message(FATAL_ERROR "llhttp is missing: run packaging/dependencies llhttp")
+endif()
+add_library(hearth_llhttp_c STATIC ${LLHTTP_SOURCES}/api.c ${LLHTTP_SOURCES}/http.c ${LLHTTP_SOURCES}/llhttp.c)
+target_include_directories(hearth_llhttp_c SYSTEM PUBLIC ${LLHTTP_INCLUDE})
+target_compile_definitions(hearth_llhttp_c PRIVATE LLHTTP_STRICT_MODE=1)
+target_compile_options(hearth_llhttp_c PRIVATE -w)
+target_link_libraries(hearth_llhttp INTERFACE hearth_llhttp_c)
