@@ -255,8 +255,8 @@ struct tokens_reply {
     const struct str *pieces; /* [n] or NULL; one that is not UTF-8 becomes an array of bytes */
 };
 void tokens_write(struct buf *out, const struct tokens_reply *r);
-/* *v is mem_alloc'ed. `key` is "tokens". */
-enum err_code tokens_read(const json_t *array, const char *key, int32_t **v, size_t *n,
+/* The array `key` of root; *v is mem_alloc'ed. */
+enum err_code tokens_read(const json_t *root, const char *key, int32_t **v, size_t *n,
                           struct err *e);
 
 /* render */

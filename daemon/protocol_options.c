@@ -1,0 +1,240 @@
+/* "options": one table row a key. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/protocol_priv.h"
+
+enum option_type { TYPE_INTEGER, TYPE_FLOAT, TYPE_BOOLEAN, TYPE_STRINGS };
+
+struct option_row {
+    const char *name;
+    enum option_type type;
+    size_t offset;
+};
+#define ROW(key, type, field) [key] = { #field, type, offsetof(struct gen_options, field) }
+static const struct option_row rows[OPTION_COUNT] = {
+    ROW(OPTION_NUM_CTX, TYPE_INTEGER, num_ctx),
+    ROW(OPTION_NUM_PREDICT, TYPE_INTEGER, num_predict),
+    ROW(OPTION_NUM_KEEP, TYPE_INTEGER, num_keep),
+    ROW(OPTION_SEED, TYPE_INTEGER, seed),
+    ROW(OPTION_TOP_K, TYPE_INTEGER, top_k),
+    ROW(OPTION_REPEAT_LAST_N, TYPE_INTEGER, repeat_last_n),
+    ROW(OPTION_TEMPERATURE, TYPE_FLOAT, temperature),
+    ROW(OPTION_TOP_P, TYPE_FLOAT, top_p),
+    ROW(OPTION_MIN_P, TYPE_FLOAT, min_p),
+    ROW(OPTION_TYPICAL_P, TYPE_FLOAT, typical_p),
+    ROW(OPTION_REPEAT_PENALTY, TYPE_FLOAT, repeat_penalty),
+    ROW(OPTION_PRESENCE_PENALTY, TYPE_FLOAT, presence_penalty),
+    ROW(OPTION_FREQUENCY_PENALTY, TYPE_FLOAT, frequency_penalty),
+    ROW(OPTION_REPRODUCIBLE, TYPE_BOOLEAN, reproducible),
+    ROW(OPTION_IGNORE_EOS, TYPE_BOOLEAN, ignore_eos),
+    ROW(OPTION_STOP, TYPE_STRINGS, stop),
+};
+static const char *const type_names[] = {
+    [TYPE_INTEGER] = "integer",
+    [TYPE_FLOAT] = "float32",
+    [TYPE_BOOLEAN] = "boolean",
+    [TYPE_STRINGS] = "array",
+};
+
+const char *gen_option_name(enum gen_option k)
+{
+    return rows[k].name;
+}
+
+static void *field(struct gen_options *o, enum gen_option k)
+{
+    return (char *)o + rows[k].offset;
+}
+
+static const void *const_field(const struct gen_options *o, enum gen_option k)
+{
+    return (const char *)o + rows[k].offset;
+}
+
+static void mark(struct gen_options *o, enum gen_option k)
+{
+    o->given |= UINT32_C(1) << k;
+}
+
+static enum err_code wrong_type(enum gen_option k, struct err *e)
+{
+    return err_set(e, ERR_INVALID, "option \"%s\" must be of type %s", rows[k].name,
+                   type_names[rows[k].type]);
+}
+
+static enum err_code add_stop(struct gen_options *o, struct str s, struct err *e)
+{
+    if (s.n == 0)
+        return ERR_OK; /* would stop before the first token: as if it were not there */
+    if (o->n_stop == PROTOCOL_MAX_STOPS)
+        return err_set(e, ERR_INVALID, "option \"stop\" takes at most %d strings",
+                       PROTOCOL_MAX_STOPS);
+    o->stop[o->n_stop++] = s;
+    return ERR_OK;
+}
+
+static enum err_code read_stops(const json_t *v, struct gen_options *o, struct err *e)
+{
+    o->n_stop = 0;
+    for (size_t i = 0; i < json_array_size(v); i++) {
+        const json_t *s = json_array_get(v, i);
+        if (!json_is_string(s))
+            return err_set(e, ERR_INVALID, "option \"stop\" must be of an array of strings");
+        enum err_code c = add_stop(o, json_slice(s), e);
+        if (c)
+            return c;
+    }
+    return ERR_OK;
+}
+
+static enum err_code read_option(const json_t *v, enum gen_option k, struct gen_options *o,
+                                 struct err *e)
+{
+    void *to = field(o, k);
+    bool ok = true;
+    switch (rows[k].type) {
+    case TYPE_INTEGER:
+        ok = integer_of(v, to);
+        break;
+    case TYPE_FLOAT:
+        ok = json_is_number(v);
+        if (ok)
+            *(double *)to = json_number_value(v);
+        break;
+    case TYPE_BOOLEAN:
+        ok = json_is_boolean(v);
+        if (ok)
+            *(bool *)to = json_is_true(v);
+        break;
+    case TYPE_STRINGS:
+        ok = json_is_array(v);
+        if (ok && read_stops(v, o, e))
+            return ERR_INVALID;
+        break;
+    }
+    if (!ok)
+        return wrong_type(k, e);
+    mark(o, k);
+    return ERR_OK;
+}
+
+enum err_code gen_options_read(const json_t *object, struct gen_options *o, struct err *e)
+{
+    *o = (struct gen_options){ 0 };
+    if (!object || json_is_null(object))
+        return ERR_OK;
+    if (!json_is_object(object))
+        return err_set(e, ERR_INVALID, "\"options\" must be an object");
+    for (enum gen_option k = 0; k < OPTION_COUNT; k++) {
+        const json_t *v = member(object, rows[k].name);
+        enum err_code c = v ? read_option(v, k, o, e) : ERR_OK;
+        if (c)
+            return c;
+    }
+    return ERR_OK;
+}
+
+static void write_option(struct json_out *j, const struct gen_options *o, enum gen_option k)
+{
+    const void *from = const_field(o, k);
+    json_key(j, rows[k].name);
+    switch (rows[k].type) {
+    case TYPE_INTEGER:
+        json_int_value(j, *(const int64_t *)from);
+        break;
+    case TYPE_FLOAT:
+        json_num_value(j, *(const double *)from);
+        break;
+    case TYPE_BOOLEAN:
+        json_bool_value(j, *(const bool *)from);
+        break;
+    case TYPE_STRINGS:
+        json_arr(j);
+        for (size_t i = 0; i < o->n_stop; i++)
+            json_str_value(j, o->stop[i]);
+        json_arr_end(j);
+        break;
+    }
+}
+
+void gen_options_write(struct buf *out, const struct gen_options *o)
+{
+    struct json_out j;
+    json_begin(&j, out);
+    json_obj(&j);
+    for (enum gen_option k = 0; k < OPTION_COUNT; k++)
+        if (option_given(o, k))
+            write_option(&j, o, k);
+    json_obj_end(&j);
+}
+
+/* The whole slice as a number. */
+static bool number_of(struct str text, double *real, int64_t *integer, bool *is_integer)
+{
+    char copy[64], *end;
+    if (text.n == 0 || text.n >= sizeof copy || memchr(text.p, 0, text.n))
+        return false;
+    memcpy(copy, text.p, text.n);
+    copy[text.n] = '\0';
+    *real = strtod(copy, &end);
+    if (*end || end == copy || *real != *real)
+        return false;
+    *integer = strtoll(copy, &end, 10);
+    *is_integer = *end == '\0';
+    return true;
+}
+
+enum err_code gen_options_set(struct gen_options *o, struct str name, struct str value,
+                              struct err *e)
+{
+    enum gen_option k = 0;
+    while (k < OPTION_COUNT && !str_is(name, rows[k].name))
+        k++;
+    if (k == OPTION_COUNT)
+        return err_set(e, ERR_NOT_FOUND, "unknown parameter '%.*s'", (int)name.n, name.p);
+    double real;
+    int64_t integer;
+    bool is_integer;
+    switch (rows[k].type) {
+    case TYPE_INTEGER:
+        if (!number_of(value, &real, &integer, &is_integer) || !is_integer)
+            return wrong_type(k, e);
+        *(int64_t *)field(o, k) = integer;
+        break;
+    case TYPE_FLOAT:
+        if (!number_of(value, &real, &integer, &is_integer))
+            return wrong_type(k, e);
+        *(double *)field(o, k) = real;
+        break;
+    case TYPE_BOOLEAN:
+        if (!str_is(value, "true") && !str_is(value, "false"))
+            return wrong_type(k, e);
+        *(bool *)field(o, k) = str_is(value, "true");
+        break;
+    case TYPE_STRINGS:
+        if (add_stop(o, value, e))
+            return ERR_INVALID;
+        break;
+    }
+    mark(o, k);
+    return ERR_OK;
+}
+
+void gen_options_merge(struct gen_options *o, const struct gen_options *over)
+{
+    static const size_t sizes[] = {
+        [TYPE_INTEGER] = sizeof(int64_t),
+        [TYPE_FLOAT] = sizeof(double),
+        [TYPE_BOOLEAN] = sizeof(bool),
+        [TYPE_STRINGS] = sizeof o->stop,
+    };
+    for (enum gen_option k = 0; k < OPTION_COUNT; k++)
+        if (option_given(over, k)) {
+            memcpy(field(o, k), const_field(over, k), sizes[rows[k].type]);
+            mark(o, k);
+        }
+    if (option_given(over, OPTION_STOP))
+        o->n_stop = over->n_stop;
+}

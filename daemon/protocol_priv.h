@@ -1,0 +1,29 @@
+/* What the protocol's files share: typed look-ups in a JSON object. */
+#ifndef HEARTH_DAEMON_PROTOCOL_PRIV_H
+#define HEARTH_DAEMON_PROTOCOL_PRIV_H
+
+#include "daemon/protocol.h"
+#include "runtime/base/json.h"
+
+/* The member, or NULL when it is absent or null. */
+const json_t *member(const json_t *object, const char *key);
+struct str json_slice(const json_t *string);
+
+/* Each leaves *out alone when the member is absent or null; ERR_INVALID names the key. */
+enum err_code read_string(const json_t *o, const char *key, struct str *out, struct err *e);
+enum err_code read_bool(const json_t *o, const char *key, bool *out, struct err *e);
+enum err_code read_int(const json_t *o, const char *key, int64_t min, int64_t max, int64_t *out,
+                       struct err *e);
+enum err_code read_uint(const json_t *o, const char *key, uint64_t *out, struct err *e);
+enum err_code read_object(const json_t *o, const char *key, const json_t **out, struct err *e);
+enum err_code read_array(const json_t *o, const char *key, const json_t **out, struct err *e);
+enum err_code read_time(const json_t *o, const char *key, int64_t *wall_ns, struct err *e);
+/* An integer, or a real with an integer's value, inside int64. */
+bool integer_of(const json_t *v, int64_t *out);
+
+void put_str(struct json_out *j, const char *key, struct str s);
+void put_str_if(struct json_out *j, const char *key, struct str s); /* absent when empty */
+void put_time(struct json_out *j, const char *key, int64_t wall_ns);
+void put_tokens(struct json_out *j, const char *key, const int32_t *id, size_t n);
+
+#endif
