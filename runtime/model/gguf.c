@@ -55,14 +55,9 @@ const char *gguf_type_name(enum gguf_type t)
 
 /* ---- text for sentences ----------------------------------------------------------------------- */
 
-/* A hostile name, fit for a log line. */
-struct quoted {
-    char text[104];
-};
-
-static struct quoted quote(struct str s)
+struct gguf_quoted gguf_quote(struct str s)
 {
-    struct quoted q;
+    struct gguf_quoted q;
     size_t n = s.n < 96 ? s.n : 96;
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)s.p[i];
@@ -355,7 +350,7 @@ static enum err_code take_key(struct reader *r, uint64_t index)
                        "key %" PRIu64 " at byte %" PRIu64 ": its name must be UTF-8 text, not empty",
                        index, begin);
     if ((c = take_value(r, &v, &at)) != ERR_OK)
-        return err_prefix(r->e, "key '%s'", quote(str_at(r, key_at, key_n)).text);
+        return err_prefix(r->e, "key '%s'", gguf_quote(str_at(r, key_at, key_n)).text);
     if (!mem_grow(&s->keys, &s->cap_keys, s->n_keys + 1, sizeof *s->keys, GGUF_MAX_KEYS))
         return err_no_memory(r->e, sizeof *s->keys, "the table of keys");
     v.key = str_at(r, key_at, key_n);
@@ -373,7 +368,7 @@ static enum err_code index_keys(struct reader *r)
     for (size_t i = 1; i < s->n_keys; i++) {
         const struct gguf_value *a = &s->keys[s->by_key[i - 1]], *b = &s->keys[s->by_key[i]];
         if (compare_str(a->key, b->key) == 0)
-            return err_set(r->e, ERR_FORMAT, "key '%s' is there twice", quote(a->key).text);
+            return err_set(r->e, ERR_FORMAT, "key '%s' is there twice", gguf_quote(a->key).text);
     }
     return ERR_OK;
 }
@@ -456,7 +451,7 @@ static enum err_code take_tensor(struct reader *r, uint64_t index)
                                          ": its name must be UTF-8 text, not empty", index, begin);
     if ((c = take_shape(r, &t)) != ERR_OK || (c = take_tensor_type(r, &t)) != ERR_OK ||
         (c = take_int(r, 8, "the offset", &t.offset)) != ERR_OK)
-        return err_prefix(r->e, "tensor '%s'", quote(str_at(r, name_at, name_n)).text);
+        return err_prefix(r->e, "tensor '%s'", gguf_quote(str_at(r, name_at, name_n)).text);
     if (!mem_grow(&g->tensors, &g->cap_tensors, g->n_tensors + 1, sizeof *g->tensors,
                   GGUF_MAX_TENSORS))
         return err_no_memory(r->e, sizeof *g->tensors, "the table of tensors");
@@ -473,13 +468,13 @@ static enum err_code place_tensor(struct reader *r, struct gguf_tensor *t, uint6
     if (relative % alignment != 0)
         return err_set(r->e, ERR_FORMAT, "tensor '%s': offset %" PRIu64
                                          " is not a multiple of the alignment, %u",
-                       quote(t->name).text, relative, alignment);
+                       gguf_quote(t->name).text, relative, alignment);
     if (__builtin_add_overflow(data, relative, &begin) ||
         __builtin_add_overflow(begin, t->bytes, &end) || end > r->s->file_bytes)
         return err_set(r->e, ERR_FORMAT,
                        "tensor '%s': %" PRIu64 " bytes at offset %" PRIu64 " of the data at byte %"
                        PRIu64 " reach beyond the file's %" PRIu64,
-                       quote(t->name).text, t->bytes, relative, data, r->s->file_bytes);
+                       gguf_quote(t->name).text, t->bytes, relative, data, r->s->file_bytes);
     t->offset = begin;
     r->g->tensor_bytes += t->bytes; /* cannot overflow: shards do not overlap in themselves */
     return ERR_OK;
@@ -498,7 +493,7 @@ static enum err_code check_overlap(struct reader *r)
         const struct gguf_tensor *a = &t[order[i - 1]], *b = &t[order[i]];
         if (b->offset - a->offset < (a->bytes ? a->bytes : 1))
             c = err_set(r->e, ERR_FORMAT, "tensors '%s' and '%s' overlap at byte %" PRIu64,
-                        quote(a->name).text, quote(b->name).text, b->offset);
+                        gguf_quote(a->name).text, gguf_quote(b->name).text, b->offset);
     }
     mem_free(order);
     return c;
@@ -712,7 +707,7 @@ static enum err_code index_tensors(struct gguf *g, struct err *e)
         const struct gguf_tensor *b = &g->tensors[g->by_name[i]];
         if (compare_str(a->name, b->name) == 0)
             return err_set(e, ERR_FORMAT, "%s: tensor '%s' is there twice",
-                           g->shards[b->file].path, quote(a->name).text);
+                           g->shards[b->file].path, gguf_quote(a->name).text);
     }
     return ERR_OK;
 }
@@ -855,12 +850,12 @@ enum err_code gguf_need(const struct gguf *g, const char *key, struct err *e)
         return ERR_OK;
     struct key_text k;
     return err_set(e, ERR_FORMAT, "key '%s' is missing",
-                   expand(g, key, &k) ? quote(str_from(k.text)).text : key);
+                   expand(g, key, &k) ? gguf_quote(str_from(k.text)).text : key);
 }
 
 static enum err_code wrong_type(const struct gguf_value *v, const char *expected, struct err *e)
 {
-    return err_set(e, ERR_FORMAT, "key '%s' must be %s, but is %s%s", quote(v->key).text, expected,
+    return err_set(e, ERR_FORMAT, "key '%s' must be %s, but is %s%s", gguf_quote(v->key).text, expected,
                    v->is_array ? "an array of " : "", gguf_type_name(v->type));
 }
 
@@ -893,7 +888,7 @@ enum err_code gguf_u32(const struct gguf *g, const char *key, uint32_t *out, str
         return c;
     if (wide < 0 || wide > UINT32_MAX)
         return err_set(e, ERR_FORMAT, "key '%s' is %" PRId64 ", not within 0 to %" PRIu32,
-                       quote(v->key).text, wide, UINT32_MAX);
+                       gguf_quote(v->key).text, wide, UINT32_MAX);
     *out = (uint32_t)wide;
     return ERR_OK;
 }
@@ -1049,7 +1044,7 @@ enum err_code gguf_read_tensor(const struct gguf *g, const struct gguf_tensor *t
     enum err_code c = ERR_OK;
     if (n > t->bytes || offset > t->bytes - n)
         return err_set(e, ERR_INVALID, "%s: tensor '%s' has %" PRIu64 " bytes; asked for %zu at %"
-                                       PRIu64, s->path, quote(t->name).text, t->bytes, n, offset);
+                                       PRIu64, s->path, gguf_quote(t->name).text, t->bytes, n, offset);
     uint64_t at = t->offset + offset;
     if (s->fd >= 0)
         c = read_at(s, at, dst, n, e);
@@ -1057,5 +1052,5 @@ enum err_code gguf_read_tensor(const struct gguf *g, const struct gguf_tensor *t
         c = err_set(e, ERR_IO, "the file ends at byte %" PRIu64, s->n);
     else
         memcpy(dst, s->p + at, n);
-    return c == ERR_OK ? c : err_prefix(e, "%s: tensor '%s'", s->path, quote(t->name).text);
+    return c == ERR_OK ? c : err_prefix(e, "%s: tensor '%s'", s->path, gguf_quote(t->name).text);
 }

@@ -67,6 +67,12 @@ enum gguf_type {
 };
 const char *gguf_type_name(enum gguf_type t); /* "u8" ... "array" */
 
+/* A name out of a file, as it may stand in a sentence: printable ASCII, cut to 96 bytes. */
+struct gguf_quoted {
+    char text[104];
+};
+struct gguf_quoted gguf_quote(struct str s);
+
 struct gguf_value {
     struct str key;
     enum gguf_type type; /* of an array: that of its elements, never GGUF_ARRAY */

@@ -30,7 +30,7 @@ enum err_code rope_load(struct rope *r, const struct gguf *g, const struct hpara
                         const struct weights *w, uint32_t n_ctx, bool local, struct err *e);
 void rope_finish(struct rope *r);
 
-/* cos, sin: out, [n_pairs] */
-void rope_at(const struct rope *r, uint32_t position, float *cos, float *sin);
+/* cos_out, sin_out: [n_pairs] */
+void rope_at(const struct rope *r, uint32_t position, float *cos_out, float *sin_out);
 
 #endif

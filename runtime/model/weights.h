@@ -25,53 +25,57 @@ enum weight_dim { /* a size in terms of struct hparams */
     DIM_PAIRS,    /* n_rot / 2 */
 };
 
-enum weight_rule { /* must the file have it? */
+enum weight_rule { /* must the file have it? What is forbidden is an error, not passed over: it
+                      would have changed what the model computes */
     NEED,          /* yes */
     MAY,           /* optional: NULL when absent */
     NEED_BIASED,   /* required where the row says biased, else optional */
-    NEED_SERIAL,   /* required unless parallel, else forbidden */
-    BIAS_SERIAL,   /* a bias of the above: required where biased and not parallel */
+    NEED_SERIAL,   /* required unless parallel, then forbidden */
+    BIAS_SERIAL,   /* a bias of the above: required where biased, else optional */
     NEED_QK_NORM,  /* required where the row says so, else forbidden, as with the next */
     NEED_SANDWICH,
     NEED_GATE,     /* gated families: this, or ffn_up with twice the rows; else forbidden */
-    NEED_SPLIT,    /* q, k, v apart: required unless W_QKV is there */
+    BIAS_GATE,     /* optional with the above, else forbidden */
+    NEED_SPLIT,    /* q, k, v apart: required unless W_QKV is there, then forbidden */
+    BIAS_SPLIT,    /* optional with the above, else forbidden */
+    BIAS_FUSED,    /* optional with W_QKV, else forbidden */
 };
 
-/*    role          name                          columns     rows       rule */
+/*    role           name                          columns     rows       rule */
 #define WEIGHT_MODEL_TABLE(X)                                                                      \
-    X(W_TOKEN_EMBD, "token_embd.weight",          DIM_EMBD,   DIM_VOCAB, NEED)                     \
-    X(W_OUT_NORM,   "output_norm.weight",         DIM_EMBD,   DIM_1,     NEED)                     \
-    X(W_OUT_NORM_B, "output_norm.bias",           DIM_EMBD,   DIM_1,     NEED_BIASED)              \
-    X(W_OUTPUT,     "output.weight",              DIM_EMBD,   DIM_VOCAB, MAY)                      \
-    X(W_OUTPUT_B,   "output.bias",                DIM_VOCAB,  DIM_1,     NEED_BIASED)              \
-    X(W_ROPE_FREQS, "rope_freqs.weight",          DIM_PAIRS,  DIM_1,     MAY)                      \
-    X(W_ROPE_LONG,  "rope_factors_long.weight",   DIM_PAIRS,  DIM_1,     MAY)                      \
-    X(W_ROPE_SHORT, "rope_factors_short.weight",  DIM_PAIRS,  DIM_1,     MAY)
+    X(W_TOKEN_EMBD,  "token_embd.weight",          DIM_EMBD,   DIM_VOCAB, NEED)                    \
+    X(W_OUT_NORM,    "output_norm.weight",         DIM_EMBD,   DIM_1,     NEED)                    \
+    X(W_OUT_NORM_B,  "output_norm.bias",           DIM_EMBD,   DIM_1,     NEED_BIASED)             \
+    X(W_OUTPUT,      "output.weight",              DIM_EMBD,   DIM_VOCAB, MAY)                     \
+    X(W_OUTPUT_B,    "output.bias",                DIM_VOCAB,  DIM_1,     NEED_BIASED)             \
+    X(W_ROPE_FREQS,  "rope_freqs.weight",          DIM_PAIRS,  DIM_1,     MAY)                     \
+    X(W_ROPE_LONG,   "rope_factors_long.weight",   DIM_PAIRS,  DIM_1,     MAY)                     \
+    X(W_ROPE_SHORT,  "rope_factors_short.weight",  DIM_PAIRS,  DIM_1,     MAY)
 #define WEIGHT_LAYER_TABLE(X)                                                                      \
-    X(W_ATTN_NORM,   "attn_norm.weight",           DIM_EMBD,   DIM_1,    NEED)                     \
-    X(W_ATTN_NORM_B, "attn_norm.bias",             DIM_EMBD,   DIM_1,    NEED_BIASED)              \
-    X(W_QKV,         "attn_qkv.weight",            DIM_EMBD,   DIM_QKV,  MAY)                      \
-    X(W_QKV_B,       "attn_qkv.bias",              DIM_QKV,    DIM_1,    MAY)                      \
-    X(W_Q,           "attn_q.weight",              DIM_EMBD,   DIM_Q,    NEED_SPLIT)               \
-    X(W_Q_B,         "attn_q.bias",                DIM_Q,      DIM_1,    MAY)                      \
-    X(W_K,           "attn_k.weight",              DIM_EMBD,   DIM_K,    NEED_SPLIT)               \
-    X(W_K_B,         "attn_k.bias",                DIM_K,      DIM_1,    MAY)                      \
-    X(W_V,           "attn_v.weight",              DIM_EMBD,   DIM_V,    NEED_SPLIT)               \
-    X(W_V_B,         "attn_v.bias",                DIM_V,      DIM_1,    MAY)                      \
-    X(W_Q_NORM,      "attn_q_norm.weight",         DIM_HEAD_K, DIM_1,    NEED_QK_NORM)             \
-    X(W_K_NORM,      "attn_k_norm.weight",         DIM_HEAD_K, DIM_1,    NEED_QK_NORM)             \
-    X(W_O,           "attn_output.weight",         DIM_O,      DIM_EMBD, NEED)                     \
-    X(W_O_B,         "attn_output.bias",           DIM_EMBD,   DIM_1,    NEED_BIASED)              \
-    X(W_POST_ATTN,   "post_attention_norm.weight", DIM_EMBD,   DIM_1,    NEED_SANDWICH)            \
-    X(W_FFN_NORM,    "ffn_norm.weight",            DIM_EMBD,   DIM_1,    NEED_SERIAL)              \
-    X(W_FFN_NORM_B,  "ffn_norm.bias",              DIM_EMBD,   DIM_1,    BIAS_SERIAL)              \
-    X(W_GATE,        "ffn_gate.weight",            DIM_EMBD,   DIM_FF,   NEED_GATE)                \
-    X(W_GATE_B,      "ffn_gate.bias",              DIM_FF,     DIM_1,    MAY)                      \
-    X(W_UP,          "ffn_up.weight",              DIM_EMBD,   DIM_UP,   NEED)                     \
-    X(W_UP_B,        "ffn_up.bias",                DIM_UP,     DIM_1,    NEED_BIASED)              \
-    X(W_DOWN,        "ffn_down.weight",            DIM_FF,     DIM_EMBD, NEED)                     \
-    X(W_DOWN_B,      "ffn_down.bias",              DIM_EMBD,   DIM_1,    NEED_BIASED)              \
-    X(W_POST_FFN,    "post_ffw_norm.weight",       DIM_EMBD,   DIM_1,    NEED_SANDWICH)
+    X(W_ATTN_NORM,   "attn_norm.weight",           DIM_EMBD,   DIM_1,     NEED)                    \
+    X(W_ATTN_NORM_B, "attn_norm.bias",             DIM_EMBD,   DIM_1,     NEED_BIASED)             \
+    X(W_QKV,         "attn_qkv.weight",            DIM_EMBD,   DIM_QKV,   MAY)                     \
+    X(W_QKV_B,       "attn_qkv.bias",              DIM_QKV,    DIM_1,     BIAS_FUSED)              \
+    X(W_Q,           "attn_q.weight",              DIM_EMBD,   DIM_Q,     NEED_SPLIT)              \
+    X(W_Q_B,         "attn_q.bias",                DIM_Q,      DIM_1,     BIAS_SPLIT)              \
+    X(W_K,           "attn_k.weight",              DIM_EMBD,   DIM_K,     NEED_SPLIT)              \
+    X(W_K_B,         "attn_k.bias",                DIM_K,      DIM_1,     BIAS_SPLIT)              \
+    X(W_V,           "attn_v.weight",              DIM_EMBD,   DIM_V,     NEED_SPLIT)              \
+    X(W_V_B,         "attn_v.bias",                DIM_V,      DIM_1,     BIAS_SPLIT)              \
+    X(W_Q_NORM,      "attn_q_norm.weight",         DIM_HEAD_K, DIM_1,     NEED_QK_NORM)            \
+    X(W_K_NORM,      "attn_k_norm.weight",         DIM_HEAD_K, DIM_1,     NEED_QK_NORM)            \
+    X(W_O,           "attn_output.weight",         DIM_O,      DIM_EMBD,  NEED)                    \
+    X(W_O_B,         "attn_output.bias",           DIM_EMBD,   DIM_1,     NEED_BIASED)             \
+    X(W_POST_ATTN,   "post_attention_norm.weight", DIM_EMBD,   DIM_1,     NEED_SANDWICH)           \
+    X(W_FFN_NORM,    "ffn_norm.weight",            DIM_EMBD,   DIM_1,     NEED_SERIAL)             \
+    X(W_FFN_NORM_B,  "ffn_norm.bias",              DIM_EMBD,   DIM_1,     BIAS_SERIAL)             \
+    X(W_GATE,        "ffn_gate.weight",            DIM_EMBD,   DIM_FF,    NEED_GATE)               \
+    X(W_GATE_B,      "ffn_gate.bias",              DIM_FF,     DIM_1,     BIAS_GATE)               \
+    X(W_UP,          "ffn_up.weight",              DIM_EMBD,   DIM_UP,    NEED)                    \
+    X(W_UP_B,        "ffn_up.bias",                DIM_UP,     DIM_1,     NEED_BIASED)             \
+    X(W_DOWN,        "ffn_down.weight",            DIM_FF,     DIM_EMBD,  NEED)                    \
+    X(W_DOWN_B,      "ffn_down.bias",              DIM_EMBD,   DIM_1,     NEED_BIASED)             \
+    X(W_POST_FFN,    "post_ffw_norm.weight",       DIM_EMBD,   DIM_1,     NEED_SANDWICH)
 
 enum model_weight {
 #define X(role, name, cols, rows, rule) role,
