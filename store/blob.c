@@ -1,0 +1,319 @@
+#include "store/blob.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <openssl/evp.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/base/mem.h"
+
+#define CHUNK ((size_t)1024 * 1024)
+#define REPORT_EVERY ((uint64_t)8 * 1024 * 1024)
+#define SETTLE_NS 20000000 /* file time stamps move in steps of at most 10 ms */
+
+/* ---- directories ----------------------------------------------------------------------------- */
+
+static enum err_code open_dir(const struct file_ops *ops, int home, const char *name, int *out,
+                              struct err *e)
+{
+    *out = ops->open(home, name, O_RDONLY | O_DIRECTORY, 0);
+    return *out >= 0 ? ERR_OK : err_errno(e, ERR_IO, errno, "opening the store's '%s/'", name);
+}
+
+enum err_code blob_dir_open(struct blob_dir *d, const struct file_ops *ops, int home,
+                            struct err *e)
+{
+    d->ops = ops;
+    d->blobs = d->tmp = -1;
+    enum err_code code = open_dir(ops, home, "blobs", &d->blobs, e);
+    if (!code)
+        code = open_dir(ops, home, "tmp", &d->tmp, e);
+    if (code)
+        blob_dir_close(d);
+    return code;
+}
+
+void blob_dir_close(struct blob_dir *d)
+{
+    if (d->blobs >= 0)
+        d->ops->close(d->blobs);
+    if (d->tmp >= 0)
+        d->ops->close(d->tmp);
+    d->blobs = d->tmp = -1;
+}
+
+void blob_clean_tmp(struct blob_dir *d)
+{
+    int fd = d->ops->open(d->tmp, ".", O_RDONLY | O_DIRECTORY, 0);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    if (!dir) {
+        log_line(LOG_WARN, "msg=\"tmp/ of the store cannot be read\" errno=%d", errno);
+        if (fd >= 0)
+            d->ops->close(fd);
+        return;
+    }
+    for (struct dirent *entry; (entry = readdir(dir));) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        if (d->ops->unlink(d->tmp, entry->d_name) < 0)
+            log_line(LOG_WARN, "msg=\"a leftover in tmp/ of the store stays\" errno=%d", errno);
+    }
+    closedir(dir);
+}
+
+/* ---- hashing --------------------------------------------------------------------------------- */
+
+static enum err_code report(struct blob_meter *m, uint64_t bytes, uint64_t *unreported,
+                            const struct blob_source *from, struct err *e)
+{
+    m->done += bytes;
+    *unreported += bytes;
+    if (bytes && *unreported < REPORT_EVERY)
+        return ERR_OK;
+    *unreported = 0;
+    if (m->progress && !m->progress(m->user, m->done, m->total))
+        return err_set(e, ERR_CANCELLED, "reading '%s' was cancelled", from->path);
+    return ERR_OK;
+}
+
+static enum err_code write_all(const struct file_ops *ops, int fd, const uint8_t *p, size_t n,
+                               uint64_t at, const struct blob_source *from, struct err *e)
+{
+    for (size_t done = 0; done < n;) {
+        ssize_t w = ops->write(fd, p + done, n - done, at + done);
+        if (w < 0 && errno == EINTR)
+            continue;
+        if (w <= 0)
+            return err_errno(e, ERR_IO, w < 0 ? errno : EIO, "copying '%s' into the store",
+                             from->path);
+        done += (size_t)w;
+    }
+    return ERR_OK;
+}
+
+static enum err_code changed(const struct blob_source *from, struct err *e)
+{
+    return err_set(e, ERR_CONFLICT,
+                   "'%s' changed while it was being read: try again when nothing writes to it",
+                   from->path);
+}
+
+/* What reads a file from end to end. */
+struct pass {
+    const struct file_ops *ops;
+    const struct blob_source *from;
+    int fd;  /* read here: the source, or a clone of it */
+    int out; /* and written here; -1: nowhere */
+    struct blob_meter *meter;
+    uint8_t *chunk;
+    EVP_MD_CTX *sha;
+};
+
+static enum err_code pass_bytes(struct pass *p, uint64_t size, struct err *e)
+{
+    uint64_t at = 0, unreported = 0;
+    enum err_code code = ERR_OK;
+    while (!code && at < size) {
+        size_t want = size - at < CHUNK ? (size_t)(size - at) : CHUNK;
+        ssize_t n = p->ops->read(p->fd, p->chunk, want, at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return err_errno(e, ERR_IO, errno, "reading '%s'", p->from->path);
+        if (n == 0)
+            return changed(p->from, e);
+        if (p->out >= 0)
+            code = write_all(p->ops, p->out, p->chunk, (size_t)n, at, p->from, e);
+        if (!code && !EVP_DigestUpdate(p->sha, p->chunk, (size_t)n))
+            code = err_set(e, ERR_INTERNAL, "hashing '%s' failed", p->from->path);
+        if (!code)
+            code = report(p->meter, (uint64_t)n, &unreported, p->from, e);
+        at += (uint64_t)n;
+    }
+    return code ? code : report(p->meter, 0, &unreported, p->from, e);
+}
+
+static enum err_code run_pass(struct pass *p, uint64_t size, struct digest *digest, struct err *e)
+{
+    enum err_code code = ERR_OK;
+    p->chunk = mem_alloc(CHUNK);
+    p->sha = EVP_MD_CTX_new();
+    if (!p->chunk || !p->sha || !EVP_DigestInit_ex(p->sha, EVP_sha256(), NULL))
+        code = err_no_memory(e, CHUNK, "hashing a file");
+    if (!code)
+        code = pass_bytes(p, size, e);
+    if (!code && !EVP_DigestFinal_ex(p->sha, digest->b, NULL))
+        code = err_set(e, ERR_INTERNAL, "hashing '%s' failed", p->from->path);
+    EVP_MD_CTX_free(p->sha);
+    mem_free(p->chunk);
+    return code;
+}
+
+static enum err_code stat_source(const struct file_ops *ops, const struct blob_source *from,
+                                 struct file_id *id, struct err *e)
+{
+    struct stat st;
+    if (ops->stat(from->fd, &st) < 0)
+        return err_errno(e, ERR_IO, errno, "looking at '%s'", from->path);
+    if (!S_ISREG(st.st_mode))
+        return err_set(e, ERR_INVALID, "'%s' is not a regular file", from->path);
+    *id = file_id_of(&st);
+    return ERR_OK;
+}
+
+static enum err_code still_the_same(const struct file_ops *ops, const struct blob_source *from,
+                                    const struct file_id *before, struct err *e)
+{
+    struct file_id now;
+    enum err_code code = stat_source(ops, from, &now, e);
+    if (!code && !file_id_eq(&now, before))
+        code = changed(from, e);
+    return code;
+}
+
+static void settle(const struct file_id *id)
+{
+    int64_t age = clock_wall_ns() - id->mtime_ns;
+    if (age >= 0 && age < SETTLE_NS)
+        nanosleep(&(struct timespec){ .tv_nsec = SETTLE_NS - age }, NULL);
+}
+
+enum err_code blob_hash(const struct file_ops *ops, const struct blob_source *from,
+                        struct blob_meter *meter, struct digest *digest, struct file_id *id,
+                        struct err *e)
+{
+    enum err_code code = stat_source(ops, from, id, e);
+    if (code)
+        return code;
+    settle(id);
+    struct pass p = { .ops = ops, .from = from, .fd = from->fd, .out = -1, .meter = meter };
+    code = still_the_same(ops, from, id, e);
+    if (!code)
+        code = run_pass(&p, id->size, digest, e);
+    return code ? code : still_the_same(ops, from, id, e);
+}
+
+/* ---- staging --------------------------------------------------------------------------------- */
+
+static enum err_code create_part(struct blob_dir *d, struct blob_part *part, int *fd, struct err *e)
+{
+    do {
+        uint64_t n = atomic_fetch_add(&d->next_part, 1);
+        snprintf(part->name, sizeof part->name, "part-%" PRIu64, n);
+        *fd = d->ops->open(d->tmp, part->name, O_RDWR | O_CREAT | O_EXCL, 0600);
+    } while (*fd < 0 && errno == EEXIST);
+    if (*fd >= 0)
+        return ERR_OK;
+    part->name[0] = '\0';
+    return err_errno(e, ERR_IO, errno, "making a file in the store");
+}
+
+/* The bytes, by sharing the source's extents or by copying them; hashed as they are in the part's
+ * clone, or as they pass. */
+static enum err_code fill_part(struct blob_dir *d, int fd, const struct blob_source *from,
+                               struct blob_meter *meter, struct blob_part *part, struct err *e)
+{
+    struct file_id before;
+    enum err_code code = stat_source(d->ops, from, &before, e);
+    if (code)
+        return code;
+    part->size = before.size;
+    struct pass p = { .ops = d->ops, .from = from, .fd = from->fd, .out = fd, .meter = meter };
+    if (d->ops->reflink(fd, from->fd) == 0) {
+        p.fd = fd;
+        p.out = -1;
+    } else if (part->size && d->ops->reserve(fd, part->size) < 0 && errno == ENOSPC) {
+        return err_errno(e, ERR_IO, errno, "copying '%s' into the store (%" PRIu64 " bytes)",
+                         from->path, part->size);
+    }
+    code = run_pass(&p, part->size, &part->digest, e);
+    return code ? code : still_the_same(d->ops, from, &before, e);
+}
+
+static enum err_code seal_part(struct blob_dir *d, int fd, const struct blob_source *from,
+                               const struct blob_part *part, struct err *e)
+{
+    struct stat st;
+    if (d->ops->stat(fd, &st) < 0)
+        return err_errno(e, ERR_IO, errno, "copying '%s' into the store", from->path);
+    if ((uint64_t)st.st_size != part->size)
+        return changed(from, e);
+    if (d->ops->mode(fd, 0440) < 0 || d->ops->sync(fd) < 0)
+        return err_errno(e, ERR_IO, errno, "copying '%s' into the store", from->path);
+    return ERR_OK;
+}
+
+enum err_code blob_stage(struct blob_dir *d, const struct blob_source *from,
+                         struct blob_meter *meter, struct blob_part *out, struct err *e)
+{
+    int fd = -1;
+    *out = (struct blob_part){ 0 };
+    enum err_code code = create_part(d, out, &fd, e);
+    if (code)
+        return code;
+    code = fill_part(d, fd, from, meter, out, e);
+    if (!code)
+        code = seal_part(d, fd, from, out, e);
+    if (d->ops->close(fd) < 0 && !code)
+        code = err_errno(e, ERR_IO, errno, "copying '%s' into the store", from->path);
+    if (code)
+        blob_discard(d, out);
+    return code;
+}
+
+enum err_code blob_publish(struct blob_dir *d, struct blob_part *part, struct file_id *id,
+                           struct err *e)
+{
+    char name[DIGEST_FILE_SIZE];
+    struct stat st;
+    digest_file_name(&part->digest, name);
+    if (d->ops->rename(d->tmp, part->name, d->blobs, name) < 0)
+        return err_errno(e, ERR_IO, errno, "moving %s into place", name);
+    part->name[0] = '\0';
+    if (d->ops->stat_at(d->blobs, name, &st) < 0)
+        return err_errno(e, ERR_IO, errno, "looking at %s", name);
+    *id = file_id_of(&st);
+    return ERR_OK;
+}
+
+void blob_discard(struct blob_dir *d, struct blob_part *part)
+{
+    if (part->name[0] && d->ops->unlink(d->tmp, part->name) < 0)
+        log_line(LOG_WARN, "msg=\"a part stays in tmp/ until the next start\" errno=%d", errno);
+    part->name[0] = '\0';
+}
+
+enum err_code blob_sync(struct blob_dir *d, struct err *e)
+{
+    return d->ops->sync(d->blobs) == 0 ? ERR_OK
+                                       : err_errno(e, ERR_IO, errno, "syncing the store's blobs/");
+}
+
+enum err_code blob_unlink(struct blob_dir *d, const struct digest *digest, uint64_t *freed,
+                          struct err *e)
+{
+    char name[DIGEST_FILE_SIZE];
+    struct stat st;
+    digest_file_name(digest, name);
+    bool there = d->ops->stat_at(d->blobs, name, &st) == 0;
+    if (d->ops->unlink(d->blobs, name) < 0)
+        return errno == ENOENT ? ERR_OK : err_errno(e, ERR_IO, errno, "removing %s", name);
+    if (there)
+        *freed += (uint64_t)st.st_size;
+    return ERR_OK;
+}
+
+int blob_open(struct blob_dir *d, const struct digest *digest)
+{
+    char name[DIGEST_FILE_SIZE];
+    digest_file_name(digest, name);
+    return d->ops->open(d->blobs, name, O_RDONLY | O_NONBLOCK, 0);
+}

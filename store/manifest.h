@@ -1,0 +1,38 @@
+/* Manifests and configs, as Ollama's registry and store write them.
+ *
+ * manifest: {schemaVersion, mediaType, config {mediaType, digest, size}, layers [{mediaType,
+ * digest, size}]}; the SHA-256 of its bytes is the model's digest. config: what the model is, in
+ * one JSON object. Both are written canonically: same input, same bytes. Thread: any. */
+#ifndef HEARTH_STORE_MANIFEST_H
+#define HEARTH_STORE_MANIFEST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/base/err.h"
+#include "runtime/base/str.h"
+#include "store/digest.h"
+#include "store/store.h"
+
+#define MANIFEST_MAX_BYTES ((size_t)4 * 1024 * 1024)
+#define MANIFEST_MEDIA_CONFIG "application/vnd.docker.container.image.v1+json"
+#define MANIFEST_MEDIA_MODEL "application/vnd.ollama.image.model"
+
+struct manifest_layer {
+    const char *media_type;
+    struct digest digest;
+    uint64_t size;
+};
+
+/* "134.5M", "8.0B"; "" for 0. */
+void manifest_parameter_size(uint64_t n_params, char out[24]);
+
+enum err_code manifest_digest(struct str bytes, struct digest *out, struct err *e);
+/* Write to empty buffers of at least MANIFEST_MAX_BYTES, which the facts and layers that
+ * store_import admits cannot fill. *config_layer's media type is static. */
+enum err_code manifest_config(const struct store_facts *f, struct buf *out,
+                              struct manifest_layer *config_layer, struct err *e);
+enum err_code manifest_write(const struct manifest_layer *config, const struct manifest_layer *layers,
+                             size_t n, struct buf *out, struct digest *digest, struct err *e);
+
+#endif

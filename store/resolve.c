@@ -1,0 +1,269 @@
+#include "store/store_priv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/base/log.h"
+
+/* ---- one place of a blob --------------------------------------------------------------------- */
+
+/* A layer's file as it is being checked. */
+struct place {
+    struct store *s;
+    const char *model; /* for sentences */
+    const struct catalog_layer *layer;
+    const struct catalog_file *file;
+};
+
+static bool is_own(const struct place *p)
+{
+    return p->file->path[0] == '\0';
+}
+
+static enum err_code gone(const struct place *p, struct err *e)
+{
+    char digest[DIGEST_TEXT_SIZE];
+    digest_text(&p->layer->digest, digest);
+    if (is_own(p))
+        return err_set(e, ERR_NOT_FOUND,
+                       "a file of '%s' is gone from the store (%s): import or pull the model again",
+                       p->model, digest);
+    return err_set(e, ERR_NOT_FOUND,
+                   "'%s', which the model '%s' refers to, is gone: put it back, or import the model "
+                   "again from where the file is now",
+                   p->file->path, p->model);
+}
+
+static enum err_code changed(const struct place *p, uint64_t size, struct err *e)
+{
+    char digest[DIGEST_TEXT_SIZE];
+    digest_text(&p->layer->digest, digest);
+    if (is_own(p))
+        return err_set(e, ERR_CONFLICT,
+                       "a file of '%s' is damaged in the store (%s, %" PRIu64 " of %" PRIu64
+                       " bytes): import or pull the model again",
+                       p->model, digest, size, p->layer->size);
+    return err_set(e, ERR_CONFLICT,
+                   "'%s', which the model '%s' refers to, has changed since it was imported (%" PRIu64
+                   " bytes now, %" PRIu64 " then): import it again, or remove the model",
+                   p->file->path, p->model, size, p->layer->size);
+}
+
+static enum err_code unreadable(const struct place *p, int errnum, struct err *e)
+{
+    if (errnum == ENOENT || errnum == ENOTDIR)
+        return gone(p, e);
+    return err_errno(e, ERR_IO, errnum, "looking at '%s' of the model '%s'",
+                     is_own(p) ? "a file" : p->file->path, p->model);
+}
+
+static int stat_place(const struct place *p, struct stat *st)
+{
+    char name[DIGEST_FILE_SIZE];
+    if (!is_own(p))
+        return p->s->ops->stat_path(p->file->path, st);
+    digest_file_name(&p->layer->digest, name);
+    return p->s->ops->stat_at(p->s->blobs.blobs, name, st);
+}
+
+/* Writes down what was found. Should that fail, the next resolve hashes once more. */
+static void remember(const struct place *p, const struct file_id *id, bool sound)
+{
+    struct err e;
+    struct catalog *c = p->s->catalog;
+    pthread_mutex_lock(&p->s->mutex);
+    enum err_code code = catalog_begin(c, &e);
+    if (!code)
+        code = catalog_put_file(c, &p->layer->digest, p->file->path, id, sound, &e);
+    if (!code)
+        code = catalog_commit(c, NULL, &e);
+    catalog_rollback(c);
+    pthread_mutex_unlock(&p->s->mutex);
+    if (code)
+        log_line(LOG_WARN, "msg=\"a checked file could not be noted\" error=\"%s\"", e.text);
+}
+
+/* The file is not as it was when it was last hashed: perhaps only touched, or copied back. */
+static enum err_code hash_again(const struct place *p, struct err *e)
+{
+    struct digest digest;
+    struct file_id id;
+    struct blob_meter meter = { 0 };
+    int fd = is_own(p) ? blob_open(&p->s->blobs, &p->layer->digest)
+                       : open(p->file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return unreadable(p, errno, e);
+    struct blob_source from = { .fd = fd, .path = is_own(p) ? "a file in blobs/" : p->file->path };
+    enum err_code code = blob_hash(p->s->ops, &from, &meter, &digest, &id, e);
+    close(fd);
+    if (code)
+        return code;
+    bool sound = digest_eq(&digest, &p->layer->digest);
+    id.size = sound ? id.size : p->layer->size;
+    remember(p, &id, sound);
+    return sound ? ERR_OK : changed(p, id.size, e);
+}
+
+static enum err_code check_place(const struct place *p, bool may_hash, struct err *e)
+{
+    struct stat st;
+    if (stat_place(p, &st) < 0)
+        return unreadable(p, errno, e);
+    struct file_id now = file_id_of(&st);
+    bool same = file_id_eq(&now, &p->file->id);
+    if (!S_ISREG(st.st_mode) || now.size != p->layer->size || (same && !p->file->sound) ||
+        (!same && !may_hash))
+        return changed(p, now.size, e);
+    return same ? ERR_OK : hash_again(p, e);
+}
+
+/* ---- the files of a model -------------------------------------------------------------------- */
+
+static const char *join(struct arena *a, const char *home, const char *dir, const char *name)
+{
+    size_t n = strlen(home) + strlen(dir) + strlen(name) + 1;
+    char *p = arena_alloc(a, n);
+    if (p)
+        snprintf(p, n, "%s%s%s", home, dir, name);
+    return p;
+}
+
+/* The first of its places that holds the layer's bytes now; else the error of the last. */
+static enum err_code settle_layer(struct store *s, struct model_box *box,
+                                  const struct catalog_layer *layer, bool may_hash,
+                                  struct store_file *out, struct err *e)
+{
+    char name[DIGEST_FILE_SIZE];
+    struct place p = { .s = s, .model = box->model.name, .layer = layer };
+    enum err_code code = err_set(e, ERR_NOT_FOUND, "a layer of '%s' has no file: import it again",
+                                 box->model.name);
+    for (size_t i = 0; code && i < layer->n_files; i++) {
+        p.file = &layer->files[i];
+        code = check_place(&p, may_hash, e);
+    }
+    if (code)
+        return code;
+    digest_file_name(&layer->digest, name);
+    *out = (struct store_file){
+        .path = is_own(&p) ? join(&box->arena, s->home, "/blobs/", name) : p.file->path,
+        .media_type = layer->media_type,
+        .digest = layer->digest,
+        .size = layer->size,
+        .by_reference = !is_own(&p),
+    };
+    return out->path ? ERR_OK : err_no_memory(e, 0, "resolving a model");
+}
+
+static bool is_model(const struct store_file *f)
+{
+    return strcmp(f->media_type, MANIFEST_MEDIA_MODEL) == 0;
+}
+
+/* A loader finds the shards of a split model by name. Blobs have none, so they get one in tmp/. */
+static enum err_code name_shard(struct store *s, struct model_box *box, struct store_file *f,
+                                size_t k, size_t n, struct err *e)
+{
+    char name[DIGEST_HEX_SIZE + 64];
+    snprintf(name, sizeof name, "%s-%05zu-of-%05zu.gguf", box->model.digest_hex, k, n);
+    if (s->ops->unlink(s->blobs.tmp, name) < 0 && errno != ENOENT)
+        return err_errno(e, ERR_IO, errno, "naming a shard of '%s'", box->model.name);
+    if (s->ops->link(f->path, s->blobs.tmp, name) < 0 && errno != EEXIST)
+        return err_errno(e, ERR_IO, errno, "naming a shard of '%s'", box->model.name);
+    f->path = join(&box->arena, s->home, "/tmp/", name);
+    return f->path ? ERR_OK : err_no_memory(e, 0, "resolving a model");
+}
+
+static enum err_code name_shards(struct store *s, struct model_box *box, struct store_file *files,
+                                 size_t n_files, struct err *e)
+{
+    size_t n = 0, own = 0, k = 0;
+    enum err_code code = ERR_OK;
+    for (size_t i = 0; i < n_files; i++) {
+        n += is_model(&files[i]);
+        own += is_model(&files[i]) && !files[i].by_reference;
+    }
+    for (size_t i = 0; !code && n > 1 && own && i < n_files; i++)
+        if (is_model(&files[i]))
+            code = name_shard(s, box, &files[i], ++k, n, e);
+    return code;
+}
+
+enum err_code model_box_settle(struct store *s, struct model_box *box,
+                               const struct catalog_layer *layers, size_t n, bool locked,
+                               struct err *e)
+{
+    struct store_model *m = &box->model;
+    struct store_file *files = arena_zero(&box->arena, n, sizeof *files);
+    enum err_code code = files ? ERR_OK : err_no_memory(e, n * sizeof *files, "resolving a model");
+    for (size_t i = 0; !code && i < n; i++)
+        code = settle_layer(s, box, &layers[i], !locked, &files[i], e);
+    if (!code)
+        code = name_shards(s, box, files, n, e);
+    if (code)
+        return code;
+    m->files = files;
+    m->n_files = n;
+    m->by_reference = false;
+    for (size_t i = n; i-- > 0;) {
+        m->by_reference = m->by_reference || files[i].by_reference;
+        m->path = is_model(&files[i]) ? files[i].path : m->path;
+    }
+    return m->path ? ERR_OK : err_set(e, ERR_FORMAT, "'%s' has no model file", m->name);
+}
+
+enum err_code model_box_read(struct store *s, const struct catalog_ref *ref, struct model_box **out,
+                             struct catalog_layer **layers, size_t *n, struct err *e)
+{
+    struct model_box *box = mem_zero(1, sizeof *box);
+    if (!box)
+        return err_no_memory(e, sizeof *box, "resolving a model");
+    enum err_code code = catalog_model(s->catalog, ref->tag_id, true, &box->arena, &box->model, e);
+    if (!code)
+        code = catalog_layers(s->catalog, ref->model_id, &box->arena, layers, n, e);
+    if (code)
+        model_box_destroy(box);
+    else
+        *out = box;
+    return code;
+}
+
+void model_box_destroy(struct model_box *box)
+{
+    if (!box)
+        return;
+    arena_finish(&box->arena);
+    mem_free(box);
+}
+
+/* ---- calls ----------------------------------------------------------------------------------- */
+
+enum err_code store_resolve(struct store *s, const char *text, struct store_model **out,
+                            struct err *e)
+{
+    struct name name;
+    struct catalog_ref ref;
+    struct catalog_layer *layers = NULL;
+    struct model_box *box = NULL;
+    size_t n = 0;
+    pthread_mutex_lock(&s->mutex);
+    enum err_code code = store_find(s, text, &name, &ref, e);
+    if (!code)
+        code = model_box_read(s, &ref, &box, &layers, &n, e);
+    pthread_mutex_unlock(&s->mutex);
+    if (!code)
+        code = model_box_settle(s, box, layers, n, false, e);
+    if (code)
+        model_box_destroy(box);
+    else
+        *out = &box->model;
+    return code;
+}
+
+void store_model_destroy(struct store_model *m)
+{
+    model_box_destroy((struct model_box *)m);
+}

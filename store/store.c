@@ -1,0 +1,466 @@
+#include "store/store_priv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <sqlite3.h>
+
+#include "runtime/base/log.h"
+
+/* ---- SQLite's memory ------------------------------------------------------------------------- */
+
+/* SQLite asks a block for its size, so each carries it in front. */
+#define BLOCK_HEAD 16
+
+static void *sql_alloc(int n)
+{
+    char *p = mem_alloc((size_t)n + BLOCK_HEAD);
+    if (!p)
+        return NULL;
+    memcpy(p, &n, sizeof n);
+    return p + BLOCK_HEAD;
+}
+
+static void sql_free(void *p)
+{
+    if (p)
+        mem_free((char *)p - BLOCK_HEAD);
+}
+
+static int sql_size(void *p)
+{
+    int n = 0;
+    if (p)
+        memcpy(&n, (char *)p - BLOCK_HEAD, sizeof n);
+    return n;
+}
+
+static void *sql_resize(void *old, int n)
+{
+    char *p = mem_resize((char *)old - BLOCK_HEAD, (size_t)n + BLOCK_HEAD, 1);
+    if (!p)
+        return NULL;
+    memcpy(p, &n, sizeof n);
+    return p + BLOCK_HEAD;
+}
+
+static int sql_round(int n)
+{
+    return (n + 7) & ~7;
+}
+
+static int sql_init(void *unused)
+{
+    (void)unused;
+    return SQLITE_OK;
+}
+
+static void sql_shutdown(void *unused)
+{
+    (void)unused;
+}
+
+static void sql_log(void *unused, int rc, const char *text)
+{
+    (void)unused;
+    log_line(LOG_DEBUG, "msg=sqlite code=%d text=\"%s\"", rc, text);
+}
+
+enum err_code store_setup(struct err *e)
+{
+    sqlite3_mem_methods memory = { .xMalloc = sql_alloc,
+                                   .xFree = sql_free,
+                                   .xRealloc = sql_resize,
+                                   .xSize = sql_size,
+                                   .xRoundup = sql_round,
+                                   .xInit = sql_init,
+                                   .xShutdown = sql_shutdown };
+    int rc = sqlite3_config(SQLITE_CONFIG_MALLOC, &memory);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_config(SQLITE_CONFIG_LOG, sql_log, NULL);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_initialize();
+    if (rc == SQLITE_NOMEM)
+        return err_no_memory(e, 0, "SQLite");
+    return rc == SQLITE_OK ? ERR_OK
+                           : err_set(e, ERR_INTERNAL, "SQLite was in use before it was set up");
+}
+
+/* ---- directories and the lock ---------------------------------------------------------------- */
+
+static void sync_parent(const char *path)
+{
+    char parent[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    size_t n = slash ? (size_t)(slash - path) : 0;
+    if (n >= sizeof parent)
+        return;
+    memcpy(parent, path, n);
+    memcpy(parent + n, n ? "" : slash ? "/" : ".", n ? 1 : 2);
+    int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+    }
+}
+
+static enum err_code make_dir(const char *path, struct err *e)
+{
+    if (mkdir(path, 0750) < 0)
+        return errno == EEXIST ? ERR_OK : err_errno(e, ERR_IO, errno, "making '%s'", path);
+    if (chmod(path, 0750) < 0) /* the umask may have taken bits away */
+        return err_errno(e, ERR_IO, errno, "making '%s'", path);
+    sync_parent(path);
+    return ERR_OK;
+}
+
+/* The home and what is missing above it. */
+static enum err_code make_home(const char *home, struct err *e)
+{
+    char path[PATH_MAX];
+    size_t n = strlen(home);
+    if (n == 0 || n >= sizeof path)
+        return err_set(e, ERR_INVALID, "the store's home must be a path of 1 to %zu bytes",
+                       sizeof path - 1);
+    memcpy(path, home, n + 1);
+    while (n > 1 && path[n - 1] == '/')
+        path[--n] = '\0';
+    for (char *p = path + 1; *p; p++) {
+        if (*p != '/' || p[-1] == '/')
+            continue;
+        *p = '\0';
+        enum err_code code = make_dir(path, e);
+        *p = '/';
+        if (code)
+            return code;
+    }
+    return make_dir(path, e);
+}
+
+/* SQLite's WAL needs shared memory and locks that these do not give it (sqlite.org/wal.html). */
+static enum err_code check_file_system(const struct store *s, struct err *e)
+{
+    static const struct {
+        uint32_t magic;
+        const char *name;
+    } remote[] = { { 0x6969, "NFS" },     { 0x517b, "SMB" },  { 0xfe534d42, "SMB" },
+                   { 0xff534d42, "SMB" }, { 0x5346414f, "AFS" }, { 0x01021997, "9P" } };
+    struct statfs fs;
+    if (fstatfs(s->home_fd, &fs) < 0)
+        return err_errno(e, ERR_IO, errno, "looking at '%s'", s->home);
+    for (size_t i = 0; i < sizeof remote / sizeof *remote; i++)
+        if ((uint32_t)fs.f_type == remote[i].magic)
+            return err_set(e, ERR_UNSUPPORTED,
+                           "'%s' is on %s, where SQLite's WAL is not safe: choose a home on a local "
+                           "file system",
+                           s->home, remote[i].name);
+    return ERR_OK;
+}
+
+/* A directory or file of ours: made when missing, and never more open than `mode`. */
+static enum err_code own_entry(struct store *s, const char *name, bool dir, mode_t mode,
+                               struct err *e)
+{
+    struct stat st;
+    bool made = false;
+    if (dir)
+        made = mkdirat(s->home_fd, name, mode) == 0 && fchmodat(s->home_fd, name, mode, 0) == 0;
+    if (dir && !made && errno != EEXIST)
+        return err_errno(e, ERR_IO, errno, "making '%s/%s'", s->home, name);
+    int fd = s->ops->open(s->home_fd, name, dir ? O_RDONLY | O_DIRECTORY : O_RDWR | O_CREAT, mode);
+    if (fd < 0)
+        return err_errno(e, ERR_IO, errno, "opening '%s/%s'", s->home, name);
+    enum err_code code = ERR_OK;
+    if (s->ops->stat(fd, &st) < 0)
+        code = err_errno(e, ERR_IO, errno, "looking at '%s/%s'", s->home, name);
+    made = made || (!dir && st.st_size == 0);
+    mode_t want = made ? mode : st.st_mode & mode;
+    if (!code && (st.st_mode & 07777) != want && s->ops->mode(fd, want) < 0)
+        code = err_errno(e, ERR_IO, errno, "setting the mode of '%s/%s'", s->home, name);
+    s->ops->close(fd);
+    return code;
+}
+
+static enum err_code in_use(struct store *s, struct err *e)
+{
+    char text[24] = "";
+    ssize_t n = pread(s->lock_fd, text, sizeof text - 1, 0);
+    long pid = n > 0 ? strtol(text, NULL, 10) : 0;
+    if (pid > 0)
+        return err_set(e, ERR_CONFLICT, "the store at '%s' is in use by process %ld", s->home, pid);
+    return err_set(e, ERR_CONFLICT, "the store at '%s' is in use by another process", s->home);
+}
+
+/* The lock goes with the process, however it ends; the pid in the file is for the sentence. */
+static enum err_code take_lock(struct store *s, struct err *e)
+{
+    char text[24];
+    s->lock_fd = s->ops->open(s->home_fd, "db.lock", O_RDWR, 0);
+    if (s->lock_fd < 0)
+        return err_errno(e, ERR_IO, errno, "opening '%s/db.lock'", s->home);
+    if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0)
+        return errno == EWOULDBLOCK ? in_use(s, e)
+                                    : err_errno(e, ERR_IO, errno, "locking '%s/db.lock'", s->home);
+    int n = snprintf(text, sizeof text, "%ld\n", (long)getpid());
+    if (pwrite(s->lock_fd, text, (size_t)n, 0) != n || ftruncate(s->lock_fd, n) < 0)
+        log_line(LOG_WARN, "msg=\"the pid could not be written to db.lock\" errno=%d", errno);
+    return ERR_OK;
+}
+
+/* ---- open and close -------------------------------------------------------------------------- */
+
+static enum err_code open_home(struct store *s, const char *home, struct err *e)
+{
+    char real[PATH_MAX];
+    enum err_code code = make_home(home, e);
+    if (code)
+        return code;
+    if (!realpath(home, real))
+        return err_errno(e, ERR_IO, errno, "looking for '%s'", home);
+    s->home = mem_strdup(real);
+    if (!s->home)
+        return err_no_memory(e, strlen(real), "the store");
+    s->home_fd = open(real, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (s->home_fd < 0)
+        return err_errno(e, ERR_IO, errno, "opening '%s'", real);
+    return check_file_system(s, e);
+}
+
+static enum err_code own_entries(struct store *s, struct err *e)
+{
+    static const struct {
+        const char *name;
+        bool dir;
+        mode_t mode;
+    } rows[] = { { "db", false, 0640 }, { "blobs", true, 0750 }, { "tmp", true, 0700 } };
+    enum err_code code = ERR_OK;
+    for (size_t i = 0; !code && i < sizeof rows / sizeof *rows; i++)
+        code = own_entry(s, rows[i].name, rows[i].dir, rows[i].mode, e);
+    if (!code && s->ops->sync(s->home_fd) < 0)
+        code = err_errno(e, ERR_IO, errno, "syncing '%s'", s->home);
+    return code;
+}
+
+static enum err_code open_catalog(struct store *s, struct err *e)
+{
+    char path[PATH_MAX + 4];
+    snprintf(path, sizeof path, "%s/db", s->home);
+    return catalog_open(path, &s->catalog, e);
+}
+
+enum err_code store_open_with(const struct file_ops *ops, const char *home, struct store **out,
+                              struct err *e)
+{
+    struct store *s = mem_zero(1, sizeof *s);
+    if (!s)
+        return err_no_memory(e, sizeof *s, "the store");
+    s->ops = ops;
+    s->home_fd = s->lock_fd = s->blobs.blobs = s->blobs.tmp = -1;
+    s->blobs.ops = ops;
+    pthread_mutex_init(&s->mutex, NULL);
+    enum err_code code = open_home(s, home, e);
+    if (!code)
+        code = own_entry(s, "db.lock", false, 0640, e);
+    if (!code)
+        code = take_lock(s, e);
+    if (!code)
+        code = own_entries(s, e);
+    if (!code)
+        code = open_catalog(s, e);
+    if (!code)
+        code = blob_dir_open(&s->blobs, ops, s->home_fd, e);
+    if (code) {
+        store_close(s);
+        return code;
+    }
+    blob_clean_tmp(&s->blobs);
+    store_collect(s, NULL);
+    *out = s;
+    return ERR_OK;
+}
+
+enum err_code store_open(const char *home, struct store **out, struct err *e)
+{
+    return store_open_with(&file_system, home, out, e);
+}
+
+void store_close(struct store *s)
+{
+    if (!s)
+        return;
+    catalog_close(s->catalog);
+    blob_dir_close(&s->blobs);
+    if (s->home_fd >= 0)
+        close(s->home_fd);
+    if (s->lock_fd >= 0)
+        s->ops->close(s->lock_fd); /* last: now another may open */
+    pthread_mutex_destroy(&s->mutex);
+    mem_free(s->home);
+    mem_free(s);
+}
+
+/* ---- the trash ------------------------------------------------------------------------------- */
+
+static enum err_code collect(struct store *s, struct arena *a, uint64_t *freed, struct err *e)
+{
+    struct catalog_trash *rows;
+    size_t n;
+    enum err_code code = catalog_trash(s->catalog, a, &rows, &n, e);
+    if (code || n == 0)
+        return code;
+    for (size_t i = 0; !code && i < n; i++)
+        if (!rows[i].owned)
+            code = blob_unlink(&s->blobs, &rows[i].digest, freed, e);
+    if (!code)
+        code = blob_sync(&s->blobs, e); /* a file must be gone before it is forgotten */
+    if (!code)
+        code = catalog_begin(s->catalog, e);
+    if (!code)
+        code = catalog_empty_trash(s->catalog, e);
+    if (!code)
+        code = catalog_commit(s->catalog, NULL, e);
+    catalog_rollback(s->catalog);
+    return code;
+}
+
+void store_collect(struct store *s, uint64_t *freed)
+{
+    struct arena a = { 0 };
+    struct err e;
+    uint64_t bytes = 0;
+    if (collect(s, &a, &bytes, &e))
+        log_line(LOG_WARN, "msg=\"files that nothing names stay for now\" error=\"%s\"", e.text);
+    if (freed)
+        *freed = bytes;
+    arena_finish(&a);
+}
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+enum err_code store_find(struct store *s, const char *text, struct name *name,
+                         struct catalog_ref *ref, struct err *e)
+{
+    char is[DIGEST_TEXT_SIZE], asked[DIGEST_TEXT_SIZE];
+    enum err_code code = name_parse(str_from(text), name, e);
+    if (!code)
+        code = catalog_find(s->catalog, name, ref, e);
+    if (code)
+        return code;
+    if (!ref->tag_id)
+        return err_set(e, ERR_NOT_FOUND, "model '%s' not found", text);
+    if (!name->pinned || digest_eq(&name->digest, &ref->digest))
+        return ERR_OK;
+    digest_text(&ref->digest, is);
+    digest_text(&name->digest, asked);
+    return err_set(e, ERR_CONFLICT, "'%s:%s' is %s here, not %s", name->model, name->tag, is,
+                   asked);
+}
+
+enum err_code store_new_name(const char *text, struct name *name, struct err *e)
+{
+    enum err_code code = name_parse(str_from(text), name, e);
+    if (!code && name->pinned)
+        code = err_set(e, ERR_INVALID, "'%s:%s': a name that is given takes no digest", name->model,
+                       name->tag);
+    return code;
+}
+
+/* ---- list, copy, remove ---------------------------------------------------------------------- */
+
+struct list_box {
+    struct store_list list; /* first: store_list_destroy gets back from it */
+    struct arena arena;
+};
+
+enum err_code store_list(struct store *s, struct store_list **out, struct err *e)
+{
+    struct store_model *models = NULL;
+    struct list_box *box = mem_zero(1, sizeof *box);
+    if (!box)
+        return err_no_memory(e, sizeof *box, "listing models");
+    pthread_mutex_lock(&s->mutex);
+    enum err_code code = catalog_list(s->catalog, &box->arena, &models, &box->list.n, e);
+    pthread_mutex_unlock(&s->mutex);
+    box->list.models = models;
+    if (code)
+        store_list_destroy(&box->list);
+    else
+        *out = &box->list;
+    return code;
+}
+
+void store_list_destroy(struct store_list *l)
+{
+    struct list_box *box = (struct list_box *)l;
+    if (!box)
+        return;
+    arena_finish(&box->arena);
+    mem_free(box);
+}
+
+/* Ends a change that may have left models without a name: prunes, commits and collects. */
+static enum err_code finish_change(struct store *s, enum err_code code, uint64_t *freed,
+                                   struct err *e)
+{
+    if (!code)
+        code = catalog_prune(s->catalog, e);
+    if (!code)
+        code = catalog_commit(s->catalog, NULL, e);
+    catalog_rollback(s->catalog);
+    if (!code)
+        store_collect(s, freed);
+    return code;
+}
+
+static enum err_code copy_locked(struct store *s, const char *from, const struct name *to,
+                                 struct err *e)
+{
+    struct name name;
+    struct catalog_ref ref, old;
+    int64_t tag;
+    enum err_code code = store_find(s, from, &name, &ref, e);
+    if (!code)
+        code = catalog_find(s->catalog, to, &old, e);
+    if (code || old.tag_id == ref.tag_id)
+        return code;
+    code = catalog_begin(s->catalog, e);
+    if (!code)
+        code = catalog_put_tag(s->catalog, to, ref.model_id, &tag, e);
+    return finish_change(s, code, NULL, e);
+}
+
+enum err_code store_copy(struct store *s, const char *from, const char *to, struct err *e)
+{
+    struct name name;
+    enum err_code code = store_new_name(to, &name, e);
+    if (code)
+        return code;
+    pthread_mutex_lock(&s->mutex);
+    code = copy_locked(s, from, &name, e);
+    pthread_mutex_unlock(&s->mutex);
+    return code;
+}
+
+enum err_code store_remove(struct store *s, const char *text, uint64_t *freed, struct err *e)
+{
+    struct name name;
+    struct catalog_ref ref;
+    pthread_mutex_lock(&s->mutex);
+    enum err_code code = store_find(s, text, &name, &ref, e);
+    if (!code)
+        code = catalog_begin(s->catalog, e);
+    if (!code)
+        code = finish_change(s, catalog_drop_tag(s->catalog, ref.tag_id, e), freed, e);
+    pthread_mutex_unlock(&s->mutex);
+    return code;
+}
