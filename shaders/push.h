@@ -48,7 +48,7 @@
  * ---- Quantised activations (q8) ------------------------------------------------------------
  * A row of k inputs takes NG * 11 quads: per group g of 128 inputs 8 quads of int8 (quad i: inputs
  * g*128 + 16i .. +15, the first in bits 0..7 of word 0), then 3 quads of f32, one word for each of the
- * 4 blocks: dx; dx * (sum of q over the block's first 16); dx * (the same over its second 16).
+ * 4 blocks: dx; the sum of q over the block's first 16 (a whole number); the same over its second 16.
  * dx = max|x| / 127 over the block; q = rint(x * (1/dx)), ties to even; max 0: dx = 0 and q = 0. Blocks
  * past k are zero. f32 activations are rows of k floats, k/4 quads. */
 #ifndef HEARTH_SHADERS_PUSH_H

@@ -1,0 +1,67 @@
+#version 450
+// Joins the partials of a row whose timeline took more than one split, in ascending order of splits; rows
+// with one split are left alone. One workgroup does one head of one row; a lane does whole blocks of 32.
+#extension GL_GOOGLE_include_directive : enable
+#include "common.glsl"
+
+layout(push_constant) uniform Push { PUSH_ATTENTION } p;
+FLOATS_IN(1, partials);
+FLOATS_OUT(2, out_f32);
+WORDS_OUT(3, out_q8);
+
+void main()
+{
+    uint head = gl_WorkGroupID.x, row = gl_WorkGroupID.y;
+    uint high = STEP_ROW(row, ROW_POS);
+    uint low = p.window > 0 && high + 1 > p.window ? high + 1 - p.window : 0;
+    uint first = low / p.split_tokens, last = high / p.split_tokens;
+    if (first == last)
+        return;
+    uint base = (row * p.n_head + head) * p.max_splits, stride = p.kv_dim + 2;
+    float best = -3.0e38;
+    for (uint s = first; s <= last; s++)
+        best = max(best, partials[(base + s) * stride + p.kv_dim]);
+    precise float sum = 0;
+    for (uint s = first; s <= last; s++)
+        sum += partials[(base + s) * stride + p.kv_dim + 1] *
+               exp(partials[(base + s) * stride + p.kv_dim] - best);
+
+    uint local = gl_WorkGroupSize.x;
+    for (uint d = gl_LocalInvocationID.x * 32; d < p.head_dim; d += local * 32) {
+        precise float v[32];
+        for (uint i = 0; i < 32; i++)
+            v[i] = 0;
+        for (uint s = first; s <= last; s++) {
+            float w = exp(partials[(base + s) * stride + p.kv_dim] - best);
+            for (uint i = 0; i < 32; i++)
+                v[i] += partials[(base + s) * stride + d + i] * w; // kv_dim is a multiple of 32
+        }
+        uint k = head * p.head_dim + d;
+        if ((MODE & ATTN_TO_Q8) != 0) {
+            float m = 0;
+            for (uint i = 0; i < 32; i++) {
+                v[i] /= sum;
+                m = max(m, abs(v[i]));
+            }
+            float inv = m > 0 ? 127.0 / m : 0;
+            uint at = (row * p.outq_stride + k / 128 * Q8_GROUP_QUADS) * 4, j = k % 128 / 32;
+            vec2 sums = vec2(0);
+            for (uint i = 0; i < 8; i++) {
+                ivec4 four = ivec4(roundEven(vec4(v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]) * inv));
+                float total = float(four.x + four.y + four.z + four.w);
+                if (i < 4)
+                    sums.x += total;
+                else
+                    sums.y += total;
+                out_q8[at + j * 8 + i] = pack_bytes(four);
+            }
+            out_q8[at + 32 + j] = floatBitsToUint(m / 127.0);
+            out_q8[at + 36 + j] = floatBitsToUint(sums.x);
+            out_q8[at + 40 + j] = floatBitsToUint(sums.y);
+        } else {
+            for (uint i = 0; i < 32; i++)
+                if (d + i < p.head_dim)
+                    out_f32[row * p.out_stride + k + i] = v[i] / sum;
+        }
+    }
+}

@@ -1,0 +1,41 @@
+// What every kernel begins with: the two load paths, and names for the specialisation constants.
+//
+// QUADS(binding, name) declares read-only quads and QUAD(name, i) loads one: a texel view on CPU
+// devices (lavapipe compiles texelFetch to straight vector code, and storage loads in control flow to a
+// loop over lanes), a storage buffer on GPUs.
+#extension GL_EXT_control_flow_attributes : enable
+#extension GL_KHR_shader_subgroup_basic : enable
+#extension GL_KHR_shader_subgroup_shuffle : enable
+#include "push.h"
+
+layout(local_size_x_id = SPEC_LOCAL, local_size_y = 1, local_size_z = 1) in;
+layout(constant_id = SPEC_COLS) const uint COLS = 1;
+layout(constant_id = SPEC_BLOCKS) const uint BLOCKS = 1;
+layout(constant_id = SPEC_MODE) const uint MODE = 0;
+layout(constant_id = SPEC_SUBGROUP) const uint SUBGROUP = 8;
+layout(constant_id = SPEC_KPARTS) const uint KPARTS = 1;
+
+#if TEXEL
+#define QUADS(b, name) layout(set = 0, binding = b) uniform usamplerBuffer name
+#define QUAD(name, i) texelFetch(name, int(i))
+#else
+#define QUADS(b, name)                                                                             \
+    layout(set = 0, binding = b, std430) readonly buffer name##_binding { uvec4 name[]; }
+#define QUAD(name, i) name[i]
+#endif
+#define WORDS_IN(b, name)                                                                          \
+    layout(set = 0, binding = b, std430) readonly buffer name##_binding { uint name[]; }
+#define WORDS_OUT(b, name)                                                                         \
+    layout(set = 0, binding = b, std430) buffer name##_binding { uint name[]; }
+#define FLOATS_IN(b, name)                                                                         \
+    layout(set = 0, binding = b, std430) readonly buffer name##_binding { float name[]; }
+#define FLOATS_OUT(b, name)                                                                        \
+    layout(set = 0, binding = b, std430) buffer name##_binding { float name[]; }
+
+WORDS_IN(0, step_words);
+#define STEP_ROW(row, word) step_words[STEP_ROWS + (row) * STEP_ROW_WORDS + (word)]
+
+uint pack_bytes(ivec4 v)
+{
+    return uint(v.x & 255) | uint(v.y & 255) << 8 | uint(v.z & 255) << 16 | uint(v.w) << 24;
+}

@@ -1,0 +1,55 @@
+#version 450
+// x[row] = scale * W[token[row]]: one lane does one block of 32 inputs.
+// Also the device's decoder of every type: with scale 1 it must agree bit for bit with the C decoder.
+#extension GL_GOOGLE_include_directive : enable
+#include "common.glsl"
+
+layout(push_constant) uniform Push { PUSH_EMBED } p;
+QUADS(1, weights);
+FLOATS_OUT(2, x);
+#include "weights.glsl"
+
+void main()
+{
+    uint kb = gl_GlobalInvocationID.x, row = gl_WorkGroupID.y;
+    uint token = STEP_ROW(row, ROW_TOKEN) - p.first;
+    if (kb >= p.n_kb || token >= p.m)
+        return;
+    uint ob = token / BLOCK_OUTPUTS, lane = token % BLOCK_LANES, h = token / BLOCK_LANES % 2;
+    uint to = row * p.x_stride + kb * 32;
+#if defined(TYPE_F32)
+    [[unroll]] for (uint i = 0; i < 8; i++) {
+        vec4 v = f32_quad(ob, kb * 8 + i, h, lane);
+        [[unroll]] for (uint t = 0; t < 4; t++)
+            x[to + 4 * i + t] = v[t] * p.scale;
+    }
+#elif defined(TYPE_F16) || defined(TYPE_BF16)
+    [[unroll]] for (uint i = 0; i < 4; i++) {
+        uvec4 v = half_quad(ob, kb * 4 + i, h, lane);
+        [[unroll]] for (uint t = 0; t < 4; t++) {
+            vec2 two = two_floats(v[t]) * p.scale;
+            x[to + 8 * i + 2 * t] = two.x;
+            x[to + 8 * i + 2 * t + 1] = two.y;
+        }
+    }
+#else
+    uint a[8], b[8];
+    FETCH_PLANE(PLANE_A, p.plane0, ob, kb, lane, a)
+    FETCH_PLANE(PLANE_B, p.plane1, ob, kb, lane, b)
+    scale_words sw = fetch_scales(ob, kb, h, lane);
+    [[unroll]] for (uint part = 0; part < 2; part++) {
+        vec2 s = scale_of(sw, kb, part);
+        [[unroll]] for (uint i = part * 16; i < part * 16 + 16; i++) {
+            uint q = PLANE_PAIR(PLANE_A, a, i);
+#if PLANE_B
+            q += PLANE_PAIR(PLANE_B, b, i) << SHIFT_B;
+#endif
+            precise float w = s.x * float(int(q >> (16 * h) & 0xFFFFu) - ZERO);
+#ifdef HAS_MIN
+            w += s.y;
+#endif
+            x[to + i] = w * p.scale;
+        }
+    }
+#endif
+}
