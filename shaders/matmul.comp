@@ -219,9 +219,9 @@ void block(uint row0, uint kb, uint lane)
 
 float activation(float v)
 {
-    if ((MODE & ACT_MASK) == ACT_SILU)
+    if ((MODE & EPI_ACT_MASK) == EPI_SILU)
         return v / (1.0 + exp(-v));
-    if ((MODE & ACT_MASK) == ACT_GELU) // 0.5 v (1 + tanh(u)), written so that exp cannot overflow
+    if ((MODE & EPI_ACT_MASK) == EPI_GELU) // 0.5 v (1 + tanh(u)), written so that exp cannot overflow
         return v / (1.0 + exp(-2.0 * 0.7978845608028654 * (v + 0.044715 * v * v * v)));
     // erf by Abramowitz & Stegun 7.1.26 is not enough for f32: this is 7.1.28's rational form, 3e-7
     float z = abs(v) * 0.7071067811865476;

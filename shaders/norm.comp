@@ -12,7 +12,7 @@ FLOATS_OUT(3, y);
 WORDS_OUT(4, q8);
 
 #define MAX_BLOCKS 2048
-shared float partial[(MODE & (NORM_RMS | NORM_LAYER)) != 0 ? MAX_BLOCKS : 1];
+shared float partial[(MODE & (NM_RMS | NM_LAYER)) != 0 ? MAX_BLOCKS : 1];
 
 vec4 load_x(uint row, uint i4)
 {
@@ -32,12 +32,12 @@ float sum_partials(uint n_blocks)
 void main()
 {
     uint row = gl_WorkGroupID.x, from = row;
-    if ((MODE & NORM_GATHER) != 0)
+    if ((MODE & NM_GATHER) != 0)
         from = step_words[STEP_OUT + row];
     uint n_blocks = p.n / 32, lane = gl_LocalInvocationID.x, local = gl_WorkGroupSize.x;
     float mean = 0, scale = 1;
 
-    if ((MODE & NORM_LAYER) != 0) {
+    if ((MODE & NM_LAYER) != 0) {
         for (uint b = lane; b < n_blocks; b += local) {
             precise float s = 0;
             [[unroll]] for (uint i = 0; i < 8; i++) {
@@ -48,7 +48,7 @@ void main()
         }
         mean = sum_partials(n_blocks) / float(p.n);
     }
-    if ((MODE & (NORM_RMS | NORM_LAYER)) != 0) {
+    if ((MODE & (NM_RMS | NM_LAYER)) != 0) {
         for (uint b = lane; b < n_blocks; b += local) {
             precise float s = 0;
             [[unroll]] for (uint i = 0; i < 8; i++) {
@@ -65,23 +65,23 @@ void main()
         float top = 0;
         [[unroll]] for (uint i = 0; i < 8; i++) {
             v[i] = (load_x(from, b * 8 + i) - mean) * scale;
-            if ((MODE & (NORM_RMS | NORM_LAYER)) != 0)
+            if ((MODE & (NM_RMS | NM_LAYER)) != 0)
                 v[i] *= uintBitsToFloat(QUAD(weights, b * 8 + i));
-            if ((MODE & NORM_BIAS) != 0)
+            if ((MODE & NM_BIAS) != 0)
                 v[i] += uintBitsToFloat(QUAD(weights, (n_blocks + b) * 8 + i));
             v[i] *= p.scale;
             top = max(top, max(max(abs(v[i].x), abs(v[i].y)), max(abs(v[i].z), abs(v[i].w))));
         }
-        if ((MODE & (NORM_TO_F32 | NORM_ADD)) != 0)
+        if ((MODE & (NM_TO_F32 | NM_ADD)) != 0)
             [[unroll]] for (uint i = 0; i < 8; i++)
                 [[unroll]] for (uint t = 0; t < 4; t++) {
                     uint at = row * p.y_stride + b * 32 + i * 4 + t;
-                    if ((MODE & NORM_ADD) != 0)
+                    if ((MODE & NM_ADD) != 0)
                         y[at] += v[i][t];
                     else
                         y[at] = v[i][t];
                 }
-        if ((MODE & NORM_TO_Q8) != 0) {
+        if ((MODE & NM_TO_Q8) != 0) {
             float dx = top / 127.0, inv = top > 0 ? 127.0 / top : 0;
             uint at = (row * p.q_stride + b / 4 * Q8_GROUP_QUADS) * 4, j = b & 3;
             vec2 sums = vec2(0);

@@ -95,22 +95,22 @@
 #define EPI_GLU 2   /* pair (gate, up): y[row][ob*8 + lane] = act(gate) * up */
 #define EPI_ACT 3   /* y[row][o] = act(v) */
 #define EPI_MASK 7
-#define ACT_SILU 0 /* bits 3..4: activation */
-#define ACT_GELU 8 /* tanh form */
-#define ACT_GELU_ERF 16
-#define ACT_MASK 24
+#define EPI_SILU 0 /* bits 3..4: activation */
+#define EPI_GELU 8 /* tanh form */
+#define EPI_GELU_ERF 16
+#define EPI_ACT_MASK 24
 #define MM_BIAS 32      /* v += bias[o] before anything else (GLU: gate's and up's) */
 #define MM_SOFTCAP 64   /* v = cap * tanh(v / cap), last */
 #define MM_GATHERED 128 /* STEP_N_OUT rows instead of STEP_N_ROWS */
 
 /* norm (SPEC_MODE) */
-#define NORM_RMS 1     /* x / sqrt(mean(x^2) + eps) * w */
-#define NORM_LAYER 2   /* (x - mean) / sqrt(var + eps) * w; neither: x itself, no w */
-#define NORM_TO_F32 4  /* y[row][i] = v */
-#define NORM_TO_Q8 8   /* q8 row */
-#define NORM_ADD 16    /* y[row][i] += v */
-#define NORM_GATHER 32 /* input row is STEP_OUT[row]; there are STEP_N_OUT rows */
-#define NORM_BIAS 64   /* w is followed by n biases, added after w */
+#define NM_RMS 1     /* x / sqrt(mean(x^2) + eps) * w */
+#define NM_LAYER 2   /* (x - mean) / sqrt(var + eps) * w; neither: x itself, no w */
+#define NM_TO_F32 4  /* y[row][i] = v */
+#define NM_TO_Q8 8   /* q8 row */
+#define NM_ADD 16    /* y[row][i] += v */
+#define NM_GATHER 32 /* input row is STEP_OUT[row]; there are STEP_N_OUT rows */
+#define NM_BIAS 64   /* w is followed by n biases, added after w */
 
 /* rope, attention: KV element type (SPEC_MODE bits 0..1) */
 #define KVT_F16 0
