@@ -1,0 +1,105 @@
+/* The command: one table of subcommands and one of options print the help, the completion and the
+ * manual page, and drive the parsing.
+ *
+ *   main.c    settings, the tables, dispatch          help.c   what the tables print
+ *   client    HTTP over one connection                reach    finding or starting the daemon
+ *   run.c     one answer      repl.c  a conversation  answer   the request both make, and its stats
+ *   models.c  list ps show rm cp stop                 transfer.c import
+ *   words.c   tokenize, detokenize                    bench.c  speeds and perplexity
+ *   term      tables, colour, progress                interrupt  Ctrl-C
+ *
+ * Every command returns an error value; main prints its sentence and turns it into the exit status
+ * (err_exit_status). Thread: one, but for bench. */
+#ifndef HEARTH_CLI_CLI_H
+#define HEARTH_CLI_CLI_H
+
+#include <stdio.h>
+
+#include "cli/client.h"
+#include "cli/interrupt.h"
+#include "cli/term.h"
+#include "runtime/base/err.h"
+#include "runtime/base/str.h"
+
+/*        id               long          short  argument   what it says */
+#define OPTION_TABLE(X)                                                                            \
+    X(ARG_HOST,        "host",        0,   "URL",   "daemon to talk to: unix:///path or http://host:port") \
+    X(ARG_JSON,        "json",        0,   NULL,    "print JSON")                                  \
+    X(ARG_HELP,        "help",        'h', NULL,    "print this help")                             \
+    X(ARG_VERBOSE,     "verbose",     'v', NULL,    "say more: timings after an answer, metadata and tensors in show") \
+    X(ARG_KEEP_ALIVE,  "keepalive",   0,   "DUR",   "keep the model in memory that long (5m; -1: for ever; 0: not)") \
+    X(ARG_OPTION,      "option",      'o', "K=V",   "an option of the model, such as temperature=0 (may be repeated)") \
+    X(ARG_SYSTEM,      "system",      0,   "TEXT",  "system prompt")                               \
+    X(ARG_COPY,        "copy",        0,   NULL,    "copy the file into the store (the default)")  \
+    X(ARG_REFERENCE,   "reference",   0,   NULL,    "leave the file where it is, and only name it") \
+    X(ARG_SPECIAL,     "special",     0,   NULL,    "add the tokens that the model puts around a text") \
+    X(ARG_DECODE,      "decode",      0,   NULL,    "the arguments are token ids: print their text") \
+    X(ARG_PROMPT,      "prompt",      0,   "N",     "prompt tokens (128)")                         \
+    X(ARG_GEN,         "gen",         0,   "N",     "tokens to generate (64)")                     \
+    X(ARG_PARALLEL,    "parallel",    0,   "N",     "sequences at once (1)")                       \
+    X(ARG_REPEAT,      "repeat",      0,   "N",     "times to measure; medians are printed (3)")   \
+    X(ARG_PERPLEXITY,  "perplexity",  0,   "FILE",  "measure perplexity on a text instead of speed") \
+    X(ARG_WINDOW,      "window",      0,   "N",     "tokens of a perplexity window (512)")
+
+enum arg {
+#define X(id, name, letter, value, text) id,
+    OPTION_TABLE(X)
+#undef X
+    ARG_COUNT
+};
+#define ARG_BIT(id) (1u << (id))
+#define MAX_OPTION_VALUES 64
+
+struct cli {
+    struct term term;
+    struct interrupt interrupt;
+    struct client client;      /* made before a command that wants a daemon runs */
+    bool given[ARG_COUNT];
+    const char *value[ARG_COUNT];
+    const char *options[MAX_OPTION_VALUES]; /* each -o */
+    size_t n_options;
+    int argc;                  /* what is neither command nor option */
+    char **argv;
+    char **rest;               /* the command's name and all behind it: serve hands it on */
+};
+
+typedef enum err_code command_run(struct cli *c, struct err *e);
+struct command {
+    const char *name, *alias; /* alias may be NULL */
+    const char *args;         /* as the usage line shows them */
+    const char *text;         /* one sentence */
+    const char *more;         /* paragraphs of `hearth help NAME`, or NULL */
+    unsigned options;         /* ARG_BITs, besides host and help */
+    int min_args, max_args;   /* -1: any number */
+    bool raw;                 /* all that follows is the command's own, options too */
+    bool daemon;              /* talks to one */
+    command_run *run;
+};
+extern const struct command cli_commands[];
+extern const size_t cli_n_commands;
+const struct command *cli_command(const char *name); /* by name or alias; NULL */
+
+struct option_row {
+    const char *name;
+    char letter;
+    const char *value, *text;
+};
+extern const struct option_row cli_options[ARG_COUNT];
+
+/* help.c */
+void help_overview(FILE *to);
+void help_command(FILE *to, const struct command *command);
+command_run help_run, completion_run;
+
+command_run run_run, list_run, ps_run, show_run, rm_run, cp_run, stop_run, import_run,
+    tokenize_run, bench_run;
+
+/* A whole number of an option's value, or `otherwise` when it is not given. ERR_USAGE. */
+enum err_code cli_number(const struct cli *c, enum arg id, long min, long max, long otherwise,
+                         long *out, struct err *e);
+/* All of standard input, appended. ERR_TOO_LARGE, ERR_CANCELLED. */
+enum err_code cli_read_input(struct cli *c, struct buf *out, struct err *e);
+/* A reply as --json prints it. */
+void cli_print_json(struct str reply);
+
+#endif

@@ -1,0 +1,339 @@
+/* hearth list, ps, show, rm, cp, stop. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "cli/answer.h"
+#include "cli/cli.h"
+#include "daemon/protocol.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/json.h"
+#include "runtime/base/mem.h"
+
+#define NS_DAY INT64_C(86400000000000)
+#define ID_LETTERS 12
+
+/* ---- requests about one model -------------------------------------------------------------------- */
+
+/* Sends `r` and gives the raw reply (buf_finish in any case). */
+static enum err_code send_request(struct cli *c, const char *method, const char *path,
+                                  enum model_request_kind kind, const struct model_request *r,
+                                  struct buf *reply, struct err *e)
+{
+    struct buf body;
+    enum err_code code;
+
+    buf_init(&body, 65536);
+    model_request_write(&body, kind, r);
+    if (body.failed) {
+        buf_init(reply, 0);
+        code = err_set(e, ERR_USAGE, "the name is too long");
+    } else {
+        code = client_call(&c->client, method, path, buf_str(&body), reply, e);
+    }
+    buf_finish(&body);
+    return answer_explain(code, e);
+}
+
+enum err_code cp_run(struct cli *c, struct err *e)
+{
+    struct model_request r = { .source = str_from(c->argv[0]), .destination = str_from(c->argv[1]) };
+    struct buf reply;
+    enum err_code code = send_request(c, "POST", "/api/copy", REQUEST_COPY, &r, &reply, e);
+
+    if (code == ERR_OK)
+        printf("copied '%s' to '%s'\n", c->argv[0], c->argv[1]);
+    buf_finish(&reply);
+    return code;
+}
+
+/* An empty prompt that is kept for no time: out of memory with it. */
+static enum err_code unload(struct cli *c, const char *name, struct err *e)
+{
+    struct gen_request r;
+    struct answer a = { 0 };
+    enum err_code code;
+
+    gen_request_init(&r, GEN_GENERATE);
+    r.model = str_from(name);
+    r.prompt = STR("");
+    r.has_prompt = r.has_keep_alive = true;
+    r.keep_alive_ns = 0;
+    r.stream = false;
+    code = answer_get(&c->client, &r, false, NULL, NULL, &a, e);
+    answer_finish(&a);
+    return code;
+}
+
+enum err_code stop_run(struct cli *c, struct err *e)
+{
+    enum err_code code = unload(c, c->argv[0], e);
+
+    if (code == ERR_NOT_FOUND)
+        err_set(e, code, "couldn't find model \"%s\" to stop", c->argv[0]);
+    return code;
+}
+
+enum err_code rm_run(struct cli *c, struct err *e)
+{
+    enum err_code code = ERR_OK;
+
+    for (int i = 0; i < c->argc && code == ERR_OK; i++) {
+        struct model_request r = { .model = str_from(c->argv[i]) };
+        struct buf reply;
+        code = send_request(c, "DELETE", "/api/delete", REQUEST_DELETE, &r, &reply, e);
+        if (code == ERR_OK)
+            printf("deleted '%s'\n", c->argv[i]);
+        buf_finish(&reply);
+    }
+    return code;
+}
+
+/* ---- lists ----------------------------------------------------------------------------------------- */
+
+static bool prefixed(const struct cli *c, struct str name, enum model_list_kind kind)
+{
+    size_t n = c->argc > 0 ? strlen(c->argv[0]) : 0;
+
+    if (n > name.n)
+        return false;
+    return n == 0 || (kind == LIST_TAGS ? strncasecmp(name.p, c->argv[0], n) == 0 :
+                                          strncmp(name.p, c->argv[0], n) == 0);
+}
+
+static void cell(struct table *t, struct str s)
+{
+    table_cell(t, "%.*s", (int)s.n, s.n ? s.p : "");
+}
+
+static void tags_row(struct table *t, const struct model_entry *m)
+{
+    char size[WORDS_SIZE], span[WORDS_SIZE];
+
+    cell(t, m->name);
+    table_cell(t, "%.*s", (int)(m->digest.n < ID_LETTERS ? m->digest.n : ID_LETTERS),
+               m->digest.n ? m->digest.p : "");
+    table_cell(t, "%s", words_bytes(m->size, size));
+    table_cell(t, "%s ago", words_span(clock_wall_ns() - m->modified_wall_ns, span));
+}
+
+static void processor_cell(struct table *t, const struct model_entry *m)
+{
+    if (m->size == 0 || m->size_vram > m->size)
+        table_cell(t, "Unknown");
+    else if (m->size_vram == 0 || m->size_vram == m->size)
+        table_cell(t, "100%% %s", m->size_vram ? "GPU" : "CPU");
+    else
+        table_cell(t, "%.0f%%/%.0f%% CPU/GPU",
+                   100.0 * (double)(m->size - m->size_vram) / (double)m->size,
+                   100.0 * (double)m->size_vram / (double)m->size);
+}
+
+static void until_cell(struct table *t, const struct model_entry *m)
+{
+    int64_t left = m->expires_wall_ns - clock_wall_ns();
+    char span[WORDS_SIZE];
+
+    if (m->expires_wall_ns <= 0)
+        table_cell(t, "Never");
+    else if (left < 0)
+        table_cell(t, "Stopping...");
+    else if (left > 20 * 365 * NS_DAY)
+        table_cell(t, "Forever");
+    else
+        table_cell(t, "%s from now", words_span(left, span));
+}
+
+static void ps_row(struct table *t, const struct model_entry *m)
+{
+    char size[WORDS_SIZE];
+
+    cell(t, m->name);
+    table_cell(t, "%.*s", (int)(m->digest.n < ID_LETTERS ? m->digest.n : ID_LETTERS),
+               m->digest.n ? m->digest.p : "");
+    table_cell(t, "%s", words_bytes(m->size, size));
+    processor_cell(t, m);
+    table_cell(t, "%" PRIu64, m->context_length);
+    until_cell(t, m);
+}
+
+struct list {
+    enum model_list_kind kind;
+    const char *path;
+    size_t n_columns;
+    const char *heads[6];
+    void (*row)(struct table *t, const struct model_entry *m);
+};
+
+static enum err_code print_list(struct cli *c, const struct list *list, const json_t *root,
+                                struct err *e)
+{
+    struct model_entry *models = NULL;
+    size_t n = 0;
+    struct table table;
+    enum err_code code = model_list_read(root, list->kind, &models, &n, e);
+
+    if (code != ERR_OK)
+        return code;
+    table_init(&table, list->heads, list->n_columns);
+    for (size_t i = 0; i < n; i++)
+        if (prefixed(c, models[i].name, list->kind))
+            list->row(&table, &models[i]);
+    mem_free(models);
+    return table_print(&table) ? ERR_OK : err_no_memory(e, 0, "a table");
+}
+
+static enum err_code show_list(struct cli *c, const struct list *list, struct err *e)
+{
+    struct buf reply;
+    json_t *root = NULL;
+    enum err_code code = client_call(&c->client, "GET", list->path, (struct str){ 0 }, &reply, e);
+
+    if (code == ERR_OK && c->given[ARG_JSON])
+        cli_print_json(buf_str(&reply));
+    else if (code == ERR_OK)
+        code = json_read(buf_str(&reply), CLIENT_MAX_REPLY, "the daemon's reply", &root, e);
+    if (root)
+        code = print_list(c, list, root, e);
+    json_decref(root);
+    buf_finish(&reply);
+    return code;
+}
+
+enum err_code list_run(struct cli *c, struct err *e)
+{
+    static const struct list list = { LIST_TAGS, "/api/tags", 4, { "NAME", "ID", "SIZE", "MODIFIED" },
+                                      tags_row };
+    return show_list(c, &list, e);
+}
+
+enum err_code ps_run(struct cli *c, struct err *e)
+{
+    static const struct list list = {
+        LIST_PS, "/api/ps", 6, { "NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL" }, ps_row
+    };
+    return show_list(c, &list, e);
+}
+
+/* ---- show ------------------------------------------------------------------------------------------ */
+
+static void show_pair(const char *name, struct str value)
+{
+    struct buf clean;
+
+    if (value.n == 0)
+        return;
+    buf_init(&clean, 3 * value.n + 1);
+    term_clean(&clean, value);
+    printf("    %-20s %.*s\n", name, (int)clean.n, clean.p);
+    buf_finish(&clean);
+}
+
+static void show_number(const char *name, const json_t *info, struct str arch, const char *key)
+{
+    char path[160];
+    const json_t *v;
+
+    snprintf(path, sizeof path, "%.*s.%s", (int)arch.n, arch.n ? arch.p : "", key);
+    v = json_object_get(info, path);
+    if (json_is_integer(v))
+        printf("    %-20s %" PRId64 "\n", name, (int64_t)json_integer_value(v));
+}
+
+static void show_block(const char *title, struct str text, int lines)
+{
+    struct buf clean;
+
+    if (text.n == 0)
+        return;
+    buf_init(&clean, 3 * text.n + 1);
+    term_clean(&clean, text);
+    printf("\n  %s\n", title);
+    for (const char *p = clean.p; p && *p && lines != 0; lines--) {
+        size_t n = strcspn(p, "\n");
+        printf("    %.*s\n", (int)n, p);
+        p += n + (p[n] == '\n');
+    }
+    buf_finish(&clean);
+}
+
+static void show_metadata(const json_t *info)
+{
+    const char *key;
+    json_t *value;
+
+    printf("\n  Metadata\n");
+    json_object_foreach((json_t *)info, key, value) {
+        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+        struct str s = str_from(text);
+        printf("    %s    ", key);
+        printf("%.*s%s\n", (int)(s.n > 120 ? utf8_complete(s.p, 120) : s.n), s.n ? s.p : "",
+               s.n > 120 ? "..." : "");
+        mem_free(text);
+    }
+}
+
+static void show_tensors(const json_t *tensors)
+{
+    const json_t *t;
+    size_t i;
+
+    if (json_array_size(tensors) > 0)
+        printf("\n  Tensors\n");
+    json_array_foreach(tensors, i, t) {
+        char *shape = json_dumps(json_object_get(t, "shape"), JSON_ENCODE_ANY | JSON_COMPACT);
+        printf("    %-40s %-6s %s\n", json_string_value(json_object_get(t, "name")),
+               json_string_value(json_object_get(t, "type")), shape ? shape : "");
+        mem_free(shape);
+    }
+}
+
+static void show_reply_print(const struct cli *c, const struct show_reply *r)
+{
+    const json_t *info = r->model_info_tree;
+    struct str arch = str_from(json_string_value(json_object_get(info, "general.architecture")));
+    char size[WORDS_SIZE];
+
+    printf("  Model\n");
+    show_pair("architecture", arch);
+    show_pair("parameters", r->details.parameter_size);
+    show_number("context length", info, arch, "context_length");
+    show_number("embedding length", info, arch, "embedding_length");
+    show_pair("quantization", r->details.quantization_level);
+    show_pair("size", str_from(r->size ? words_bytes(r->size, size) : NULL));
+    show_pair("file", r->path);
+    if (r->n_capabilities > 0)
+        printf("\n  Capabilities\n");
+    for (size_t i = 0; i < r->n_capabilities; i++)
+        printf("    %.*s\n", (int)r->capabilities[i].n, r->capabilities[i].p);
+    show_block("Parameters", r->parameters, -1);
+    show_block("System", r->system, 2);
+    show_block("License", r->license, 2);
+    if (c->given[ARG_VERBOSE]) {
+        show_metadata(info);
+        show_tensors(r->tensors_tree);
+    }
+}
+
+enum err_code show_run(struct cli *c, struct err *e)
+{
+    struct model_request r = { .model = str_from(c->argv[0]), .verbose = c->given[ARG_VERBOSE] };
+    struct show_reply show;
+    struct buf reply;
+    json_t *root = NULL;
+    enum err_code code = send_request(c, "POST", "/api/show", REQUEST_SHOW, &r, &reply, e);
+
+    if (code == ERR_OK && c->given[ARG_JSON]) {
+        cli_print_json(buf_str(&reply));
+    } else if (code == ERR_OK) {
+        code = json_read(buf_str(&reply), CLIENT_MAX_REPLY, "the daemon's reply", &root, e);
+        if (code == ERR_OK)
+            code = show_reply_read(root, &show, e);
+        if (code == ERR_OK)
+            show_reply_print(c, &show);
+    }
+    json_decref(root);
+    buf_finish(&reply);
+    return code;
+}

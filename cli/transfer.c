@@ -1,0 +1,95 @@
+/* hearth import: a file on this machine gets a name in the store. */
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "daemon/protocol.h"
+#include "runtime/base/json.h"
+#include "runtime/base/mem.h"
+
+struct progress {
+    struct term *term;
+    char status[128]; /* of the last line */
+};
+
+static enum err_code take_progress(void *user, json_t *root, struct str raw, struct err *e)
+{
+    struct progress *p = user;
+    const char *status = json_string_value(json_object_get(root, "status"));
+    const json_t *total = json_object_get(root, "total"), *done = json_object_get(root, "completed");
+    char of[WORDS_SIZE], have[WORDS_SIZE];
+
+    (void)raw;
+    (void)e;
+    if (!status)
+        return ERR_OK;
+    snprintf(p->status, sizeof p->status, "%s", status);
+    if (json_integer_value(total) > 0)
+        term_progress(p->term, "%s: %s of %s (%.0f %%)", status,
+                      words_bytes((uint64_t)json_integer_value(done), have),
+                      words_bytes((uint64_t)json_integer_value(total), of),
+                      100.0 * (double)json_integer_value(done) / (double)json_integer_value(total));
+    else
+        term_progress(p->term, "%s", status);
+    return ERR_OK;
+}
+
+/* "dir/SmolLM2-135M.Q4_1-00001-of-00002.gguf" -> "smollm2-135m.q4_1" */
+static char *name_of_file(const char *path)
+{
+    const char *base = strrchr(path, '/');
+    char *name = mem_strdup(base ? base + 1 : path);
+    size_t n = name ? strlen(name) : 0;
+
+    if (!name)
+        return NULL;
+    if (n > 5 && strcmp(name + n - 5, ".gguf") == 0)
+        name[n -= 5] = '\0';
+    if (n > 15 && strncmp(name + n - 15, "-00001-of-", 10) == 0)
+        name[n -= 15] = '\0';
+    for (size_t i = 0; i < n; i++) {
+        char lower = name[i] >= 'A' && name[i] <= 'Z' ? (char)(name[i] + 32) : name[i];
+        bool good = (lower >= 'a' && lower <= 'z') || (lower >= '0' && lower <= '9') ||
+                    lower == '-' || lower == '_' || lower == '.';
+        name[i] = good ? lower : '-';
+    }
+    return name;
+}
+
+/* The daemon opens the path, and its working directory is its own: the path goes absolute. */
+enum err_code import_run(struct cli *c, struct err *e)
+{
+    struct progress progress = { .term = &c->term };
+    struct model_request r = { .reference = c->given[ARG_REFERENCE] };
+    struct buf body;
+    char path[PATH_MAX], *name = NULL;
+    enum err_code code;
+
+    if (c->given[ARG_COPY] && c->given[ARG_REFERENCE])
+        return err_set(e, ERR_USAGE, "--copy and --reference exclude each other");
+    buf_init(&body, 65536);
+    if (!realpath(c->argv[0], path)) {
+        code = err_errno(e, ERR_IO, errno, "cannot import %s", c->argv[0]);
+        goto out;
+    }
+    name = c->argc > 1 ? mem_strdup(c->argv[1]) : name_of_file(c->argv[0]);
+    r.path = str_from(path);
+    r.model = str_from(name);
+    model_request_write(&body, REQUEST_IMPORT, &r);
+    if (!name || body.failed) {
+        code = err_no_memory(e, 0, "a request");
+        goto out;
+    }
+    code = client_stream(&c->client, "/api/import", buf_str(&body), take_progress, &progress, e);
+    term_progress_end(&c->term);
+    if (code == ERR_OK)
+        printf("imported '%s' as '%s'\n", c->argv[0], name);
+out:
+    buf_finish(&body);
+    mem_free(name);
+    return code;
+}
