@@ -74,14 +74,10 @@ void answer_finish(struct answer *a)
 
 static void print_duration(const char *label, int64_t ns)
 {
-    struct buf text;
+    char text[WORDS_SIZE];
 
-    if (ns <= 0)
-        return;
-    buf_init(&text, 64);
-    duration_write(&text, ns);
-    fprintf(stderr, "%-22s%.*s\n", label, (int)text.n, text.p);
-    buf_finish(&text);
+    if (ns > 0)
+        fprintf(stderr, "%-22s%s\n", label, words_duration(ns, text));
 }
 
 static void print_rate(const char *label, uint64_t tokens, int64_t ns)

@@ -200,3 +200,40 @@ const char *words_span(int64_t ns, char out[WORDS_SIZE])
                  rows[i].many);
     return out;
 }
+
+/* `value` in units of 10^digits, without trailing zeros: 1500, 3 -> "1.5" */
+static void put_decimal(struct buf *out, int64_t value, int digits)
+{
+    char text[32];
+    int n = snprintf(text, sizeof text, "%0*lld", digits + 1, (long long)value);
+    int whole = n - digits;
+
+    while (n > whole && text[n - 1] == '0')
+        n--;
+    buf_printf(out, "%.*s%s%.*s", whole, text, n > whole ? "." : "", n - whole, text + whole);
+}
+
+const char *words_duration(int64_t ns, char out[WORDS_SIZE])
+{
+    static const struct {
+        int64_t below;
+        int digits;
+        const char *unit;
+    } rows[] = { { 1000, 0, "ns" }, { 1000000, 3, "\xc2\xb5s" }, { 1000000000, 6, "ms" } };
+    const int64_t minute = INT64_C(60000000000);
+    struct buf text;
+    size_t i = 0;
+
+    buf_init(&text, WORDS_SIZE - 1);
+    while (i < 3 && ns >= rows[i].below)
+        i++;
+    if (i == 3 && ns >= 60 * minute)
+        buf_printf(&text, "%lldh", (long long)(ns / (60 * minute)));
+    if (i == 3 && ns >= minute)
+        buf_printf(&text, "%lldm", (long long)(ns / minute % 60));
+    put_decimal(&text, i == 3 ? ns % minute : ns, i == 3 ? 9 : rows[i].digits);
+    buf_puts(&text, i == 3 ? "s" : rows[i].unit);
+    snprintf(out, WORDS_SIZE, "%s", text.p ? text.p : "");
+    buf_finish(&text);
+    return out;
+}

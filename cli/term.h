@@ -44,6 +44,7 @@ bool table_print(struct table *t);
 #define WORDS_SIZE 48
 const char *words_bytes(uint64_t bytes, char out[WORDS_SIZE]);
 const char *words_span(int64_t ns, char out[WORDS_SIZE]); /* "3 minutes", "About an hour" */
+const char *words_duration(int64_t ns, char out[WORDS_SIZE]); /* "1m2.5s", "60ms", as Go prints */
 
 /* Columns that UTF-8 text takes on a terminal. */
 size_t term_columns(struct str s);
