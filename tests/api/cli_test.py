@@ -74,7 +74,8 @@ class Daemon:
         self.socket = socket.socket(family)
         self.socket.bind(address)
         self.socket.listen(16)
-        threading.Thread(target=self.serve, daemon=True).start()
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
 
     def serve(self):
         while True:
@@ -106,7 +107,10 @@ class Daemon:
         connection.close()
 
     def close(self):
-        self.socket.close()
+        if self.thread.is_alive():
+            self.socket.shutdown(socket.SHUT_RDWR)
+            self.thread.join()  # before its descriptor's number can be another's
+            self.socket.close()
 
 
 class Case(unittest.TestCase):
