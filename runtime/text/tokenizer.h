@@ -41,6 +41,9 @@ struct tokenizer_spec {
     int32_t bos, eos, unk, pad, sep, mask, eot, eom; /* TOKEN_NONE when the file has none */
     /* -1: the file does not say, take the kind's default */
     int add_bos, add_eos, add_space_prefix, remove_extra_whitespaces;
+    struct str name; /* general.name: the Phi-3 family strips white space after special tokens */
+    const int32_t *more_eog; /* [n_more_eog] further ids that end a generation (FIM pads and the like) */
+    size_t n_more_eog;
 };
 
 struct tokenizer;

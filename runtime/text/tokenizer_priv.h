@@ -1,0 +1,163 @@
+/* What the files of the tokenizer share. For runtime/text/tokenizer*.c only.
+ *
+ * A map, in the order of a call: tokenizer.c checks the text and cuts it at special tokens
+ * (tokenizer_special.c); what is between goes to the kind's `encode`, tokenizer_bpe.c or
+ * tokenizer_spm.c, which cut it into words; a word that is no token by itself goes through
+ * tokenizer_merge.c. */
+#ifndef HEARTH_TEXT_TOKENIZER_PRIV_H
+#define HEARTH_TEXT_TOKENIZER_PRIV_H
+
+#include <stdatomic.h>
+
+#include "runtime/base/map.h"
+#include "runtime/base/mem.h"
+#include "runtime/text/pretokenizer.h"
+#include "runtime/text/tokenizer.h"
+
+#define NO_SYMBOL UINT32_MAX
+#define NO_RANK UINT32_MAX
+#define TOKENIZER_MAX_TEXT ((size_t)1 << 30)       /* bytes of one text */
+#define TOKENIZER_MAX_VOCAB ((size_t)1 << 24)      /* tokens, and merges */
+#define TOKENIZER_MAX_VOCAB_TEXT ((size_t)1 << 30) /* bytes of all tokens */
+
+/* ---- a heap of numbers, least first -------------------------------------------------------- */
+
+struct heap {
+    uint64_t *key;
+    size_t n, cap;
+};
+bool heap_push(struct heap *h, uint64_t key); /* false: no memory */
+uint64_t heap_pop(struct heap *h);            /* h->n > 0 */
+
+/* ---- merging ------------------------------------------------------------------------------- */
+
+/* A word under merging: a list of symbols in text order. */
+struct symbol {
+    uint32_t start, len; /* in the word's text; len 0: merged into the one before */
+    uint32_t id;         /* a token, a symbol of the kind's own, or NO_SYMBOL */
+    uint32_t rank, into; /* of merging it with the next one; NO_RANK: they do not merge */
+    uint32_t prev, next; /* NO_SYMBOL at the ends */
+};
+
+struct encoder {
+    const struct tokenizer *t;
+    struct token_list *out;
+    struct err *e;
+    struct symbol *symbol;
+    size_t n_symbols, cap_symbols;
+    struct heap heap;
+    struct pre_match *match;
+    struct buf scratch; /* the text as the vocabulary writes it */
+};
+
+/* Looks up what a and b, neighbours in `text`, become: sets a->rank and a->into. */
+typedef void (*merge_pair_fn)(const struct tokenizer *t, const char *text, struct symbol *a,
+                              const struct symbol *b);
+/* Makes n symbols of an empty list; the caller sets start, len and id of each. */
+enum err_code merge_begin(struct encoder *x, size_t n);
+/* Merges the pair of least rank, leftmost first, until none is left. Cost: O(n log n). */
+enum err_code merge_run(struct encoder *x, const char *text, merge_pair_fn pair);
+
+/* ---- special tokens ------------------------------------------------------------------------ */
+
+struct trie_node {
+    uint32_t child, sibling; /* 0: none */
+    uint32_t rank;           /* of the token that ends here, in order of preference; NO_RANK */
+    unsigned char byte;
+};
+
+struct specials {
+    struct trie_node *node; /* node[0] is unused */
+    size_t n_nodes, cap_nodes;
+    uint32_t root[256];
+    int32_t *id;            /* by rank: longest text first */
+    size_t n;
+};
+
+enum err_code specials_init(struct tokenizer *t, struct err *e);
+void specials_finish(struct specials *s);
+
+/* Calls text() and token() for the parts of `s` in order. */
+struct part_sink {
+    enum err_code (*text)(void *user, struct str part);
+    enum err_code (*token)(void *user, int32_t id);
+    void *user;
+};
+enum err_code specials_partition(const struct tokenizer *t, struct str s, bool parse_special,
+                                 const struct part_sink *sink, struct err *e);
+
+/* ---- the tokenizer ------------------------------------------------------------------------- */
+
+enum token_flag {
+    TOKEN_EOG = 1,
+    TOKEN_LSTRIP = 2, /* white space before it goes */
+    TOKEN_RSTRIP = 4,
+};
+
+/* Whether the merges of a token's own text end in that one token: found out when first asked. */
+enum memo { MEMO_UNKNOWN, MEMO_WHOLE, MEMO_PARTS };
+
+struct bpe_pair {
+    uint32_t left, right, rank, into;
+};
+
+struct bpe {
+    struct pretokenizer *pre;
+    unsigned flags;           /* of enum pre_flag */
+    struct bpe_pair *pair;    /* open addressing; rank NO_RANK: free */
+    size_t pair_mask;
+    uint32_t n_symbols;       /* tokens, and texts that only merges name */
+    struct arena texts;       /* of the latter */
+    uint32_t byte[256];       /* symbol of a byte */
+};
+
+struct spm {
+    uint32_t *rank;    /* [n_tokens] least first, from the scores */
+    bool words_apart;  /* no token has U+2581 after another character: words merge apart */
+    bool space_prefix, remove_extra;
+};
+
+struct tokenizer {
+    const struct kind *kind;
+    char *text;         /* all tokens, one after the other */
+    uint32_t *offset;   /* [n_tokens + 1] */
+    uint8_t *type;      /* enum token_type */
+    uint8_t *flag;      /* enum token_flag */
+    _Atomic uint8_t *memo;
+    size_t n_tokens;
+    size_t max_len;     /* bytes of the longest token */
+    struct map ids;     /* text -> symbol; the lowest of equal tokens */
+    struct specials specials;
+    int32_t bos, eos, unk;
+    bool add_bos, add_eos;
+    int32_t byte_token[256]; /* "<0xXX>", or TOKEN_NONE */
+    struct bpe bpe;
+    struct spm spm;
+};
+
+struct kind {
+    const char *model;
+    int32_t bos, eos, unk; /* where the file names none, if that token may be one */
+    enum err_code (*create)(struct tokenizer *t, const struct tokenizer_spec *spec, struct err *e);
+    enum err_code (*encode)(struct encoder *x, struct str text);
+    void (*piece)(const struct tokenizer *t, struct str text, struct buf *out); /* decode */
+    bool (*drops_space)(const struct tokenizer *t); /* of the first word, when decoding */
+};
+extern const struct kind kind_bpe, kind_bpe_raw, kind_spm;
+
+struct str token_text(const struct tokenizer *t, uint32_t id);
+/* May text become this symbol? Tokens of control and of bytes never come from text. */
+bool token_from_text(const struct tokenizer *t, uint32_t id);
+enum err_code encoder_push(struct encoder *x, int32_t id);
+/* The bytes of `text` as byte tokens; where the vocabulary lacks one, a single `unk` for all of
+ * it; nothing where it lacks that as well. */
+enum err_code encoder_push_bytes(struct encoder *x, struct str text);
+/* Tries `text` as one token by what is known of its merges. *id: the token, or TOKEN_NONE;
+ * *known: whether *id says it all. */
+void memo_get(const struct tokenizer *t, struct str text, bool always, int32_t *id, bool *known);
+void memo_set(const struct tokenizer *t, int32_t id, bool whole);
+/* "▁" for every space, and back. */
+void put_escaped(struct buf *b, struct str text);
+void put_unescaped(struct buf *b, struct str text);
+
+#endif

@@ -1,0 +1,878 @@
+/* The tokenizer against merging by brute force, and against hostile vocabularies. Real ones:
+ * vocabulary_test.c. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "runtime/base/mem.h"
+#include "runtime/text/pretokenizer.h"
+#include "runtime/text/tokenizer.h"
+#include "tests/unit/text_kit.h"
+
+/* ---- vocabularies made here ---------------------------------------------------------------- */
+
+/* A spec and the memory that its texts lie in. */
+struct vocab {
+    struct tokenizer_spec spec;
+    struct str token[4096];
+    float score[4096];
+    int32_t type[4096];
+    struct str merge[2048];
+    struct arena text;
+};
+
+static struct vocab *vocab_new(const char *model, const char *pre)
+{
+    struct vocab *v = mem_zero(1, sizeof *v);
+    assert_non_null(v);
+    v->spec = (struct tokenizer_spec){
+        .model = str_from(model),
+        .pre = str_from(pre),
+        .tokens = v->token,
+        .scores = v->score,
+        .types = v->type,
+        .merges = v->merge,
+        .bos = TOKEN_NONE,
+        .eos = TOKEN_NONE,
+        .unk = TOKEN_NONE,
+        .pad = TOKEN_NONE,
+        .sep = TOKEN_NONE,
+        .mask = TOKEN_NONE,
+        .eot = TOKEN_NONE,
+        .eom = TOKEN_NONE,
+        .add_bos = -1,
+        .add_eos = -1,
+        .add_space_prefix = -1,
+        .remove_extra_whitespaces = -1,
+    };
+    return v;
+}
+
+static void vocab_free(struct vocab *v)
+{
+    arena_finish(&v->text);
+    mem_free(v);
+}
+
+static int32_t add(struct vocab *v, struct str text, int32_t type, float score)
+{
+    size_t i = v->spec.n_tokens++;
+    assert_true(i < 4096);
+    v->token[i] = (struct str){ arena_strndup(&v->text, text.p, text.n), text.n };
+    v->type[i] = type;
+    v->score[i] = score;
+    return (int32_t)i;
+}
+
+static int32_t add_text(struct vocab *v, const char *text, int32_t type)
+{
+    return add(v, str_from(text), type, 0);
+}
+
+static void add_merge(struct vocab *v, const char *text)
+{
+    assert_true(v->spec.n_merges < 2048);
+    v->merge[v->spec.n_merges++] =
+        (struct str){ arena_strndup(&v->text, text, strlen(text)), strlen(text) };
+}
+
+/* GPT-2's characters of the bytes, in the order of the bytes: independent of tokenizer_bpe.c. */
+static void add_gpt2_bytes(struct vocab *v)
+{
+    uint32_t extra = 256;
+    for (uint32_t b = 0; b < 256; b++) {
+        bool prints = (b > 32 && b < 127) || (b > 160 && b != 173);
+        char four[4];
+        add(v, (struct str){ four, utf8_put(prints ? b : extra, four) }, TOKEN_NORMAL, 0);
+        extra += !prints;
+    }
+}
+
+static void add_byte_tokens(struct vocab *v)
+{
+    for (unsigned b = 0; b < 256; b++) {
+        char text[8];
+        snprintf(text, sizeof text, "<0x%02X>", b);
+        add_text(v, text, TOKEN_BYTE);
+    }
+}
+
+static struct tokenizer *make(const struct vocab *v)
+{
+    struct err e = { 0 };
+    struct tokenizer *t = NULL;
+    if (tokenizer_create(&v->spec, &t, &e))
+        fail_msg("%s", e.text);
+    return t;
+}
+
+static void text_is(const struct tokenizer *t, const int32_t *ids, size_t n, bool show,
+                    const char *want)
+{
+    struct buf got;
+    struct err e = { 0 };
+    buf_init(&got, 4096);
+    buf_puts(&got, "");
+    assert_int_equal(tokenizer_decode(t, ids, n, show, &got, &e), ERR_OK);
+    assert_string_equal(got.p, want);
+    buf_finish(&got);
+}
+
+/* ---- merging, against brute force ---------------------------------------------------------- */
+
+/* Random merges over the letters a..d: each joins two texts that are there already. */
+static void add_random_merges(struct vocab *v, uint64_t *seed, size_t n)
+{
+    size_t first = v->spec.n_tokens;
+    for (int c = 'a'; c <= 'd'; c++)
+        if (v->spec.model.n == 5)
+            add(v, (struct str){ (const char[]){ (char)c }, 1 }, TOKEN_NORMAL, -100);
+    size_t letters = v->spec.model.n == 5 ? first : 'a';
+    for (size_t i = 0; i < n; i++) {
+        size_t known = 4 + (v->spec.n_tokens - (v->spec.model.n == 5 ? first + 4 : first));
+        struct str half[2];
+        for (int k = 0; k < 2; k++) {
+            size_t pick = next_random(seed) % known;
+            half[k] = pick < 4 ? v->token[letters + pick]
+                               : v->token[(v->spec.model.n == 5 ? first : first - 4) + pick];
+        }
+        char text[256];
+        if (half[0].n + half[1].n > 100)
+            continue;
+        snprintf(text, sizeof text, "%.*s %.*s", (int)half[0].n, half[0].p, (int)half[1].n,
+                 half[1].p);
+        add_merge(v, text);
+        snprintf(text, sizeof text, "%.*s%.*s", (int)half[0].n, half[0].p, (int)half[1].n,
+                 half[1].p);
+        bool twice = false;
+        for (size_t k = first; k < v->spec.n_tokens; k++)
+            twice = twice || str_is(v->token[k], text);
+        if (twice)
+            v->spec.n_merges--;
+        else
+            add(v, str_from(text), TOKEN_NORMAL, (float)(next_random(seed) % 7));
+    }
+}
+
+static int32_t find_token(const struct vocab *v, struct str text)
+{
+    for (size_t i = 0; i < v->spec.n_tokens; i++)
+        if (str_eq(v->token[i], text))
+            return (int32_t)i;
+    return TOKEN_NONE;
+}
+
+/* How early these two merge: less is earlier; INFINITY: never. */
+static double brute_rank(const struct vocab *v, struct str a, struct str b)
+{
+    struct str both = { a.p, a.n + b.n };
+    if (v->spec.model.n == 5) {
+        int32_t id = find_token(v, both);
+        return id == TOKEN_NONE ? (double)INFINITY : -(double)v->score[id];
+    }
+    for (size_t i = 0; i < v->spec.n_merges; i++) {
+        struct str m = v->merge[i];
+        if (m.n == both.n + 1 && m.p[a.n] == ' ' && memcmp(m.p, a.p, a.n) == 0 &&
+            memcmp(m.p + a.n + 1, b.p, b.n) == 0)
+            return (double)i;
+    }
+    return (double)INFINITY;
+}
+
+/* The definition, word for word: find the best pair, leftmost first; join it; again. */
+static size_t brute_merge(const struct vocab *v, struct str text, struct str *part)
+{
+    size_t n = text.n;
+    for (size_t i = 0; i < n; i++)
+        part[i] = (struct str){ text.p + i, 1 };
+    for (;;) {
+        double best = (double)INFINITY;
+        size_t at = 0;
+        for (size_t i = 0; i + 1 < n; i++) {
+            double r = brute_rank(v, part[i], part[i + 1]);
+            if (r < best) {
+                best = r;
+                at = i;
+            }
+        }
+        if (isinf(best))
+            return n;
+        part[at].n += part[at + 1].n;
+        memmove(&part[at + 1], &part[at + 2], (n - at - 2) * sizeof *part);
+        n--;
+    }
+}
+
+static void check_against_brute(const char *model, uint64_t seed)
+{
+    struct vocab *v = vocab_new(model, "gpt-2");
+    if (str_is(v->spec.model, "gpt2"))
+        add_gpt2_bytes(v);
+    else
+        add_byte_tokens(v);
+    v->spec.add_space_prefix = 0;
+    add_random_merges(v, &seed, 60);
+    struct tokenizer *t = make(v);
+    struct token_list ids = { 0 };
+    for (int i = 0; i < 60; i++) {
+        char text[128];
+        struct str part[128];
+        size_t n = 1 + next_random(&seed) % (i % 4 ? 12 : 100);
+        for (size_t k = 0; k < n; k++)
+            text[k] = (char)('a' + next_random(&seed) % 4);
+        encode(t, (struct str){ text, n }, false, &ids);
+        size_t want = brute_merge(v, (struct str){ text, n }, part);
+        assert_int_equal(ids.n, want);
+        for (size_t k = 0; k < want; k++)
+            assert_int_equal(ids.id[k], find_token(v, part[k]));
+    }
+    token_list_finish(&ids);
+    tokenizer_destroy(t);
+    vocab_free(v);
+}
+
+static void test_bpe_is_the_definition(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 40; seed++)
+        check_against_brute("gpt2", seed);
+}
+
+static void test_spm_is_the_definition(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 40; seed++)
+        check_against_brute("llama", seed);
+}
+
+/* 4 MiB of one letter, with merges all the way up: nothing quadratic gets through this. */
+static void test_long_word(void **state)
+{
+    (void)state;
+    static const char *const models[] = { "gpt2", "llama" };
+    for (int i = 0; i < 2; i++) {
+        struct vocab *v = vocab_new(models[i], "gpt-2");
+        add_gpt2_bytes(v);
+        char text[64] = "aa";
+        for (float score = 1; strlen(text) <= 32; score++) {
+            char merge[64];
+            int half = (int)strlen(text) / 2;
+            snprintf(merge, sizeof merge, "%.*s %.*s", half, text, half, text);
+            add_merge(v, merge);
+            add(v, str_from(text), TOKEN_NORMAL, -score);
+            memcpy(text + 2 * half, text, 2 * (size_t)half);
+            text[4 * half] = '\0';
+        }
+        v->spec.add_space_prefix = 0;
+        struct tokenizer *t = make(v);
+        struct token_list ids = { 0 };
+        struct buf b;
+        buf_init(&b, 1 << 23);
+        while (b.n < 1 << 22)
+            buf_puts(&b, "aaaaaaaaaaaaaaaa");
+        encode(t, buf_str(&b), false, &ids);
+        assert_int_equal(ids.n, (1 << 22) / 32);
+        buf_finish(&b);
+        token_list_finish(&ids);
+        tokenizer_destroy(t);
+        vocab_free(v);
+    }
+}
+
+/* ---- special tokens ------------------------------------------------------------------------ */
+
+static void test_special_tokens(void **state)
+{
+    (void)state;
+    struct vocab *v = vocab_new("gpt2", "gpt-2");
+    add_gpt2_bytes(v);
+    v->spec.bos = add_text(v, "<s>", TOKEN_CONTROL);         /* 256 */
+    v->spec.eos = add_text(v, "</s>", TOKEN_CONTROL);        /* 257 */
+    add_text(v, "[X]", TOKEN_USER_DEFINED);                  /* 258 */
+    add_text(v, "ab", TOKEN_USER_DEFINED);                   /* 259 */
+    add_text(v, "bcd", TOKEN_USER_DEFINED);                  /* 260 */
+    add_text(v, "abcd!", TOKEN_CONTROL);                     /* 261 */
+    add_text(v, "<unk>", TOKEN_UNKNOWN);                     /* 262 */
+    add_merge(v, "< /");
+    add_merge(v, "</ s");
+    add_merge(v, "</s >"); /* text must not become a control token */
+    struct tokenizer *t = make(v);
+    ids_are(t, "<s>", false, true, "256");
+    ids_are(t, "<s>", false, false, "60 115 62");
+    ids_are(t, "</s>", false, false, "60 47 115 62");
+    ids_are(t, "a[X]b</s>", false, false, "97 258 98 60 47 115 62");
+    ids_are(t, "a[X]b</s>", false, true, "97 258 98 257");
+    ids_are(t, "abcd", false, false, "97 260");    /* the longest first, wherever it begins */
+    ids_are(t, "abcd!", false, false, "97 260 33");
+    ids_are(t, "abcd!", false, true, "261");
+    ids_are(t, "abab", false, false, "259 259");
+    ids_are(t, "<unk>", false, false, "60 117 110 107 62");
+    ids_are(t, "<unk>", false, true, "262");
+    ids_are(t, "", true, true, ""); /* BPE adds neither unless told */
+    assert_false(tokenizer_adds_bos(t));
+    assert_int_equal(tokenizer_bos(t), 256);
+    assert_int_equal(tokenizer_eos(t), 257);
+    assert_true(tokenizer_is_eog(t, 257));
+    assert_false(tokenizer_is_eog(t, 256));
+    assert_false(tokenizer_is_eog(t, -1));
+    assert_int_equal(tokenizer_type(t, 258), TOKEN_USER_DEFINED);
+    assert_int_equal(tokenizer_find(t, STR("[X]")), 258);
+    assert_int_equal(tokenizer_find(t, STR("[Y]")), TOKEN_NONE);
+    assert_true(str_is(tokenizer_text(t, 261), "abcd!"));
+    assert_int_equal(tokenizer_text(t, 9999).n, 0);
+    text_is(t, (int32_t[]){ 256, 97, 258, 257 }, 4, false, "a[X]");
+    text_is(t, (int32_t[]){ 256, 97, 258, 257 }, 4, true, "<s>a[X]</s>");
+    tokenizer_destroy(t);
+    v->spec.add_bos = v->spec.add_eos = 1;
+    t = make(v);
+    ids_are(t, "a", true, true, "256 97 257");
+    ids_are(t, "a", false, true, "97");
+    ids_are(t, "", true, true, "256 257");
+    tokenizer_destroy(t);
+    vocab_free(v);
+}
+
+/* Where tokens overlap: longest first, each from the left; against that rule by brute force. */
+static void brute_partition(const struct vocab *v, struct str s, struct buf *out)
+{
+    size_t best_at = 0, best = SIZE_MAX;
+    for (size_t i = 256; i < v->spec.n_tokens; i++) {
+        const char *at = memmem(s.p, s.n, v->token[i].p, v->token[i].n);
+        if (at && (best == SIZE_MAX || v->token[i].n > v->token[best].n)) {
+            best = i;
+            best_at = (size_t)(at - s.p);
+        }
+    }
+    if (best == SIZE_MAX) {
+        for (size_t i = 0; i < s.n; i++)
+            buf_printf(out, "%d ", s.p[i]);
+        return;
+    }
+    size_t end = best_at + v->token[best].n;
+    brute_partition(v, (struct str){ s.p, best_at }, out);
+    buf_printf(out, "%zu ", best);
+    brute_partition(v, (struct str){ s.p + end, s.n - end }, out);
+}
+
+static void test_overlapping_tokens(void **state)
+{
+    (void)state;
+    uint64_t seed = 3;
+    for (int round = 0; round < 200; round++) {
+        struct vocab *v = vocab_new("gpt2", "gpt-2");
+        add_gpt2_bytes(v);
+        for (int i = 0; i < 8; i++) {
+            char text[8] = "";
+            size_t n = 1 + next_random(&seed) % 6;
+            for (size_t k = 0; k < n; k++)
+                text[k] = (char)('a' + next_random(&seed) % 2);
+            if (n > 1 && find_token(v, str_from(text)) == TOKEN_NONE)
+                add_text(v, text, TOKEN_USER_DEFINED);
+        }
+        struct tokenizer *t = make(v);
+        for (int i = 0; i < 20; i++) {
+            char text[40] = "";
+            struct buf want, got;
+            struct token_list ids = { 0 };
+            size_t n = 1 + next_random(&seed) % 36;
+            for (size_t k = 0; k < n; k++)
+                text[k] = (char)('a' + next_random(&seed) % 2);
+            buf_init(&want, 4096);
+            buf_init(&got, 4096);
+            brute_partition(v, str_from(text), &want);
+            encode(t, str_from(text), false, &ids);
+            for (size_t k = 0; k < ids.n; k++)
+                buf_printf(&got, "%d ", ids.id[k]);
+            assert_string_equal(got.p, want.p);
+            buf_finish(&want);
+            buf_finish(&got);
+            token_list_finish(&ids);
+        }
+        tokenizer_destroy(t);
+        vocab_free(v);
+    }
+}
+
+static void test_ends_of_generation(void **state)
+{
+    (void)state;
+    struct vocab *v = vocab_new("gpt2", "gpt-2");
+    add_gpt2_bytes(v);
+    int32_t im_end = add_text(v, "<|im_end|>", TOKEN_NORMAL);
+    int32_t end = add_text(v, "<|end|>", TOKEN_CONTROL);
+    int32_t ret = add_text(v, "<|return|>", TOKEN_CONTROL);
+    int32_t channel = add_text(v, "<|channel|>", TOKEN_CONTROL);
+    struct tokenizer *t = make(v);
+    assert_true(tokenizer_is_eog(t, im_end));
+    assert_int_equal(tokenizer_type(t, im_end), TOKEN_CONTROL);
+    assert_true(tokenizer_is_eog(t, end));
+    assert_int_equal(tokenizer_type(t, channel), TOKEN_USER_DEFINED);
+    tokenizer_destroy(t);
+    add_text(v, "<|call|>", TOKEN_CONTROL);
+    const int32_t more[] = { 'q', 99999, -1 };
+    v->spec.more_eog = more;
+    v->spec.n_more_eog = 3;
+    t = make(v);
+    assert_false(tokenizer_is_eog(t, end)); /* gpt-oss: a message's end, not the turn's */
+    assert_true(tokenizer_is_eog(t, ret));
+    assert_true(tokenizer_is_eog(t, 'q'));
+    assert_false(tokenizer_is_eog(t, 'r'));
+    tokenizer_destroy(t);
+    vocab_free(v);
+}
+
+/* ---- SPM ----------------------------------------------------------------------------------- */
+
+static struct vocab *spm_vocab(void)
+{
+    struct vocab *v = vocab_new("llama", "");
+    add_text(v, "<unk>", TOKEN_UNKNOWN);
+    add_text(v, "<s>", TOKEN_CONTROL);
+    add_text(v, "</s>", TOKEN_CONTROL);
+    add_byte_tokens(v);                                           /* 3.. */
+    add(v, STR("\xE2\x96\x81"), TOKEN_NORMAL, -10);               /* 259 */
+    add(v, STR("h"), TOKEN_NORMAL, -11);                          /* 260 */
+    add(v, STR("i"), TOKEN_NORMAL, -12);                          /* 261 */
+    add(v, STR("hi"), TOKEN_NORMAL, -2);                          /* 262 */
+    add(v, STR("\xE2\x96\x81hi"), TOKEN_NORMAL, -3);              /* 263 */
+    add(v, STR("\xE2\x96\x81\xE2\x96\x81"), TOKEN_NORMAL, -1);    /* 264 */
+    return v;
+}
+
+static void test_spm(void **state)
+{
+    (void)state;
+    struct vocab *v = spm_vocab();
+    struct tokenizer *t = make(v);
+    ids_are(t, "hi", true, false, "1 263");
+    ids_are(t, "", true, false, "1");
+    ids_are(t, " hi hi", false, false, "264 262 263");
+    ids_are(t, "hi</s>hi", false, true, "263 2 263"); /* each stretch of text gets its space */
+    ids_are(t, "h\xC3\xA9", false, false, "259 260 198 172");
+    ids_are(t, "<0x41>", false, false, "259 63 51 123 55 52 65"); /* no byte token from text */
+    text_is(t, (int32_t[]){ 1, 263, 263 }, 3, false, "hi hi");
+    text_is(t, (int32_t[]){ 264, 262 }, 2, false, " hi");
+    text_is(t, (int32_t[]){ 198, 172, 263 }, 3, false, "\xC3\xA9 hi");
+    tokenizer_destroy(t);
+    v->spec.add_space_prefix = 0;
+    v->spec.add_bos = 0;
+    v->spec.add_eos = 1;
+    t = make(v);
+    ids_are(t, "hi hi", true, false, "262 263 2");
+    text_is(t, (int32_t[]){ 263, 263 }, 2, false, " hi hi");
+    tokenizer_destroy(t);
+    v->spec.add_space_prefix = 1;
+    v->spec.remove_extra_whitespaces = 1;
+    t = make(v);
+    ids_are(t, "  hi   hi ", false, false, "263 263");
+    ids_are(t, "   ", false, false, "");
+    tokenizer_destroy(t);
+    vocab_free(v);
+}
+
+/* Without byte tokens a character that is no token is one unknown token. */
+static void test_spm_without_bytes(void **state)
+{
+    (void)state;
+    struct vocab *v = vocab_new("llama", "");
+    v->spec.unk = add_text(v, "<unk>", TOKEN_UNKNOWN);
+    add(v, STR("\xE2\x96\x81"), TOKEN_NORMAL, 0);
+    add(v, STR("a\xE2\x96\x81" "b"), TOKEN_NORMAL, 0); /* words do not merge apart here */
+    add(v, STR("a"), TOKEN_NORMAL, 0);
+    add(v, STR("\xE2\x96\x81" "b"), TOKEN_NORMAL, 0);
+    v->spec.add_bos = 0;
+    struct tokenizer *t = make(v);
+    ids_are(t, "\xC3\xA9", false, false, "1 0");
+    ids_are(t, "a b", false, false, "1 2");
+    tokenizer_destroy(t);
+    vocab_free(v);
+}
+
+/* ---- raw BPE (Gemma 4) --------------------------------------------------------------------- */
+
+static void test_raw_bpe(void **state)
+{
+    (void)state;
+    struct vocab *v = vocab_new("gemma4", "");
+    v->spec.bos = add_text(v, "<bos>", TOKEN_CONTROL);
+    add_byte_tokens(v);                                  /* 1.. */
+    add_text(v, "\xE2\x96\x81", TOKEN_NORMAL);           /* 257 */
+    add_text(v, "a", TOKEN_NORMAL);                      /* 258 */
+    add_text(v, "\xE2\x96\x81" "a", TOKEN_NORMAL);       /* 259 */
+    add_text(v, "\n", TOKEN_NORMAL);                     /* 260 */
+    add_text(v, "\n\n", TOKEN_NORMAL);                   /* 261 */
+    add_merge(v, "\xE2\x96\x81 a");
+    struct tokenizer *t = make(v);
+    ids_are(t, "a a\n\n\xC3\xA9", true, false, "0 258 259 261 196 170");
+    text_is(t, (int32_t[]){ 258, 259, 261, 196, 170 }, 5, false, "a a\n\n\xC3\xA9");
+    tokenizer_destroy(t);
+    vocab_free(v);
+}
+
+/* ---- streaming ----------------------------------------------------------------------------- */
+
+static void feed_all(struct detokenizer *d, const int32_t *ids, size_t n, struct buf *out)
+{
+    struct err e = { 0 };
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(detokenizer_feed(d, ids[i], out, &e), ERR_OK);
+        assert_int_equal(utf8_valid(out->p, out->n), out->n); /* never a half sequence */
+    }
+}
+
+static void check_stream(const struct tokenizer *t, struct str text)
+{
+    struct token_list ids = { 0 };
+    encode(t, text, false, &ids);
+    for (size_t cut = 0; cut <= ids.n; cut++) {
+        struct detokenizer d;
+        struct buf out;
+        buf_init(&out, 1 << 16);
+        detokenizer_init(&d, t, false, false);
+        feed_all(&d, ids.id, cut, &out);
+        assert_true(out.n <= text.n && memcmp(text.p, out.p ? out.p : "", out.n) == 0);
+        feed_all(&d, ids.id + cut, ids.n - cut, &out);
+        detokenizer_flush(&d, &out);
+        assert_true(str_eq(buf_str(&out), text));
+        buf_finish(&out);
+    }
+    token_list_finish(&ids);
+}
+
+static void test_streaming(void **state)
+{
+    (void)state;
+    struct vocab *v = vocab_new("gpt2", "gpt-2");
+    struct vocab *s = spm_vocab();
+    add_gpt2_bytes(v);
+    uint64_t seed = 5;
+    struct tokenizer *t = make(v), *u = make(s);
+    for (int i = 0; i < 100; i++) {
+        struct buf text;
+        buf_init(&text, 4096);
+        buf_puts(&text, "x");
+        put_random_text(&text, &seed, next_random(&seed) % 30);
+        check_stream(t, buf_str(&text));
+        check_stream(u, buf_str(&text));
+        buf_finish(&text);
+    }
+    tokenizer_destroy(t);
+    tokenizer_destroy(u);
+    vocab_free(v);
+    vocab_free(s);
+}
+
+/* Bytes that are no UTF-8: a U+FFFD for each maximal subpart (Unicode 15, table 3-8). */
+static void test_broken_stream(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bytes, *want;
+    } rows[] = {
+        { "a\xC3", "a\xEF\xBF\xBD" },
+        { "\xC3(", "\xEF\xBF\xBD(" },
+        { "\xE2\x96", "\xEF\xBF\xBD" },
+        { "\xF0\x9F\x98", "\xEF\xBF\xBD" },
+        { "\xF0\x9F\x98z", "\xEF\xBF\xBDz" },
+        { "\xF4\x8F\xBF", "\xEF\xBF\xBD" },
+        { "\xF4\x90\x80\x80", "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD" },
+        { "\xE0\x80\x80", "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD" },
+        { "\xED\xA0\x80", "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD" },
+        { "\xED\x9F", "\xEF\xBF\xBD" },
+        { "\xE0\xA0\xC3\xA9", "\xEF\xBF\xBD\xC3\xA9" },
+        { "\x80\xFF" "b", "\xEF\xBF\xBD\xEF\xBF\xBD" "b" },
+        { "\xC0\xAF", "\xEF\xBF\xBD\xEF\xBF\xBD" },
+        { "\xF0\x80\x80", "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD" },
+    };
+    struct vocab *v = vocab_new("gpt2", "gpt-2");
+    add_gpt2_bytes(v);
+    struct tokenizer *t = make(v);
+    struct err e = { 0 };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct detokenizer d;
+        struct buf out;
+        buf_init(&out, 256);
+        detokenizer_init(&d, t, false, false);
+        for (const char *p = rows[i].bytes; *p; p++)
+            assert_int_equal(detokenizer_feed(&d, (unsigned char)*p, &out, &e), ERR_OK);
+        detokenizer_flush(&d, &out);
+        assert_string_equal(out.p, rows[i].want);
+        buf_finish(&out);
+    }
+    struct detokenizer d;
+    struct buf out;
+    buf_init(&out, 256);
+    detokenizer_init(&d, t, false, false);
+    assert_int_equal(detokenizer_feed(&d, 256, &out, &e), ERR_INVALID);
+    assert_int_equal(detokenizer_feed(&d, -1, &out, &e), ERR_INVALID);
+    buf_finish(&out);
+    tokenizer_destroy(t);
+    vocab_free(v);
+}
+
+static void test_stream_start(void **state)
+{
+    (void)state;
+    struct vocab *v = spm_vocab();
+    struct tokenizer *t = make(v);
+    struct err e = { 0 };
+    for (int continues = 0; continues < 2; continues++) {
+        struct detokenizer d;
+        struct buf out;
+        buf_init(&out, 256);
+        detokenizer_init(&d, t, false, continues != 0);
+        feed_all(&d, (int32_t[]){ 1, 263, 263 }, 3, &out);
+        assert_string_equal(out.p, continues ? " hi hi" : "hi hi");
+        assert_int_equal(detokenizer_feed(&d, 2, &out, &e), ERR_OK);
+        buf_finish(&out);
+    }
+    tokenizer_destroy(t);
+    vocab_free(v);
+}
+
+/* ---- what is refused ----------------------------------------------------------------------- */
+
+static void test_not_utf8(void **state)
+{
+    (void)state;
+    struct vocab *v = vocab_new("gpt2", "gpt-2");
+    add_gpt2_bytes(v);
+    struct tokenizer *t = make(v);
+    struct token_list ids = { 0 };
+    struct err e = { 0 };
+    assert_int_equal(tokenizer_encode(t, STR("abc"), false, false, &ids, &e), ERR_OK);
+    assert_int_equal(tokenizer_encode(t, STR("ab\xC3(c"), false, false, &ids, &e), ERR_INVALID);
+    assert_non_null(strstr(e.text, "byte 2"));
+    assert_int_equal(ids.n, 3);
+    assert_int_equal(tokenizer_encode(t, STR("a\0b"), false, false, &ids, &e), ERR_OK);
+    assert_int_equal(ids.n, 6); /* NUL is a byte like others */
+    assert_int_equal(tokenizer_decode(t, (int32_t[]){ 256 }, 1, false, NULL, &e), ERR_INVALID);
+    token_list_finish(&ids);
+    tokenizer_destroy(t);
+    vocab_free(v);
+}
+
+static void refused(const struct vocab *v, enum err_code code, const char *word)
+{
+    struct err e = { 0 };
+    struct tokenizer *t = NULL;
+    assert_int_equal(tokenizer_create(&v->spec, &t, &e), code);
+    assert_null(t);
+    if (!strstr(e.text, word))
+        fail_msg("'%s' does not say '%s'", e.text, word);
+}
+
+static void test_refused_specs(void **state)
+{
+    (void)state;
+    struct vocab *v = vocab_new("gpt2", "gpt-2");
+    refused(v, ERR_FORMAT, "no token");
+    add_gpt2_bytes(v);
+    v->spec.model = STR("bert");
+    refused(v, ERR_UNSUPPORTED, "bert");
+    v->spec.model = STR("gpt2");
+    v->spec.pre = STR("strange");
+    refused(v, ERR_UNSUPPORTED, "strange");
+    v->spec.pre = STR("");
+    v->spec.merges = NULL;
+    refused(v, ERR_FORMAT, "merges");
+    v->spec.merges = v->merge;
+    static const char *const bad[] = { "ab", "", " ", "a ", " a", "ab " };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        v->spec.n_merges = 0;
+        add_merge(v, "a b");
+        add_merge(v, bad[i]);
+        refused(v, ERR_FORMAT, "number 1");
+    }
+    v->spec.n_tokens = (size_t)1 << 40;
+    refused(v, ERR_TOO_LARGE, "tokens");
+    vocab_free(v);
+}
+
+/* Sane where a spec is odd: nothing here may crash, and text still comes back. */
+static void test_odd_specs(void **state)
+{
+    (void)state;
+    struct vocab *v = vocab_new("gpt2", "llama-bpe");
+    add_gpt2_bytes(v);
+    add_text(v, "", TOKEN_NORMAL);             /* 256: empty */
+    add_text(v, "", TOKEN_CONTROL);            /* 257: empty */
+    add_text(v, "ab", TOKEN_NORMAL);           /* 258 */
+    add_text(v, "ab", TOKEN_NORMAL);           /* 259: twice */
+    add_text(v, "a b", TOKEN_NORMAL);          /* 260: a space as it is, not as GPT-2 writes it */
+    add_text(v, "zz", 77);                     /* 261: a type that is none */
+    add_text(v, "<0xZZ>", TOKEN_BYTE);         /* 262: no byte */
+    add_text(v, "\xC4", TOKEN_NORMAL);         /* 263: half a character */
+    add_merge(v, "a b");
+    add_merge(v, "a b");
+    add_merge(v, "ab nowhere");
+    add_merge(v, "q q");   /* makes a text that is no token */
+    add_merge(v, "qq q");
+    v->score[3] = NAN;
+    v->spec.bos = 1000000;
+    v->spec.eos = -5;
+    v->spec.pad = INT32_MAX;
+    struct tokenizer *t = make(v);
+    ids_are(t, "ab", true, true, "258");
+    ids_are(t, "qqq", false, false, "113 113 113");
+    ids_are(t, "a b", false, false, "97 32 98");
+    assert_int_equal(tokenizer_bos(t), TOKEN_NONE);
+    assert_int_equal(tokenizer_eos(t), TOKEN_NONE);
+    assert_int_equal(tokenizer_find(t, STR("")), TOKEN_NONE);
+    text_is(t, (int32_t[]){ 256, 257, 259, 260, 261, 262 }, 6, true, "aba bzz<0xZZ>");
+    check_round_trip(t, STR("qqqq ab nowhere\n\xF0\x9F\x98\x80"));
+    tokenizer_destroy(t);
+    vocab_free(v);
+}
+
+static void test_odd_scores(void **state)
+{
+    (void)state;
+    struct vocab *v = spm_vocab();
+    static const float odd[] = { NAN, INFINITY, -INFINITY, -0.0F, 0.0F, 1e-45F };
+    uint64_t seed = 9;
+    for (int i = 0; i < 50; i++) {
+        for (size_t k = 259; k < v->spec.n_tokens; k++)
+            v->score[k] = odd[next_random(&seed) % 6];
+        struct tokenizer *t = make(v);
+        check_round_trip(t, STR("hihi  hi h i"));
+        tokenizer_destroy(t);
+    }
+    v->spec.scores = NULL;
+    v->spec.types = NULL;
+    struct tokenizer *t = make(v);
+    check_round_trip(t, STR("hihi  hi"));
+    tokenizer_destroy(t);
+    vocab_free(v);
+}
+
+/* Vocabularies of random texts, types and merges: an error or a tokenizer, and no crash. */
+static void test_random_specs(void **state)
+{
+    (void)state;
+    static const char *const models[] = { "gpt2", "llama", "gemma4" };
+    uint64_t seed = 11;
+    for (int i = 0; i < 300; i++) {
+        const char *pre = pretokenizer_name(next_random(&seed) % 90);
+        struct vocab *v = vocab_new(models[i % 3], pre ? pre : "gpt-2");
+        struct token_list ids = { 0 };
+        struct err e = { 0 };
+        struct tokenizer *t = NULL;
+        for (size_t n = next_random(&seed) % 60; n > 0; n--) {
+            struct buf b;
+            buf_init(&b, 4096);
+            put_random_text(&b, &seed, next_random(&seed) % 5);
+            int32_t type = (int32_t)(next_random(&seed) % 9) - 1;
+            add(v, buf_str(&b), type, (float)(next_random(&seed) % 5));
+            if (b.n > 1) {
+                buf_put(&b, " a", 1 + next_random(&seed) % 2);
+                add_merge(v, b.p);
+            }
+            buf_finish(&b);
+        }
+        v->spec.bos = (int32_t)(next_random(&seed) % 100) - 20;
+        v->spec.eos = (int32_t)(next_random(&seed) % 100) - 20;
+        enum err_code code = tokenizer_create(&v->spec, &t, &e);
+        assert_true(code == ERR_OK || code == ERR_FORMAT);
+        for (int k = 0; t && k < 5; k++) {
+            struct buf b;
+            buf_init(&b, 4096);
+            put_random_text(&b, &seed, next_random(&seed) % 60);
+            ids.n = 0;
+            assert_int_equal(tokenizer_encode(t, buf_str(&b), true, k % 2, &ids, &e), ERR_OK);
+            buf_clear(&b);
+            assert_int_equal(tokenizer_decode(t, ids.id, ids.n, true, &b, &e), ERR_OK);
+            buf_finish(&b);
+        }
+        token_list_finish(&ids);
+        tokenizer_destroy(t);
+        vocab_free(v);
+    }
+}
+
+/* ---- no memory ----------------------------------------------------------------------------- */
+
+static enum err_code all_of_it(const struct vocab *v, struct buf *text, struct err *e)
+{
+    struct tokenizer *t = NULL;
+    struct token_list ids = { 0 };
+    struct detokenizer d;
+    static const char in[] = "<s>hi hihihihihihihihihihihihihihihihihihihihihihi 12 \xE4\xB8\xAD</s> x";
+    enum err_code code = tokenizer_create(&v->spec, &t, e);
+    if (!code)
+        code = tokenizer_encode(t, str_from(in), true, true, &ids, e);
+    if (!code)
+        code = tokenizer_decode(t, ids.id, ids.n, true, text, e);
+    detokenizer_init(&d, t, true, false);
+    for (size_t i = 0; !code && i < ids.n; i++)
+        code = detokenizer_feed(&d, ids.id[i], text, e);
+    token_list_finish(&ids);
+    tokenizer_destroy(t);
+    return code;
+}
+
+static void sweep(const struct vocab *v)
+{
+    uint64_t live = mem_live(), n = 1;
+    for (enum err_code code = ERR_NO_MEMORY; code; n++) {
+        struct err e = { 0 };
+        struct buf text;
+        buf_init(&text, 4096);
+        mem_fail_after(n, n % 2 == 0);
+        code = all_of_it(v, &text, &e);
+        mem_fail_after(0, false);
+        assert_true(code == ERR_OK || (code == ERR_NO_MEMORY && e.text[0]));
+        buf_finish(&text);
+        assert_true(mem_live() == live);
+    }
+    assert_true(n > 12);
+}
+
+static void test_no_memory(void **state)
+{
+    (void)state;
+    struct vocab *s = spm_vocab();
+    struct vocab *v = vocab_new("gpt2", "deepseek-llm");
+    add_gpt2_bytes(v);
+    v->spec.bos = add_text(v, "<s>", TOKEN_CONTROL);
+    add_text(v, "</s>", TOKEN_CONTROL);
+    add_merge(v, "h i");
+    add_merge(v, "hi hi");
+    add_text(v, "hi", TOKEN_NORMAL);
+    sweep(v);
+    sweep(s);
+    v->spec.model = STR("gemma4");
+    sweep(v);
+    vocab_free(v);
+    vocab_free(s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bpe_is_the_definition),
+        cmocka_unit_test(test_spm_is_the_definition),
+        cmocka_unit_test(test_long_word),
+        cmocka_unit_test(test_special_tokens),
+        cmocka_unit_test(test_overlapping_tokens),
+        cmocka_unit_test(test_ends_of_generation),
+        cmocka_unit_test(test_spm),
+        cmocka_unit_test(test_spm_without_bytes),
+        cmocka_unit_test(test_raw_bpe),
+        cmocka_unit_test(test_streaming),
+        cmocka_unit_test(test_broken_stream),
+        cmocka_unit_test(test_stream_start),
+        cmocka_unit_test(test_not_utf8),
+        cmocka_unit_test(test_refused_specs),
+        cmocka_unit_test(test_odd_specs),
+        cmocka_unit_test(test_odd_scores),
+        cmocka_unit_test(test_random_specs),
+        cmocka_unit_test(test_no_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
