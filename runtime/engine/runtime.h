@@ -38,6 +38,10 @@ enum err_code words_load(const char *path, struct words **out, struct err *e);
 void words_destroy(struct words *w);
 const struct tokenizer *words_tokenizer(const struct words *w);      /* NULL: none in the file */
 const struct chat_template *words_template(const struct words *w);   /* NULL: none in the file */
+/* The file has one, but not one for us: why (code ERR_OK otherwise). Such a file loads as words,
+ * so that it can be shown. */
+const struct err *words_no_tokenizer(const struct words *w);
+const struct err *words_no_template(const struct words *w);
 
 struct model_header {
     char arch[64];            /* general.architecture */

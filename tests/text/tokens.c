@@ -1,0 +1,147 @@
+/* tokens FILE.gguf ids [special] [parse] < texts    texts end with NUL bytes; a line of ids each
+ * tokens FILE.gguf text < lines of ids              texts that end with NUL bytes
+ * tokens FILE.gguf bench < text                     MB/s of this text and of hostile ones
+ *
+ * special: with BOS and EOS where the model adds them; parse: control tokens are recognised. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/mem.h"
+#include "runtime/engine/words_priv.h"
+
+static bool read_all(struct buf *b)
+{
+    char block[65536];
+    size_t n;
+    while ((n = fread(block, 1, sizeof block, stdin)) > 0)
+        buf_put(b, block, n);
+    buf_put(b, "", 0);
+    return !b->failed;
+}
+
+static int fail(const struct err *e)
+{
+    fprintf(stderr, "tokens: %s: %s\n", err_name(e->code), e->text);
+    return 1;
+}
+
+static int print_ids(const struct tokenizer *t, struct str in, bool special, bool parse)
+{
+    struct token_list ids = { 0 };
+    struct err e = { 0 };
+    while (in.n) {
+        const char *end = memchr(in.p, 0, in.n);
+        struct str text = { in.p, end ? (size_t)(end - in.p) : in.n };
+        ids.n = 0;
+        if (tokenizer_encode(t, text, special, parse, &ids, &e))
+            break;
+        for (size_t i = 0; i < ids.n; i++)
+            printf("%s%d", i ? " " : "", ids.id[i]);
+        printf("\n");
+        in.p += text.n + (end != NULL);
+        in.n -= text.n + (end != NULL);
+    }
+    token_list_finish(&ids);
+    return e.code ? fail(&e) : 0;
+}
+
+static int print_texts(const struct tokenizer *t, struct str in)
+{
+    struct err e = { 0 };
+    struct buf out;
+    struct detokenizer d;
+    detokenizer_init(&d, t, true, false);
+    buf_init(&out, (size_t)1 << 30);
+    for (char *p = (char *)(uintptr_t)in.p; *p && !e.code;) {
+        if (*p == '\n') {
+            detokenizer_flush(&d, &out);
+            detokenizer_init(&d, t, true, false);
+            buf_put(&out, "", 1);
+            p++;
+        } else {
+            (void)detokenizer_feed(&d, (int32_t)strtol(p, &p, 10), &out, &e);
+        }
+        while (*p == ' ')
+            p++;
+    }
+    fwrite(out.p, 1, out.n, stdout);
+    buf_finish(&out);
+    return e.code ? fail(&e) : 0;
+}
+
+static int time_one(const struct tokenizer *t, const char *what, struct str text)
+{
+    struct token_list ids = { 0 };
+    struct err e = { 0 };
+    int64_t best = INT64_MAX;
+    for (int i = 0; i < 3 && !e.code && best > 100000000; i++) {
+        ids.n = 0;
+        int64_t begin = clock_ns();
+        (void)tokenizer_encode(t, text, false, true, &ids, &e);
+        int64_t took = clock_ns() - begin;
+        best = took < best ? took : best;
+    }
+    printf("%-24s %9zu bytes %8zu tokens %8.2f ms %8.2f MB/s\n", what, text.n, ids.n,
+           (double)best / 1e6, (double)text.n * 1e3 / (double)best);
+    token_list_finish(&ids);
+    return e.code ? fail(&e) : 0;
+}
+
+static int bench(const struct tokenizer *t, struct str text)
+{
+    static const char *const fill[] = { "a", " ", "\n", "1", "A", "'", "\xE4\xB8\xAD", "\xCC\x81",
+                                        "\xF0\x9F\x98\x80", "ab", "a ", " \n", "<|", "aA1", "1a" };
+    int rc = time_one(t, "the text", text);
+    for (size_t i = 0; !rc && i < sizeof fill / sizeof fill[0]; i++)
+        for (int tail = 0; !rc && tail < 2; tail++) {
+            struct buf b;
+            buf_init(&b, 1 << 21);
+            while (b.n < 1 << 20)
+                buf_puts(&b, fill[i]);
+            buf_puts(&b, tail ? "z" : "");
+            char what[32];
+            snprintf(what, sizeof what, "1 MiB of '%s'%s", fill[i][0] == '\n' ? "\\n" : fill[i],
+                     tail ? ", z" : "");
+            rc = time_one(t, what, buf_str(&b));
+            buf_finish(&b);
+        }
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 3) {
+        fprintf(stderr, "usage: tokens FILE.gguf ids [special] [parse] | text | bench\n");
+        return 2;
+    }
+    struct err e = { 0 };
+    struct gguf *g = NULL;
+    struct tokenizer *t = NULL;
+    struct buf in;
+    buf_init(&in, (size_t)1 << 30);
+    bool special = false, parse = false;
+    for (int i = 3; i < argc; i++) {
+        special = special || strcmp(argv[i], "special") == 0;
+        parse = parse || strcmp(argv[i], "parse") == 0;
+    }
+    int rc = 1;
+    int64_t begin = clock_ns();
+    if (gguf_open(argv[1], &g, &e) || words_read_tokenizer(g, &t, &e) || !t || !read_all(&in)) {
+        fail(&e);
+        goto out;
+    }
+    fprintf(stderr, "opened in %.1f ms\n", (double)(clock_ns() - begin) / 1e6);
+    if (strcmp(argv[2], "ids") == 0)
+        rc = print_ids(t, buf_str(&in), special, parse);
+    else if (strcmp(argv[2], "text") == 0)
+        rc = print_texts(t, buf_str(&in));
+    else
+        rc = bench(t, buf_str(&in));
+out:
+    buf_finish(&in);
+    tokenizer_destroy(t);
+    gguf_close(g);
+    return rc;
+}
