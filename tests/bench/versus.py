@@ -161,7 +161,7 @@ class Hearth:
         self.command = os.path.join(args.build, "hearth")
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("HEARTH_")}
         self.env["LP_NUM_THREADS"] = str(args.threads)
-        self.version = {"hearth": run([self.command, "version"], self.env).strip()}
+        self.version = {}
         daemon = [os.path.join(args.build, "hearthd"), "--home", folder, "--socket", self.socket,
                   "--listen", "off", "--offline", "--keep-alive", "-1"]
         if args.parallel > 1:
@@ -179,7 +179,14 @@ class Hearth:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise Fail(f"hearthd did not start:\n{self.last_log()}")
             time.sleep(0.02)
-        run([self.command, "--host", "unix://" + self.socket, "import", self.args.model, NAME], self.env)
+        self.ask("import", self.args.model, NAME)
+        self.version = self.ask("version", "--json")
+
+    def ask(self, *words):
+        """What `hearth` answers, parsed where it was asked for JSON."""
+        command = [self.command, "--host", "unix://" + self.socket, *words]
+        text = run(command, self.env)
+        return parse_json(command, text) if "--json" in words else text
 
     def _answers(self):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -195,14 +202,12 @@ class Hearth:
 
     def bench(self, parallel):
         args = self.args
-        command = [self.command, "--host", "unix://" + self.socket, "bench", NAME, "--json",
-                   "--prompt", str(args.prompt), "--gen", str(args.gen), "--repeat", str(args.repeat),
-                   "--parallel", str(parallel)]
-        got = parse_json(command, run(command, self.env))
+        got = self.ask("bench", NAME, "--json", "--prompt", str(args.prompt), "--gen", str(args.gen),
+                       "--repeat", str(args.repeat), "--parallel", str(parallel))
         asked = {"prompt_tokens": args.prompt, "gen_tokens": args.gen, "parallel": parallel}
         for key, value in asked.items():
             if got.get(key) != value:
-                raise Fail(f"{shlex.join(command)}: {key} is {got.get(key)}, {value} was asked")
+                raise Fail(f"hearth bench: {key} is {got.get(key)}, {value} was asked")
         return got
 
     def measure(self):
