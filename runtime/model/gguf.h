@@ -108,6 +108,7 @@ void gguf_close(struct gguf *g); /* NULL is fine */
 uint32_t gguf_version(const struct gguf *g);
 uint32_t gguf_n_files(const struct gguf *g);
 const char *gguf_path(const struct gguf *g, uint32_t file); /* "memory" for an in-memory one */
+const char *gguf_name(const struct gguf *g, uint32_t file); /* its last part, as in errors */
 
 /* ---- keys, in the file's order ---- */
 size_t gguf_n_keys(const struct gguf *g);

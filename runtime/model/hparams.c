@@ -330,5 +330,5 @@ enum err_code hparams_read(const struct gguf *g, struct hparams *hp, struct err 
     refuse_others(&k);
     for (size_t i = 0; i < sizeof parts / sizeof parts[0] && k.code == ERR_OK; i++)
         parts[i](&k, hp);
-    return k.code == ERR_OK ? ERR_OK : err_prefix(e, "%s", gguf_path(g, 0));
+    return k.code == ERR_OK ? ERR_OK : err_prefix(e, "%s", gguf_name(g, 0));
 }

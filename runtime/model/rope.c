@@ -60,7 +60,7 @@ static enum err_code load_factors(const struct gguf *g, const struct gguf_tensor
     for (size_t i = 0; i < n && c == ERR_OK; i++)
         if (!(out[i] > 0.0f && isfinite(out[i])))
             c = err_set(e, ERR_FORMAT, "%s: tensor '%s': element %zu is %g, not a positive number",
-                        gguf_path(g, t->file), gguf_quote(t->name).text, i, (double)out[i]);
+                        gguf_name(g, t->file), gguf_quote(t->name).text, i, (double)out[i]);
     return c;
 }
 

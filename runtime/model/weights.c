@@ -183,7 +183,7 @@ enum err_code weights_bind(const struct gguf *g, const struct hparams *hp, struc
     for (uint32_t i = 0; i < w->n_layer && c == ERR_OK; i++)
         c = bind_layer(&b, w, i);
     w->n_unused = (uint32_t)gguf_n_tensors(g) - b.n_used;
-    return c == ERR_OK ? c : err_prefix(e, "%s", gguf_path(g, 0));
+    return c == ERR_OK ? c : err_prefix(e, "%s", gguf_name(g, 0));
 }
 
 void weights_finish(struct weights *w)
