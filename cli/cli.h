@@ -6,7 +6,8 @@
  *   run.c     one answer      repl.c  a conversation  answer   the request both make, and its stats
  *   models.c  list ps show rm cp stop                 transfer.c import
  *   words.c   tokenize, detokenize                    bench.c  speeds and perplexity
- *   term      tables, colour, progress                interrupt  Ctrl-C
+ *   term      tables, colour, progress                line, edit  lines typed
+ *   interrupt Ctrl-C
  *
  * Every command returns an error value; main prints its sentence and turns it into the exit status
  * (err_exit_status). Thread: one, but for bench. */

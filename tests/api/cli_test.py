@@ -437,6 +437,11 @@ class Pty:
     def type(self, text):
         os.write(self.fd, text.encode())
 
+    def type_all(self, text):
+        data = text.encode()
+        while data:
+            data = data[os.write(self.fd, data[:4096]):]
+
     def wait(self, seconds=15 * SLOW):
         end = time.time() + seconds
         while time.time() < end:
@@ -544,6 +549,47 @@ class Conversation(Case):
         p.type("/exit\n")
         self.assertEqual(p.wait(), 0)
         self.assertEqual([m["content"] for m in d.requests[-1]["body"]["messages"]], ["go", "tick", "more"])
+
+    KEYS = (  # what is typed, what arrives
+        ("helo\x1b[Dl\n", "hello"), ("world\x01hello \n", "hello world"), ("ab\x02\x02\x1b[3~\n", "b"),
+        ("one two three\x17\x17four\n", "one four"), ("abc\x02\x0b\n", "ab"), ("abc\x02\x15\n", "c"),
+        ("na\u00efve\u6f22\x7f\x7f\n", "na\u00efv"), ("x\x1b[H\x1b[Cy\x1bbz\x1b[Fw\n", "zxyw"),
+        ("\x1b[A\x7f!\n", "zxy!"), ("\x1b[A\x1b[A\x1b[B\n", "zxy!"), ("draft\x1b[A\x1b[B done\n", "draft done"),
+        ("a\x1b[99;99Xb\x1b[200~p\tq\rr\x1b[Ds\x1b[201~c\n", "abp q\nr[Dsc"), ("w" * 5000 + "\n", "w" * 5000),
+        ("\u6f22" * 60 + "\x1b[D" * 59 + "x\n", "\u6f22x" + "\u6f22" * 59), ("del\x02\x02\x02\x04\n", "el"))
+
+    def test_keys_of_the_line_editor(self):
+        d, p = self.start(chunked(*lines(said("ok"), CHAT_DONE)))
+        for keys, _ in self.KEYS:
+            p.type(keys)
+            p.until("ok")
+            p.until(">>> ")
+        p.type("\x04")
+        self.assertEqual(p.wait(), 0)
+        self.assertEqual([r["body"]["messages"][-1]["content"] for r in d.requests[1:]], [text for _, text in self.KEYS])
+
+    def test_a_large_paste_is_one_message(self):
+        text = "".join(f"line {i} of what was pasted\n" for i in range(20000)).strip()
+        d, p = self.start(chunked(*lines(said("ok"), CHAT_DONE)))
+        feeder = threading.Thread(target=p.type_all, args=("\x1b[200~" + text + "\x1b[201~\n",))
+        feeder.start()
+        p.until("\x1b[?2004l", 60 * SLOW)
+        p.until("ok")
+        feeder.join()
+        p.type("\x04")
+        self.assertEqual(p.wait(), 0)
+        self.assertEqual(d.requests[1]["body"]["messages"][0]["content"], text)
+
+    def test_where_the_terminal_is_dumb_lines_are_read_as_they_come(self):
+        self.env["TERM"] = "dumb"
+        d, p = self.start(chunked(*lines(said("ok"), CHAT_DONE)))
+        p.type("plain\n")
+        p.until("ok")
+        p.until(">>> ")
+        p.type("\x04")
+        self.assertEqual(p.wait(), 0)
+        self.assertNotIn("\x1b", p.seen)
+        self.assertEqual(d.requests[1]["body"]["messages"][0]["content"], "plain")
 
     def test_an_error_does_not_end_the_talk(self):
         d, p = self.start(plain({"error": "too many tokens"}, "400 Bad Request"))
