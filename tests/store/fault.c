@@ -1,0 +1,275 @@
+#include "tests/store/fault.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sqlite3.h>
+
+/* The state of the one fault under way, for every thread. */
+static atomic_uint_least64_t operations, fail_at;
+static atomic_int fail_with;
+static atomic_bool fail_sticky;
+
+void fault_after(uint64_t n, int errnum, bool sticky)
+{
+    atomic_store(&fail_with, errnum);
+    atomic_store(&fail_sticky, sticky);
+    atomic_store(&fail_at, n ? atomic_load(&operations) + n : 0);
+}
+
+uint64_t fault_count(void)
+{
+    return atomic_load(&operations);
+}
+
+/* Counts one operation; true: it is to fail, with errno set. */
+static bool fails(bool needs_space)
+{
+    uint64_t now = atomic_fetch_add(&operations, 1) + 1, at = atomic_load(&fail_at);
+    int errnum = atomic_load(&fail_with);
+    if (!at || now < at || (now > at && !atomic_load(&fail_sticky)))
+        return false;
+    if (errnum == 0)
+        raise(SIGKILL);
+    if (errnum == ENOSPC && !needs_space)
+        return false;
+    errno = errnum;
+    return true;
+}
+
+/* ---- the store's table ----------------------------------------------------------------------- */
+
+static int f_open(int dir, const char *name, int flags, mode_t mode)
+{
+    return fails(flags & 0100 /* O_CREAT */) ? -1 : file_system.open(dir, name, flags, mode);
+}
+static int f_close(int fd)
+{
+    bool bad = fails(false); /* a failing close closes all the same */
+    int r = file_system.close(fd);
+    if (bad)
+        errno = EIO;
+    return bad ? -1 : r;
+}
+static ssize_t f_read(int fd, void *p, size_t n, uint64_t offset)
+{
+    return fails(false) ? -1 : file_system.read(fd, p, n, offset);
+}
+static ssize_t f_write(int fd, const void *p, size_t n, uint64_t offset)
+{
+    if (!fails(true))
+        return file_system.write(fd, p, n, offset);
+    int error = errno;
+    file_system.write(fd, p, n / 2, offset); /* half of it got there */
+    errno = error;
+    return -1;
+}
+static int f_reserve(int fd, uint64_t bytes)
+{
+    return fails(true) ? -1 : file_system.reserve(fd, bytes);
+}
+static int f_reflink(int to, int from)
+{
+    return fails(true) ? -1 : file_system.reflink(to, from);
+}
+static int f_mode(int fd, mode_t mode)
+{
+    return fails(false) ? -1 : file_system.mode(fd, mode);
+}
+static int f_sync(int fd)
+{
+    return fails(true) ? -1 : file_system.sync(fd);
+}
+static int f_rename(int from_dir, const char *from, int to_dir, const char *to)
+{
+    return fails(true) ? -1 : file_system.rename(from_dir, from, to_dir, to);
+}
+static int f_link(const char *target, int dir, const char *name)
+{
+    return fails(true) ? -1 : file_system.link(target, dir, name);
+}
+static int f_unlink(int dir, const char *name)
+{
+    return fails(false) ? -1 : file_system.unlink(dir, name);
+}
+static int f_stat(int fd, struct stat *st)
+{
+    return fails(false) ? -1 : file_system.stat(fd, st);
+}
+static int f_stat_at(int dir, const char *name, struct stat *st)
+{
+    return fails(false) ? -1 : file_system.stat_at(dir, name, st);
+}
+static int f_stat_path(const char *path, struct stat *st)
+{
+    return fails(false) ? -1 : file_system.stat_path(path, st);
+}
+
+const struct file_ops fault_ops = {
+    .open = f_open,     .close = f_close,     .read = f_read,       .write = f_write,
+    .reserve = f_reserve, .reflink = f_reflink, .mode = f_mode,     .sync = f_sync,
+    .rename = f_rename, .link = f_link,       .unlink = f_unlink,   .stat = f_stat,
+    .stat_at = f_stat_at, .stat_path = f_stat_path,
+};
+
+/* ---- SQLite's -------------------------------------------------------------------------------- */
+
+struct shim_file {
+    sqlite3_file base;
+    sqlite3_file *real; /* follows in the same block */
+};
+
+static sqlite3_file *real(sqlite3_file *f)
+{
+    return ((struct shim_file *)f)->real;
+}
+
+static int full_or(int rc)
+{
+    return errno == ENOSPC ? SQLITE_FULL : rc;
+}
+
+static int v_close(sqlite3_file *f)
+{
+    fails(false);
+    return real(f)->pMethods->xClose(real(f));
+}
+static int v_read(sqlite3_file *f, void *p, int n, sqlite3_int64 at)
+{
+    return fails(false) ? SQLITE_IOERR_READ : real(f)->pMethods->xRead(real(f), p, n, at);
+}
+static int v_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
+{
+    if (!fails(true))
+        return real(f)->pMethods->xWrite(real(f), p, n, at);
+    int rc = full_or(SQLITE_IOERR_WRITE);
+    real(f)->pMethods->xWrite(real(f), p, n / 2, at);
+    return rc;
+}
+static int v_truncate(sqlite3_file *f, sqlite3_int64 size)
+{
+    return fails(false) ? SQLITE_IOERR_TRUNCATE : real(f)->pMethods->xTruncate(real(f), size);
+}
+static int v_sync(sqlite3_file *f, int flags)
+{
+    return fails(true) ? full_or(SQLITE_IOERR_FSYNC) : real(f)->pMethods->xSync(real(f), flags);
+}
+static int v_size(sqlite3_file *f, sqlite3_int64 *size)
+{
+    return fails(false) ? SQLITE_IOERR_FSTAT : real(f)->pMethods->xFileSize(real(f), size);
+}
+static int v_lock(sqlite3_file *f, int level)
+{
+    return real(f)->pMethods->xLock(real(f), level);
+}
+static int v_unlock(sqlite3_file *f, int level)
+{
+    return real(f)->pMethods->xUnlock(real(f), level);
+}
+static int v_reserved(sqlite3_file *f, int *out)
+{
+    return real(f)->pMethods->xCheckReservedLock(real(f), out);
+}
+static int v_control(sqlite3_file *f, int op, void *arg)
+{
+    return real(f)->pMethods->xFileControl(real(f), op, arg);
+}
+static int v_sector(sqlite3_file *f)
+{
+    return real(f)->pMethods->xSectorSize(real(f));
+}
+static int v_device(sqlite3_file *f)
+{
+    return real(f)->pMethods->xDeviceCharacteristics(real(f));
+}
+static int v_shm_map(sqlite3_file *f, int region, int size, int extend, void volatile **out)
+{
+    return fails(extend) ? full_or(SQLITE_IOERR_SHMMAP)
+                         : real(f)->pMethods->xShmMap(real(f), region, size, extend, out);
+}
+static int v_shm_lock(sqlite3_file *f, int offset, int n, int flags)
+{
+    return real(f)->pMethods->xShmLock(real(f), offset, n, flags);
+}
+static void v_shm_barrier(sqlite3_file *f)
+{
+    real(f)->pMethods->xShmBarrier(real(f));
+}
+static int v_shm_unmap(sqlite3_file *f, int remove)
+{
+    return real(f)->pMethods->xShmUnmap(real(f), remove);
+}
+
+static const sqlite3_io_methods methods = {
+    .iVersion = 2,
+    .xClose = v_close,
+    .xRead = v_read,
+    .xWrite = v_write,
+    .xTruncate = v_truncate,
+    .xSync = v_sync,
+    .xFileSize = v_size,
+    .xLock = v_lock,
+    .xUnlock = v_unlock,
+    .xCheckReservedLock = v_reserved,
+    .xFileControl = v_control,
+    .xSectorSize = v_sector,
+    .xDeviceCharacteristics = v_device,
+    .xShmMap = v_shm_map,
+    .xShmLock = v_shm_lock,
+    .xShmBarrier = v_shm_barrier,
+    .xShmUnmap = v_shm_unmap,
+};
+
+static sqlite3_vfs *usual(sqlite3_vfs *v)
+{
+    return v->pAppData;
+}
+
+static int v_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags, int *out)
+{
+    struct shim_file *s = (struct shim_file *)f;
+    s->real = (sqlite3_file *)(s + 1);
+    s->base.pMethods = NULL;
+    if (fails(flags & SQLITE_OPEN_CREATE))
+        return full_or(SQLITE_CANTOPEN);
+    int rc = usual(v)->xOpen(usual(v), name, s->real, flags, out);
+    s->base.pMethods = s->real->pMethods ? &methods : NULL;
+    return rc;
+}
+
+static int v_delete(sqlite3_vfs *v, const char *name, int sync)
+{
+    return fails(false) ? SQLITE_IOERR_DELETE : usual(v)->xDelete(usual(v), name, sync);
+}
+
+static int v_access(sqlite3_vfs *v, const char *name, int flags, int *out)
+{
+    return usual(v)->xAccess(usual(v), name, flags, out);
+}
+
+static int v_full_path(sqlite3_vfs *v, const char *name, int n, char *out)
+{
+    return usual(v)->xFullPathname(usual(v), name, n, out);
+}
+
+void fault_install(void)
+{
+    static sqlite3_vfs shim; /* SQLite keeps it */
+    sqlite3_vfs *v = sqlite3_vfs_find(NULL);
+    if (!v)
+        abort();
+    shim = *v;
+    shim.pNext = NULL;
+    shim.zName = "fault";
+    shim.pAppData = v;
+    shim.szOsFile = v->szOsFile + (int)sizeof(struct shim_file);
+    shim.xOpen = v_open;
+    shim.xDelete = v_delete;
+    shim.xAccess = v_access;
+    shim.xFullPathname = v_full_path;
+    shim.iVersion = 1;
+    sqlite3_vfs_register(&shim, 1);
+}

@@ -1,0 +1,1536 @@
+/* store, catalog, blob, manifest: real SQLite, real files, in a directory of the test's own. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <openssl/evp.h>
+#include <sqlite3.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/json.h"
+#include "runtime/base/log.h"
+#include "store/store_priv.h"
+#include "tests/store/fault.h"
+
+/* a sanitizer's cost, for the tests that look at the clock */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SLOWER 20
+#endif
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SLOWER 20
+#endif
+#ifndef SLOWER
+#define SLOWER 1
+#endif
+
+/* ---- a place to work in ---------------------------------------------------------------------- */
+
+struct place {
+    char root[64], home[80];
+    struct store *s;
+};
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st, (void)type, (void)ftw;
+    return remove(path);
+}
+
+static int setup_in(void **state, const char *dir)
+{
+    struct place *p = calloc(1, sizeof *p);
+    if (!p)
+        return -1;
+    snprintf(p->root, sizeof p->root, "%s/hearth-store-XXXXXX", dir);
+    if (!mkdtemp(p->root))
+        return -1;
+    snprintf(p->home, sizeof p->home, "%s/home", p->root);
+    *state = p;
+    return 0;
+}
+
+static int setup(void **state)
+{
+    const char *tmp = getenv("TMPDIR");
+    return setup_in(state, tmp && strlen(tmp) < 40 ? tmp : "/tmp");
+}
+
+/* For the sweeps, which sync thousands of times: in memory, where there is such a place. */
+static int setup_in_memory(void **state)
+{
+    return access("/dev/shm", W_OK) == 0 ? setup_in(state, "/dev/shm") : setup(state);
+}
+
+static int teardown(void **state)
+{
+    struct place *p = *state;
+    fault_after(0, 0, false);
+    mem_fail_after(0, false);
+    store_close(p->s);
+    nftw(p->root, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    free(p);
+    return 0;
+}
+
+#define ok(call)                                                                                   \
+    do {                                                                                           \
+        struct err e_ = { 0 };                                                                     \
+        struct err *e = &e_;                                                                       \
+        if ((call) != ERR_OK)                                                                      \
+            fail_msg("%s: %s", #call, e_.text);                                                    \
+    } while (0)
+
+#define fails_with(expected, sentence, call)                                                       \
+    do {                                                                                           \
+        struct err e_ = { 0 };                                                                     \
+        struct err *e = &e_;                                                                       \
+        assert_int_equal((call), expected);                                                        \
+        if (!strstr(e_.text, sentence))                                                            \
+            fail_msg("'%s' does not say '%s'", e_.text, sentence);                                 \
+    } while (0)
+
+static void reopen(struct place *p)
+{
+    store_close(p->s);
+    p->s = NULL;
+    ok(store_open_with(&fault_ops, p->home, &p->s, e));
+}
+
+static const char *in(const struct place *p, const char *name)
+{
+    static char text[4][256]; /* a few at a time */
+    static int next;
+    char *t = text[next++ % 4];
+    snprintf(t, sizeof text[0], "%s/%s", p->root, name);
+    return t;
+}
+
+static const char *write_file(const char *path, const void *bytes, size_t n)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, bytes, n), n);
+    close(fd);
+    return path;
+}
+
+static char *read_file(const char *path, size_t *n)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        fail_msg("no file '%s'", path);
+    char *bytes = malloc((size_t)st.st_size + 1);
+    assert_non_null(bytes);
+    assert_int_equal(read(fd, bytes, (size_t)st.st_size), st.st_size);
+    close(fd);
+    *n = (size_t)st.st_size;
+    return bytes;
+}
+
+static void assert_file_is(const char *path, const void *bytes, size_t n)
+{
+    size_t have;
+    char *is = read_file(path, &have);
+    assert_int_equal(have, n);
+    assert_memory_equal(is, bytes, n);
+    free(is);
+}
+
+static size_t entries(const char *home, const char *dir)
+{
+    char path[128];
+    size_t n = 0;
+    snprintf(path, sizeof path, "%s/%s", home, dir);
+    DIR *d = opendir(path);
+    assert_non_null(d);
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n - 2;
+}
+
+static void hex_of(const void *bytes, size_t n, char out[65])
+{
+    struct digest d;
+    assert_true(EVP_Digest(bytes, n, d.b, NULL, EVP_sha256(), NULL));
+    digest_hex(&d, out);
+}
+
+/* ---- importing ------------------------------------------------------------------------------- */
+
+static const struct store_facts llama = { .format = "gguf",
+                                          .family = "llama",
+                                          .quantization = "Q4_1",
+                                          .capabilities = "completion",
+                                          .n_params = 134515008,
+                                          .context_length = 2048,
+                                          .embedding_length = 576,
+                                          .has_weights = true };
+
+static enum err_code import_files(struct store *s, const char *name, const char *const *paths,
+                                  size_t n, enum store_mode mode, struct store_model **out,
+                                  struct err *e)
+{
+    struct store_import_file files[8];
+    assert_true(n <= 8);
+    for (size_t i = 0; i < n; i++) {
+        files[i] = (struct store_import_file){ .fd = open(paths[i], O_RDONLY), .path = paths[i] };
+        assert_true(files[i].fd >= 0);
+    }
+    struct store_import in = {
+        .name = name, .files = files, .n_files = n, .mode = mode, .facts = llama
+    };
+    enum err_code code = store_import(s, &in, out, e);
+    for (size_t i = 0; i < n; i++)
+        close(files[i].fd);
+    return code;
+}
+
+static enum err_code import_file(struct store *s, const char *name, const char *path,
+                                 enum store_mode mode, struct err *e)
+{
+    return import_files(s, name, &path, 1, mode, NULL, e);
+}
+
+/* A file of the test's, named and filled after `text`. */
+static const char *model_file(struct place *p, const char *text)
+{
+    return write_file(in(p, text), text, strlen(text));
+}
+
+static void add(struct place *p, const char *name, const char *text, enum store_mode mode)
+{
+    ok(import_file(p->s, name, model_file(p, text), mode, e));
+}
+
+/* The names that are listed, in their order, with a space after each. */
+static const char *listed(struct store *s)
+{
+    static char text[4096];
+    struct store_list *l = NULL;
+    size_t n = 0;
+    ok(store_list(s, &l, e));
+    text[0] = '\0';
+    for (size_t i = 0; i < l->n; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s ", l->models[i].name);
+    store_list_destroy(l);
+    return text;
+}
+
+/* ---- opening --------------------------------------------------------------------------------- */
+
+static mode_t mode_of(const char *home, const char *name)
+{
+    char path[128];
+    struct stat st;
+    snprintf(path, sizeof path, "%s/%s", home, name);
+    assert_int_equal(lstat(path, &st), 0);
+    return st.st_mode & 07777;
+}
+
+static void open_makes_what_is_missing_whatever_the_umask(void **state)
+{
+    struct place *p = *state;
+    static const mode_t masks[] = { 0, 022, 077, 0777 };
+    for (size_t i = 0; i < sizeof masks / sizeof *masks; i++) {
+        snprintf(p->home, sizeof p->home, "%s/%zu/deep/home//", p->root, i);
+        mode_t before = umask(masks[i]);
+        reopen(p);
+        const char *file = model_file(p, "m");
+        assert_int_equal(chmod(file, 0644), 0);
+        ok(import_file(p->s, "m", file, STORE_COPY, e));
+        umask(before);
+        assert_int_equal(mode_of(p->home, ".."), 0750);
+        assert_int_equal(mode_of(p->home, "."), 0750);
+        assert_int_equal(mode_of(p->home, "blobs"), 0750);
+        assert_int_equal(mode_of(p->home, "tmp"), 0700);
+        assert_int_equal(mode_of(p->home, "db"), 0640);
+        assert_int_equal(mode_of(p->home, "db-wal"), 0640);
+        assert_int_equal(mode_of(p->home, "db-shm"), 0640);
+        assert_int_equal(mode_of(p->home, "db.lock"), 0640);
+        char hex[65], blob[80];
+        hex_of("m", 1, hex);
+        snprintf(blob, sizeof blob, "blobs/sha256-%s", hex);
+        assert_int_equal(mode_of(p->home, blob), 0440);
+        unlink(file);
+    }
+}
+
+static void open_narrows_what_is_too_open(void **state)
+{
+    struct place *p = *state;
+    char path[128];
+    reopen(p);
+    store_close(p->s);
+    p->s = NULL;
+    static const char *const names[] = { "blobs", "tmp", "db", "db.lock" };
+    for (size_t i = 0; i < 4; i++) {
+        snprintf(path, sizeof path, "%s/%s", p->home, names[i]);
+        assert_int_equal(chmod(path, 0777), 0);
+    }
+    reopen(p);
+    assert_int_equal(mode_of(p->home, "blobs"), 0750);
+    assert_int_equal(mode_of(p->home, "tmp"), 0700);
+    assert_int_equal(mode_of(p->home, "db"), 0640);
+    assert_int_equal(mode_of(p->home, "db.lock"), 0640);
+}
+
+/* Exit status of a child that opens the store: 0 opened, 3 in use by `holder`. */
+static int open_in_child(const char *home, pid_t holder)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        struct store *s;
+        struct err e;
+        char pid[32];
+        enum err_code code = store_open(home, &s, &e);
+        snprintf(pid, sizeof pid, "process %ld", (long)holder);
+        if (!code)
+            store_close(s);
+        _exit(!code ? 0 : code == ERR_CONFLICT && strstr(e.text, pid) ? 3 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WEXITSTATUS(status);
+}
+
+static void a_second_opener_is_told_who_has_it(void **state)
+{
+    struct place *p = *state;
+    struct store *second;
+    char who[32];
+    reopen(p);
+    snprintf(who, sizeof who, "process %ld", (long)getpid());
+    fails_with(ERR_CONFLICT, who, store_open(p->home, &second, e));
+    assert_int_equal(open_in_child(p->home, getpid()), 3);
+    store_close(p->s);
+    p->s = NULL;
+    assert_int_equal(open_in_child(p->home, 0), 0);
+}
+
+static void the_lock_of_a_killed_process_is_free(void **state)
+{
+    struct place *p = *state;
+    int ready[2];
+    char byte = 0;
+    assert_int_equal(pipe(ready), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        struct store *s;
+        byte = store_open(p->home, &s, NULL) == ERR_OK;
+        _exit(write(ready[1], &byte, 1) == 1 ? pause() : 1);
+    }
+    assert_int_equal(read(ready[0], &byte, 1), 1);
+    assert_int_equal(byte, 1);
+    assert_int_equal(open_in_child(p->home, child), 3);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    reopen(p);
+    close(ready[0]);
+    close(ready[1]);
+}
+
+static void homes_that_cannot_be(void **state)
+{
+    struct place *p = *state;
+    struct store *s;
+    char path[128];
+    fails_with(ERR_INVALID, "home must be a path", store_open("", &s, e));
+    write_file(in(p, "file"), "x", 1);
+    fails_with(ERR_IO, "file", store_open(in(p, "file"), &s, e));
+    fails_with(ERR_IO, "file", store_open(in(p, "file/below"), &s, e));
+    /* a link where the store's own files should be is not followed */
+    assert_int_equal(mkdir(p->home, 0750), 0);
+    snprintf(path, sizeof path, "%s/db", p->home);
+    assert_int_equal(symlink(in(p, "file"), path), 0);
+    fails_with(ERR_IO, "db", store_open(p->home, &s, e));
+    assert_file_is(in(p, "file"), "x", 1);
+    /* but the home itself may be one */
+    unlink(path);
+    assert_int_equal(symlink("home", in(p, "link")), 0);
+    snprintf(p->home, sizeof p->home, "%s", in(p, "link"));
+    reopen(p);
+    add(p, "m", "bytes", STORE_COPY);
+    assert_string_equal(listed(p->s), "m:latest ");
+}
+
+/* ---- schemas --------------------------------------------------------------------------------- */
+
+static void sql(const char *db, const char *text)
+{
+    sqlite3 *c;
+    assert_int_equal(sqlite3_open(db, &c), SQLITE_OK);
+    if (sqlite3_exec(c, text, NULL, NULL, NULL) != SQLITE_OK)
+        fail_msg("%s: %s", text, sqlite3_errmsg(c));
+    assert_int_equal(sqlite3_close(c), SQLITE_OK);
+}
+
+static int64_t sql_int(const char *db, const char *text)
+{
+    sqlite3 *c;
+    sqlite3_stmt *st;
+    assert_int_equal(sqlite3_open_v2(db, &c, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(c, text, -1, &st, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+    int64_t v = sqlite3_column_int64(st, 0);
+    sqlite3_finalize(st);
+    sqlite3_close(c);
+    return v;
+}
+
+/* The store refuses what stands at home/db, and leaves every byte of it. */
+static void refused_untouched(struct place *p, const char *sentence)
+{
+    static const char *const names[] = { "home/db", "home/db-wal" };
+    char *before[2] = { NULL, NULL };
+    size_t n[2];
+    struct store *s;
+    for (size_t i = 0; i < 2; i++)
+        if (access(in(p, names[i]), F_OK) == 0)
+            before[i] = read_file(in(p, names[i]), &n[i]);
+    fails_with(ERR_CONFLICT, sentence, store_open(p->home, &s, e));
+    fails_with(ERR_CONFLICT, "nothing was written", store_open(p->home, &s, e));
+    for (size_t i = 0; i < 2; i++) {
+        if (before[i])
+            assert_file_is(in(p, names[i]), before[i], n[i]);
+        free(before[i]);
+    }
+    assert_non_null(before[0]);
+}
+
+static void a_newer_schema_is_refused_and_untouched(void **state)
+{
+    struct place *p = *state;
+    reopen(p);
+    add(p, "m", "bytes", STORE_COPY);
+    store_close(p->s);
+    p->s = NULL;
+    sql(in(p, "home/db"), "PRAGMA user_version = 2; CREATE TABLE news (x); INSERT INTO news VALUES (1)");
+    refused_untouched(p, "schema 2");
+    sql(in(p, "home/db"), "PRAGMA user_version = 2000000000");
+    refused_untouched(p, "newer");
+    sql(in(p, "home/db"), "PRAGMA user_version = -1");
+    refused_untouched(p, "schema");
+    sql(in(p, "home/db"), "DROP TABLE news; PRAGMA user_version = 1");
+    reopen(p);
+    assert_string_equal(listed(p->s), "m:latest ");
+}
+
+/* A newer program was killed: its version stands in the WAL only. */
+static void a_newer_schema_in_the_wal_is_refused_and_untouched(void **state)
+{
+    struct place *p = *state;
+    reopen(p);
+    store_close(p->s);
+    p->s = NULL;
+    pid_t child = fork();
+    if (child == 0) {
+        sqlite3 *c;
+        sqlite3_open(in(p, "home/db"), &c);
+        int rc = sqlite3_exec(c, "PRAGMA user_version = 7", NULL, NULL, NULL);
+        if (rc == SQLITE_OK)
+            raise(SIGKILL);
+        _exit(1);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    assert_true(WIFSIGNALED(status));
+    struct stat st;
+    assert_int_equal(stat(in(p, "home/db-wal"), &st), 0);
+    assert_true(st.st_size > 0);
+    refused_untouched(p, "schema 7");
+}
+
+static void what_is_not_ours_is_refused_and_untouched(void **state)
+{
+    struct place *p = *state;
+    assert_int_equal(mkdir(p->home, 0750), 0);
+    write_file(in(p, "home/db"), "dear diary", 10);
+    refused_untouched(p, "not a catalog");
+    char page[4096];
+    memset(page, 'x', sizeof page);
+    write_file(in(p, "home/db"), page, sizeof page);
+    refused_untouched(p, "not a catalog");
+    unlink(in(p, "home/db"));
+    sql(in(p, "home/db"), "CREATE TABLE t (x); PRAGMA application_id = 77");
+    refused_untouched(p, "not a catalog");
+    sql(in(p, "home/db"), "PRAGMA application_id = 0");
+    refused_untouched(p, "not a catalog");
+    sql(in(p, "home/db"), "PRAGMA user_version = 1");
+    refused_untouched(p, "not a catalog");
+}
+
+static void an_empty_catalog_is_migrated(void **state)
+{
+    struct place *p = *state;
+    assert_int_equal(mkdir(p->home, 0750), 0);
+    write_file(in(p, "home/db"), "", 0); /* killed at once */
+    reopen(p);
+    store_close(p->s);
+    p->s = NULL;
+    assert_int_equal(sql_int(in(p, "home/db"), "PRAGMA user_version"), CATALOG_SCHEMA);
+    assert_int_equal(sql_int(in(p, "home/db"), "PRAGMA application_id"), CATALOG_APPLICATION);
+    unlink(in(p, "home/db"));
+    sql(in(p, "home/db"), "PRAGMA journal_mode = WAL"); /* killed before the first step */
+    reopen(p);
+    add(p, "m", "bytes", STORE_COPY);
+    assert_string_equal(listed(p->s), "m:latest ");
+}
+
+static void a_damaged_catalog_is_an_error(void **state)
+{
+    struct place *p = *state;
+    struct store *s;
+    reopen(p);
+    for (int i = 0; i < 20; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "m%d", i);
+        add(p, name, name, STORE_COPY);
+    }
+    store_close(p->s);
+    p->s = NULL;
+    size_t n;
+    char *bytes = read_file(in(p, "home/db"), &n);
+    for (size_t at = 100; at + 64 < n; at += 256)
+        memset(bytes + at, 0xff, 64);
+    write_file(in(p, "home/db"), bytes, n);
+    free(bytes);
+    fails_with(ERR_FORMAT, "catalog", store_open(p->home, &s, e));
+}
+
+/* ---- import and resolve ---------------------------------------------------------------------- */
+
+static void import_by_copy(void **state)
+{
+    struct place *p = *state;
+    struct store_model *m = NULL, *again = NULL;
+    size_t size = 3 * 1024 * 1024 + 17;
+    char *bytes = malloc(size), hex[65], blob[256];
+    assert_non_null(bytes);
+    for (size_t i = 0; i < size; i++)
+        bytes[i] = (char)(i * 2654435761u >> 24);
+    const char *file = write_file(in(p, "model.gguf"), bytes, size);
+    hex_of(bytes, size, hex);
+    reopen(p);
+    ok(import_files(p->s, "SmolLM2:135m", &file, 1, STORE_COPY, &m, e));
+    snprintf(blob, sizeof blob, "%s/blobs/sha256-%s", p->home, hex);
+    assert_string_equal(m->path, blob);
+    assert_file_is(blob, bytes, size);
+    assert_string_equal(m->name, "SmolLM2:135m");
+    assert_string_equal(m->canonical, "registry.ollama.ai/library/SmolLM2:135m");
+    assert_string_equal(m->parameter_size, "134.5M");
+    assert_string_equal(m->facts.family, "llama");
+    assert_string_equal(m->facts.format, "gguf");
+    assert_string_equal(m->facts.quantization, "Q4_1");
+    assert_string_equal(m->facts.capabilities, "completion");
+    assert_int_equal(m->facts.n_params, llama.n_params);
+    assert_int_equal(m->facts.context_length, 2048);
+    assert_int_equal(m->facts.embedding_length, 576);
+    assert_true(m->facts.has_weights && !m->by_reference);
+    assert_int_equal(m->size, size);
+    assert_string_equal(m->source, file);
+    assert_int_equal(m->n_files, 1);
+    assert_true(llabs(clock_wall_ns() - m->modified_ns) < 60000000000);
+    assert_int_equal(entries(p->home, "tmp"), 0);
+    assert_int_equal(entries(p->home, "blobs"), 1);
+    unlink(file); /* ours is whole without it */
+    reopen(p);
+    ok(store_resolve(p->s, "smollm2:135M", &again, e));
+    assert_string_equal(again->digest_hex, m->digest_hex);
+    assert_string_equal(again->path, m->path);
+    assert_string_equal(again->name, "SmolLM2:135m"); /* the stored case wins */
+    store_model_destroy(m);
+    store_model_destroy(again);
+    free(bytes);
+}
+
+/* The digest is that of a manifest in Ollama's format whose parts hash to their names. */
+static void the_manifest_is_ollamas(void **state)
+{
+    struct place *p = *state;
+    struct store_model *m = NULL;
+    char hex[65], text[80];
+    json_t *manifest, *config;
+    reopen(p);
+    add(p, "m", "bytes of a model", STORE_COPY);
+    ok(store_resolve(p->s, "m", &m, e));
+    hex_of(m->manifest, strlen(m->manifest), hex);
+    assert_string_equal(hex, m->digest_hex);
+    ok(json_read(str_from(m->manifest), 4096, "manifest", &manifest, e));
+    ok(json_read(str_from(m->config), 4096, "config", &config, e));
+    assert_int_equal(json_integer_value(json_object_get(manifest, "schemaVersion")), 2);
+    json_t *c = json_object_get(manifest, "config"), *l = json_object_get(manifest, "layers");
+    hex_of(m->config, strlen(m->config), hex);
+    snprintf(text, sizeof text, "sha256:%s", hex);
+    assert_string_equal(json_string_value(json_object_get(c, "digest")), text);
+    assert_int_equal(json_integer_value(json_object_get(c, "size")), strlen(m->config));
+    assert_int_equal(json_array_size(l), 1);
+    l = json_array_get(l, 0);
+    hex_of("bytes of a model", 16, hex);
+    snprintf(text, sizeof text, "sha256:%s", hex);
+    assert_string_equal(json_string_value(json_object_get(l, "digest")), text);
+    assert_int_equal(json_integer_value(json_object_get(l, "size")), 16);
+    assert_string_equal(json_string_value(json_object_get(l, "mediaType")),
+                        "application/vnd.ollama.image.model");
+    assert_string_equal(json_string_value(json_object_get(config, "model_format")), "gguf");
+    assert_string_equal(json_string_value(json_object_get(config, "model_type")), "134.5M");
+    assert_string_equal(json_string_value(json_object_get(config, "file_type")), "Q4_1");
+    assert_string_equal(
+        json_string_value(json_array_get(json_object_get(config, "model_families"), 0)), "llama");
+    json_decref(manifest);
+    json_decref(config);
+    store_model_destroy(m);
+}
+
+static void parameter_sizes(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t n;
+        const char *text;
+    } rows[] = { { 0, "" },
+                 { 1, "1" },
+                 { 999, "999" },
+                 { 1000, "1.0K" },
+                 { 134515008, "134.5M" },
+                 { 999949999, "999.9M" },
+                 { 999950000, "1.0B" },
+                 { 1235814432, "1.2B" },
+                 { 8030261248, "8.0B" },
+                 { 70553706496, "70.6B" },
+                 { 671026419200, "671.0B" },
+                 { 1000000000000, "1.0T" },
+                 { UINT64_MAX, "18446.7Q" } };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char text[24];
+        manifest_parameter_size(rows[i].n, text);
+        assert_string_equal(text, rows[i].text);
+    }
+}
+
+static void import_by_reference(void **state)
+{
+    struct place *p = *state;
+    struct store_model *m = NULL, *copied = NULL;
+    struct stat before, after;
+    reopen(p);
+    const char *file = model_file(p, "referenced");
+    assert_int_equal(chmod(file, 0604), 0);
+    assert_int_equal(stat(file, &before), 0);
+    ok(import_files(p->s, "ref", &file, 1, STORE_REFERENCE, &m, e));
+    assert_string_equal(m->path, file);
+    assert_true(m->by_reference && m->files[0].by_reference);
+    assert_int_equal(entries(p->home, "blobs"), 0);
+    /* the same bytes are the same model, however they came in */
+    ok(import_files(p->s, "own", &file, 1, STORE_COPY, &copied, e));
+    assert_string_equal(m->digest_hex, copied->digest_hex);
+    assert_false(copied->by_reference);
+    assert_int_equal(entries(p->home, "blobs"), 1);
+    store_model_destroy(m);
+    store_model_destroy(copied);
+    uint64_t freed = 9;
+    ok(store_remove(p->s, "own", &freed, e));
+    assert_int_equal(freed, 0); /* `ref` names the same model */
+    ok(store_remove(p->s, "ref", &freed, e));
+    assert_int_equal(freed, 10);
+    assert_int_equal(entries(p->home, "blobs"), 0);
+    ok(import_file(p->s, "ref", file, STORE_REFERENCE, e));
+    ok(store_remove(p->s, "ref", &freed, e));
+    assert_int_equal(freed, 0);
+    assert_int_equal(stat(file, &after), 0);
+    assert_int_equal(before.st_mode, after.st_mode);
+    assert_int_equal(before.st_ino, after.st_ino);
+    assert_int_equal(before.st_nlink, after.st_nlink);
+    assert_memory_equal(&before.st_mtim, &after.st_mtim, sizeof before.st_mtim);
+    assert_file_is(file, "referenced", 10);
+}
+
+static void what_cannot_be_imported(void **state)
+{
+    struct place *p = *state;
+    struct store_import_file f = { .fd = open(model_file(p, "x"), O_RDONLY), .path = in(p, "x") };
+    struct store_import job = { .name = "m", .files = &f, .n_files = 1, .facts = llama };
+    reopen(p);
+    job.name = "../m";
+    fails_with(ERR_INVALID, "not a model name", store_import(p->s, &job, NULL, e));
+    job.name = "m@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    fails_with(ERR_INVALID, "takes no digest", store_import(p->s, &job, NULL, e));
+    job.name = "m";
+    job.n_files = 0;
+    fails_with(ERR_INVALID, "1 to 1024 files", store_import(p->s, &job, NULL, e));
+    job.n_files = 1;
+    job.mode = STORE_REFERENCE;
+    f.path = "x";
+    fails_with(ERR_INVALID, "absolute", store_import(p->s, &job, NULL, e));
+    f.path = model_file(p, "y");
+    fails_with(ERR_INVALID, "not the file that was opened", store_import(p->s, &job, NULL, e));
+    f.path = in(p, "nowhere");
+    fails_with(ERR_NOT_FOUND, "nowhere", store_import(p->s, &job, NULL, e));
+    job.mode = STORE_COPY;
+    f.path = NULL;
+    fails_with(ERR_INVALID, "no usable path", store_import(p->s, &job, NULL, e));
+    f.path = "x";
+    job.facts.family = "\xff";
+    fails_with(ERR_INVALID, "family is not valid UTF-8", store_import(p->s, &job, NULL, e));
+    char big[2000];
+    memset(big, 'x', sizeof big);
+    big[sizeof big - 1] = '\0';
+    job.facts.family = big;
+    fails_with(ERR_TOO_LARGE, "family has 1999 bytes", store_import(p->s, &job, NULL, e));
+    job.facts = llama;
+    f.media_type = "application/vnd.ollama.image.projector";
+    fails_with(ERR_INVALID, "no file of 'm' is a model", store_import(p->s, &job, NULL, e));
+    f.media_type = NULL;
+    int fd = f.fd;
+    f.fd = open(p->root, O_RDONLY);
+    fails_with(ERR_INVALID, "not a regular file", store_import(p->s, &job, NULL, e));
+    close(f.fd);
+    f.fd = open("/dev/zero", O_RDONLY);
+    fails_with(ERR_INVALID, "not a regular file", store_import(p->s, &job, NULL, e));
+    close(f.fd);
+    f.fd = -1;
+    fails_with(ERR_IO, "looking at 'x'", store_import(p->s, &job, NULL, e));
+    f.fd = open(in(p, "x"), O_WRONLY);
+    fails_with(ERR_IO, "reading 'x'", store_import(p->s, &job, NULL, e));
+    close(f.fd);
+    assert_string_equal(listed(p->s), "");
+    assert_int_equal(entries(p->home, "blobs"), 0);
+    assert_int_equal(entries(p->home, "tmp"), 0);
+    f.fd = fd;
+    job.facts = (struct store_facts){ 0 }; /* nothing known is fine */
+    ok(store_import(p->s, &job, NULL, e));
+    close(fd);
+}
+
+/* What a progress callback of the tests does to the file that is being read. */
+struct meddler {
+    const char *path;
+    int calls, stop_at;
+    bool append, truncate;
+    uint64_t last, total;
+};
+
+static bool meddle(void *user, uint64_t done, uint64_t total)
+{
+    struct meddler *m = user;
+    m->calls++;
+    assert_true(done >= m->last && done <= total);
+    m->last = done;
+    m->total = total;
+    int fd = m->append || m->truncate ? open(m->path, O_WRONLY | O_APPEND) : -1;
+    if (m->append)
+        assert_int_equal(write(fd, "more", 4), 4);
+    if (m->truncate)
+        assert_int_equal(ftruncate(fd, 1000), 0);
+    if (fd >= 0)
+        close(fd);
+    return m->calls != m->stop_at;
+}
+
+static void progress_cancel_and_files_that_change(void **state)
+{
+    struct place *p = *state;
+    size_t size = 20 * 1024 * 1024;
+    char *bytes = calloc(1, size);
+    assert_non_null(bytes);
+    reopen(p);
+    for (int mode = STORE_COPY; mode <= STORE_REFERENCE; mode++)
+        for (int what = 0; what < 4; what++) {
+            const char *path = write_file(in(p, "big"), bytes, size);
+            struct meddler m = { .path = path,
+                                 .stop_at = what == 1 ? 2 : 0,
+                                 .append = what == 2,
+                                 .truncate = what == 3 };
+            struct store_import_file f = { .fd = open(path, O_RDONLY), .path = path };
+            struct store_import job = { .name = "m",
+                                        .files = &f,
+                                        .n_files = 1,
+                                        .mode = (enum store_mode)mode,
+                                        .facts = llama,
+                                        .progress = meddle,
+                                        .user = &m };
+            struct err said = { 0 };
+            enum err_code code = store_import(p->s, &job, NULL, &said);
+            close(f.fd);
+            static const enum err_code expected[] = { ERR_OK, ERR_CANCELLED, ERR_CONFLICT,
+                                                      ERR_CONFLICT };
+            assert_int_equal(code, expected[what]);
+            if (what == 0) {
+                assert_true(m.calls >= 3 && m.last == size && m.total == size);
+                ok(store_remove(p->s, "m", NULL, e));
+            } else if (what > 1) {
+                assert_non_null(strstr(said.text, "changed while"));
+            }
+            assert_string_equal(listed(p->s), "");
+            assert_int_equal(entries(p->home, "blobs"), 0);
+            assert_int_equal(entries(p->home, "tmp"), 0);
+        }
+    free(bytes);
+}
+
+static void shards_stay_together(void **state)
+{
+    struct place *p = *state;
+    struct store_model *m = NULL;
+    const char *files[3] = { model_file(p, "a-00001-of-00003.gguf"),
+                             model_file(p, "a-00002-of-00003.gguf"),
+                             model_file(p, "a-00003-of-00003.gguf") };
+    reopen(p);
+    ok(import_files(p->s, "ref", files, 3, STORE_REFERENCE, &m, e));
+    assert_int_equal(m->n_files, 3);
+    for (size_t i = 0; i < 3; i++)
+        assert_string_equal(m->files[i].path, files[i]);
+    assert_string_equal(m->path, files[0]);
+    store_model_destroy(m);
+    ok(import_files(p->s, "own", files, 3, STORE_COPY, &m, e));
+    store_model_destroy(m);
+    for (int round = 0; round < 2; round++) { /* before and after a restart */
+        ok(store_resolve(p->s, "own", &m, e));
+        assert_int_equal(m->size, 63);
+        for (size_t i = 0; i < 3; i++) {
+            char end[32], text[40];
+            snprintf(end, sizeof end, "-%05zu-of-00003.gguf", i + 1);
+            snprintf(text, sizeof text, "a%s", end);
+            assert_true(str_ends(str_from(m->files[i].path), str_from(end)));
+            assert_file_is(m->files[i].path, text, 21);
+        }
+        assert_string_equal(m->path, m->files[0].path);
+        store_model_destroy(m);
+        reopen(p);
+    }
+    ok(store_remove(p->s, "ref", NULL, e));
+    ok(store_remove(p->s, "own", NULL, e));
+    assert_int_equal(entries(p->home, "blobs"), 0);
+}
+
+static void names_find_models(void **state)
+{
+    struct place *p = *state;
+    struct store_model *m = NULL;
+    char pinned[200], hex[65];
+    reopen(p);
+    add(p, "hf.co/Org/Repo:Q4_K_M", "one", STORE_COPY);
+    add(p, "M", "two", STORE_COPY);
+    add(p, "m:OLD", "three", STORE_COPY);
+    ok(store_resolve(p->s, "https://HF.co/org/repo:q4_k_m", &m, e));
+    assert_string_equal(m->name, "hf.co/Org/Repo:Q4_K_M");
+    store_model_destroy(m);
+    fails_with(ERR_NOT_FOUND, "model 'm:new' not found", store_resolve(p->s, "m:new", &m, e));
+    fails_with(ERR_NOT_FOUND, "model 'x/m' not found", store_resolve(p->s, "x/m", &m, e));
+    fails_with(ERR_INVALID, "not a model name", store_resolve(p->s, "/etc/passwd", &m, e));
+    ok(store_resolve(p->s, "m:old", &m, e));
+    memcpy(hex, m->digest_hex, sizeof hex);
+    store_model_destroy(m);
+    snprintf(pinned, sizeof pinned, "m@sha256:%s", hex); /* any tag that has it */
+    ok(store_resolve(p->s, pinned, &m, e));
+    assert_string_equal(m->name, "m:OLD");
+    store_model_destroy(m);
+    snprintf(pinned, sizeof pinned, "m:old@sha256:%s", hex);
+    ok(store_resolve(p->s, pinned, &m, e));
+    store_model_destroy(m);
+    snprintf(pinned, sizeof pinned, "m:latest@sha256:%s", hex);
+    fails_with(ERR_CONFLICT, hex, store_resolve(p->s, pinned, &m, e));
+    fails_with(ERR_CONFLICT, hex, store_remove(p->s, pinned, NULL, e));
+    hex[0] = hex[0] == '0' ? '1' : '0';
+    snprintf(pinned, sizeof pinned, "m@sha256:%s", hex);
+    fails_with(ERR_NOT_FOUND, "not found", store_resolve(p->s, pinned, &m, e));
+}
+
+/* ---- list, copy, remove ---------------------------------------------------------------------- */
+
+static void list_is_newest_first(void **state)
+{
+    struct place *p = *state;
+    reopen(p);
+    assert_string_equal(listed(p->s), "");
+    add(p, "a", "one", STORE_COPY);
+    add(p, "b", "two", STORE_REFERENCE);
+    add(p, "me/c:t", "three", STORE_COPY);
+    assert_string_equal(listed(p->s), "me/c:t b:latest a:latest ");
+    add(p, "A", "four", STORE_COPY); /* renewed: moves up, keeps its case */
+    assert_string_equal(listed(p->s), "a:latest me/c:t b:latest ");
+    ok(store_copy(p->s, "b", "d", e));
+    assert_string_equal(listed(p->s), "d:latest a:latest me/c:t b:latest ");
+    reopen(p);
+    assert_string_equal(listed(p->s), "d:latest a:latest me/c:t b:latest ");
+}
+
+static void copy_and_remove_free_what_nothing_names(void **state)
+{
+    struct place *p = *state;
+    struct store_model *m = NULL;
+    uint64_t freed;
+    reopen(p);
+    add(p, "a", "aaaa", STORE_COPY);
+    add(p, "b", "bbbbbb", STORE_COPY);
+    ok(store_copy(p->s, "a", "x:1", e));
+    ok(store_copy(p->s, "A:LATEST", "x:2", e));
+    assert_int_equal(entries(p->home, "blobs"), 2);
+    ok(store_remove(p->s, "a", &freed, e));
+    assert_int_equal(freed, 0);
+    ok(store_resolve(p->s, "x:1", &m, e));
+    assert_file_is(m->path, "aaaa", 4);
+    store_model_destroy(m);
+    ok(store_copy(p->s, "b", "x:1", e)); /* takes the place of the other */
+    ok(store_resolve(p->s, "x:1", &m, e));
+    assert_file_is(m->path, "bbbbbb", 6);
+    store_model_destroy(m);
+    assert_int_equal(entries(p->home, "blobs"), 2);
+    ok(store_copy(p->s, "b", "x:2", e)); /* the last name of `aaaa` */
+    assert_int_equal(entries(p->home, "blobs"), 1);
+    ok(store_copy(p->s, "x:1", "X:1", e)); /* itself */
+    fails_with(ERR_NOT_FOUND, "model 'a' not found", store_copy(p->s, "a", "c", e));
+    fails_with(ERR_NOT_FOUND, "model 'a' not found", store_remove(p->s, "a", &freed, e));
+    fails_with(ERR_INVALID, "not a model name", store_copy(p->s, "b", "../b", e));
+    fails_with(ERR_INVALID, "not a model name", store_copy(p->s, "../b", "b", e));
+    ok(store_remove(p->s, "x:1", &freed, e));
+    ok(store_remove(p->s, "b", &freed, e));
+    assert_int_equal(freed, 0);
+    ok(store_remove(p->s, "X:2", &freed, e));
+    assert_int_equal(freed, 6);
+    assert_int_equal(entries(p->home, "blobs"), 0);
+    assert_string_equal(listed(p->s), "");
+    store_close(p->s);
+    p->s = NULL;
+    static const char *const tables[] = { "models", "tags",       "blobs", "layers",
+                                          "files",  "provenance", "trash" };
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+        char q[64];
+        snprintf(q, sizeof q, "SELECT count(*) FROM %s", tables[i]);
+        assert_int_equal(sql_int(in(p, "home/db"), q), 0);
+    }
+}
+
+static void models_share_blobs(void **state)
+{
+    struct place *p = *state;
+    uint64_t freed;
+    reopen(p);
+    const char *one[2] = { model_file(p, "shared"), model_file(p, "first") };
+    ok(import_files(p->s, "one", one, 2, STORE_COPY, NULL, e));
+    const char *two[2] = { model_file(p, "second"), model_file(p, "shared") };
+    ok(import_files(p->s, "two", two, 2, STORE_COPY, NULL, e));
+    const char *same[2] = { model_file(p, "second"), model_file(p, "second") };
+    ok(import_files(p->s, "three", same, 2, STORE_COPY, NULL, e));
+    assert_int_equal(entries(p->home, "blobs"), 3);
+    ok(store_remove(p->s, "one", &freed, e));
+    assert_int_equal(freed, 5);
+    ok(store_remove(p->s, "two", &freed, e));
+    assert_int_equal(freed, 6);
+    ok(store_remove(p->s, "three", &freed, e));
+    assert_int_equal(freed, 6);
+    assert_int_equal(entries(p->home, "blobs"), 0);
+}
+
+/* What the store never heard of is not its to remove; what it announced is. */
+static void open_collects_leftovers_and_nothing_else(void **state)
+{
+    struct place *p = *state;
+    char hex[65], path[256], stranger[256];
+    reopen(p);
+    add(p, "m", "bytes", STORE_COPY);
+    store_close(p->s);
+    p->s = NULL;
+    write_file(in(p, "home/tmp/part-7"), "half", 4);
+    assert_int_equal(symlink(in(p, "bytes"), in(p, "home/tmp/link")), 0);
+    hex_of("trash", 5, hex);
+    snprintf(path, sizeof path, "%s/blobs/sha256-%s", p->home, hex);
+    write_file(path, "trash", 5);
+    char text[200];
+    snprintf(text, sizeof text, "INSERT INTO trash VALUES (x'%s')", hex);
+    sql(in(p, "home/db"), text);
+    hex_of("bytes", 5, hex); /* killed after the commit that named it */
+    snprintf(text, sizeof text, "INSERT INTO trash VALUES (x'%s')", hex);
+    sql(in(p, "home/db"), text);
+    hex_of("stranger", 8, hex);
+    snprintf(stranger, sizeof stranger, "%s/blobs/sha256-%s", p->home, hex);
+    write_file(stranger, "stranger", 8);
+    reopen(p);
+    assert_int_equal(entries(p->home, "tmp"), 0);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_file_is(stranger, "stranger", 8);
+    assert_file_is(in(p, "bytes"), "bytes", 5);
+    struct store_model *m = NULL;
+    ok(store_resolve(p->s, "m", &m, e));
+    assert_file_is(m->path, "bytes", 5);
+    store_model_destroy(m);
+    store_close(p->s);
+    p->s = NULL;
+    assert_int_equal(sql_int(in(p, "home/db"), "SELECT count(*) FROM trash"), 0);
+}
+
+static void list_of_1000_models_takes_milliseconds(void **state)
+{
+    struct place *p = *state;
+    reopen(p);
+    store_close(p->s);
+    p->s = NULL;
+    sql(in(p, "home/db"),
+        "BEGIN; WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)"
+        "INSERT INTO models SELECT i, randomblob(32), x'7b7d', i * 1000000, 'gguf', 'llama', '8.0B',"
+        " 'Q4_K_M', 'completion,tools', i, 8192, 4096, 1 FROM n;"
+        "INSERT INTO tags SELECT id, 'hf.co', 'organisation', 'some-model-' || id, 'Q4_K_M', id,"
+        " 1700000000000000000 + id * 7919 % 1000 FROM models;"
+        "INSERT INTO blobs SELECT randomblob(32), id, NULL, id FROM models;"
+        "INSERT INTO blobs SELECT randomblob(32), 2, x'7b7d', id FROM models;"
+        "INSERT INTO layers SELECT id, 1, 'application/vnd.ollama.image.model',"
+        " (SELECT digest FROM blobs WHERE rowid = id) FROM models;"
+        "INSERT INTO layers SELECT id, 0, 'application/vnd.docker.container.image.v1+json',"
+        " (SELECT digest FROM blobs WHERE rowid = 1000 + id) FROM models;"
+        "INSERT INTO files SELECT digest, x'', 1, 1, 1 FROM blobs WHERE body IS NULL; COMMIT");
+    int64_t t = clock_ns();
+    reopen(p);
+    int64_t open_ns = clock_ns() - t, best = INT64_MAX;
+    for (int i = 0; i < 30; i++) {
+        struct store_list *l = NULL;
+        t = clock_ns();
+        ok(store_list(p->s, &l, e));
+        t = clock_ns() - t;
+        best = t < best ? t : best;
+        assert_int_equal(l->n, 1000);
+        for (size_t k = 1; k < l->n; k++)
+            assert_true(l->models[k - 1].modified_ns >= l->models[k].modified_ns);
+        assert_false(l->models[0].by_reference);
+        store_list_destroy(l);
+    }
+    print_message("list of 1000 models: %.2f ms; open with them: %.2f ms\n", (double)best / 1e6,
+                  (double)open_ns / 1e6);
+    assert_true(best <= 5000000 * SLOWER);
+    assert_true(open_ns < 2000000000);
+}
+
+/* ---- files that are not as they were --------------------------------------------------------- */
+
+static enum err_code resolve(struct store *s, const char *name, struct err *e)
+{
+    struct store_model *m = NULL;
+    enum err_code code = store_resolve(s, name, &m, e);
+    store_model_destroy(m);
+    return code;
+}
+
+static void a_changed_referenced_file_is_noticed(void **state)
+{
+    struct place *p = *state;
+    struct timespec times[2];
+    struct stat st;
+    reopen(p);
+    add(p, "m", "bytes", STORE_REFERENCE);
+    const char *file = in(p, "bytes"), *away = in(p, "away");
+    ok(resolve(p->s, "m", e));
+    assert_int_equal(rename(file, away), 0);
+    fails_with(ERR_NOT_FOUND, "is gone: put it back", resolve(p->s, "m", e));
+    assert_int_equal(mkdir(file, 0755), 0);
+    fails_with(ERR_CONFLICT, "has changed", resolve(p->s, "m", e));
+    assert_int_equal(rmdir(file), 0);
+    assert_int_equal(rename(away, file), 0);
+    ok(resolve(p->s, "m", e));
+    /* touched only: its bytes are looked at, and found right */
+    assert_int_equal(stat(file, &st), 0);
+    times[0] = times[1] = (struct timespec){ .tv_sec = st.st_mtim.tv_sec - 1000 };
+    assert_int_equal(utimensat(AT_FDCWD, file, times, 0), 0);
+    ok(resolve(p->s, "m", e));
+    /* another file with the same bytes in its place */
+    write_file(away, "bytes", 5);
+    assert_int_equal(rename(away, file), 0);
+    ok(resolve(p->s, "m", e));
+    /* written in place at once, same size: the next resolve sees it, and the one after too */
+    write_file(file, "BYTES", 5);
+    fails_with(ERR_CONFLICT, "has changed since it was imported", resolve(p->s, "m", e));
+    fails_with(ERR_CONFLICT, file, resolve(p->s, "m", e));
+    reopen(p);
+    fails_with(ERR_CONFLICT, "import it again", resolve(p->s, "m", e));
+    assert_string_equal(listed(p->s), "m:latest "); /* still listed, and can be removed */
+    write_file(file, "bytes", 5);
+    ok(resolve(p->s, "m", e));
+    write_file(file, "byt", 3);
+    fails_with(ERR_CONFLICT, "(3 bytes now, 5 then)", resolve(p->s, "m", e));
+    write_file(file, "bytes more", 10);
+    fails_with(ERR_CONFLICT, "(10 bytes now, 5 then)", resolve(p->s, "m", e));
+    /* imported again, it is another model under the old name */
+    ok(import_file(p->s, "m", file, STORE_REFERENCE, e));
+    ok(resolve(p->s, "m", e));
+    unlink(file);
+    ok(store_remove(p->s, "m", NULL, e));
+}
+
+static void a_moved_file_can_be_imported_from_its_new_place(void **state)
+{
+    struct place *p = *state;
+    struct store_model *m = NULL;
+    reopen(p);
+    add(p, "m", "bytes", STORE_REFERENCE);
+    const char *file = in(p, "bytes"), *moved = in(p, "abc");
+    assert_int_equal(rename(file, moved), 0);
+    ok(import_files(p->s, "m", &moved, 1, STORE_REFERENCE, &m, e));
+    assert_string_equal(m->path, moved);
+    store_model_destroy(m);
+    const char *last = in(p, "zzz");
+    assert_int_equal(rename(moved, last), 0);
+    ok(import_files(p->s, "n", &last, 1, STORE_REFERENCE, &m, e));
+    assert_string_equal(m->path, last);
+    store_model_destroy(m);
+    ok(resolve(p->s, "m", e)); /* the same model */
+    ok(import_file(p->s, "o", last, STORE_COPY, e));
+    unlink(last);
+    ok(resolve(p->s, "m", e));
+}
+
+static void a_link_is_followed_to_the_file(void **state)
+{
+    struct place *p = *state;
+    struct store_model *m = NULL;
+    reopen(p);
+    const char *file = model_file(p, "target"), *link = in(p, "link");
+    assert_int_equal(symlink(file, link), 0);
+    ok(import_files(p->s, "m", &link, 1, STORE_REFERENCE, &m, e));
+    assert_string_equal(m->path, link);
+    store_model_destroy(m);
+    unlink(link);
+    assert_int_equal(symlink(model_file(p, "others"), link), 0);
+    fails_with(ERR_CONFLICT, "has changed", resolve(p->s, "m", e));
+}
+
+static void our_own_blob_is_not_taken_for_the_users(void **state)
+{
+    struct place *p = *state;
+    struct store_model *m = NULL;
+    reopen(p);
+    add(p, "m", "bytes", STORE_COPY);
+    ok(store_resolve(p->s, "m", &m, e));
+    ok(import_file(p->s, "n", m->path, STORE_REFERENCE, e));
+    store_model_destroy(m);
+    store_close(p->s);
+    p->s = NULL;
+    assert_int_equal(sql_int(in(p, "home/db"), "SELECT count(*) FROM files WHERE path != x''"), 0);
+    reopen(p);
+    ok(store_remove(p->s, "m", NULL, e));
+    ok(resolve(p->s, "n", e));
+}
+
+static void a_lost_or_damaged_blob_is_noticed_and_repaired_by_import(void **state)
+{
+    struct place *p = *state;
+    struct store_model *m = NULL;
+    char path[256];
+    reopen(p);
+    add(p, "m", "bytes", STORE_COPY);
+    ok(store_resolve(p->s, "m", &m, e));
+    snprintf(path, sizeof path, "%s", m->path);
+    store_model_destroy(m);
+    unlink(path);
+    fails_with(ERR_NOT_FOUND, "is gone from the store", resolve(p->s, "m", e));
+    add(p, "m", "bytes", STORE_COPY);
+    ok(resolve(p->s, "m", e));
+    assert_int_equal(chmod(path, 0640), 0);
+    write_file(path, "BYTES", 5);
+    fails_with(ERR_CONFLICT, "is damaged in the store", resolve(p->s, "m", e));
+    add(p, "other", "bytes", STORE_REFERENCE); /* the user's file has the bytes */
+    ok(store_resolve(p->s, "m", &m, e));
+    assert_true(m->by_reference);
+    store_model_destroy(m);
+    add(p, "m", "bytes", STORE_COPY);
+    ok(store_resolve(p->s, "m", &m, e));
+    assert_false(m->by_reference);
+    store_model_destroy(m);
+    assert_file_is(path, "bytes", 5);
+    assert_int_equal(mode_of(p->home, path + strlen(p->home) + 1), 0440);
+}
+
+/* ---- reflink --------------------------------------------------------------------------------- */
+
+/* Stands for FICLONE where the file system has none: the clone appears at once. */
+static int pretend_reflink(int to, int from)
+{
+    char bytes[64];
+    ssize_t n = pread(from, bytes, sizeof bytes, 0);
+    return n >= 0 && pwrite(to, bytes, (size_t)n, 0) == n ? 0 : -1;
+}
+
+static ssize_t no_write(int fd, const void *p, size_t n, uint64_t offset)
+{
+    (void)fd, (void)p, (void)n, (void)offset;
+    errno = EIO;
+    return -1;
+}
+
+static void a_reflink_is_hashed_and_not_copied(void **state)
+{
+    struct place *p = *state;
+    struct file_ops ops = file_system;
+    struct store_model *m = NULL;
+    ops.reflink = pretend_reflink;
+    ops.write = no_write;
+    ok(store_open_with(&ops, p->home, &p->s, e));
+    const char *file = model_file(p, "bytes");
+    ok(import_files(p->s, "m", &file, 1, STORE_COPY, &m, e));
+    assert_file_is(m->path, "bytes", 5);
+    store_model_destroy(m);
+    ops.reflink = file_system.reflink; /* and where both fail, nothing is left */
+    ops.reserve = file_system.reserve;
+    fails_with(ERR_IO, "copying", import_file(p->s, "n", model_file(p, "more"), STORE_COPY, e));
+    assert_int_equal(entries(p->home, "tmp"), 0);
+    assert_string_equal(listed(p->s), "m:latest ");
+    store_close(p->s);
+    p->s = NULL;
+}
+
+/* ---- what fails in the middle ---------------------------------------------------------------- */
+
+/* Every file in blobs/ is named by the catalog, every model's files hold what they should, and
+ * nothing lies in tmp/: asked of a store that was opened anew. */
+static void assert_whole(struct place *p)
+{
+    struct store_list *l = NULL;
+    assert_int_equal(entries(p->home, "tmp"), 0);
+    ok(store_list(p->s, &l, e));
+    for (size_t i = 0; i < l->n; i++) {
+        struct store_model *m = NULL;
+        ok(store_resolve(p->s, l->models[i].canonical, &m, e));
+        for (size_t k = 0; k < m->n_files; k++) {
+            size_t n;
+            char hex[65], is[65], *bytes = read_file(m->files[k].path, &n);
+            hex_of(bytes, n, is);
+            digest_hex(&m->files[k].digest, hex);
+            assert_string_equal(is, hex);
+            free(bytes);
+        }
+        store_model_destroy(m);
+    }
+    store_list_destroy(l);
+    size_t files = entries(p->home, "blobs");
+    store_close(p->s);
+    p->s = NULL;
+    assert_int_equal(sql_int(in(p, "home/db"), "SELECT count(*) FROM files WHERE path = x''"),
+                     files);
+    assert_int_equal(sql_int(in(p, "home/db"), "SELECT count(*) FROM trash"), 0);
+    assert_int_equal(sql_int(in(p, "home/db"), "SELECT count(*) FROM pragma_integrity_check"
+                                               " WHERE integrity_check != 'ok'"),
+                     0);
+    assert_int_equal(sql_int(in(p, "home/db"), "SELECT count(*) FROM pragma_foreign_key_check"), 0);
+}
+
+/* Each does one thing to a store that holds `a` (copied) and `r` (by reference). */
+struct operation {
+    const char *what;
+    enum err_code (*run)(struct place *p, struct err *e);
+    const char *before, *after; /* what is listed */
+    bool closed;                /* begins with a store that is closed */
+};
+
+static enum err_code op_import(struct place *p, struct err *e)
+{
+    const char *files[2] = { in(p, "two"), in(p, "three") };
+    struct store_model *m = NULL;
+    enum err_code code = import_files(p->s, "new", files, 2, STORE_COPY, &m, e);
+    store_model_destroy(m);
+    return code;
+}
+static enum err_code op_replace(struct place *p, struct err *e)
+{
+    return import_file(p->s, "a:latest", in(p, "two"), STORE_COPY, e);
+}
+static enum err_code op_reference(struct place *p, struct err *e)
+{
+    return import_file(p->s, "new", in(p, "two"), STORE_REFERENCE, e);
+}
+static enum err_code op_copy(struct place *p, struct err *e)
+{
+    return store_copy(p->s, "r", "a", e);
+}
+static enum err_code op_remove(struct place *p, struct err *e)
+{
+    return store_remove(p->s, "a", NULL, e);
+}
+static enum err_code op_resolve(struct place *p, struct err *e)
+{
+    enum err_code code = resolve(p->s, "a", e);
+    return code ? code : resolve(p->s, "r", e);
+}
+static enum err_code op_list(struct place *p, struct err *e)
+{
+    struct store_list *l = NULL;
+    enum err_code code = store_list(p->s, &l, e);
+    store_list_destroy(l);
+    return code;
+}
+static enum err_code op_open(struct place *p, struct err *e)
+{
+    return store_open_with(&fault_ops, p->home, &p->s, e);
+}
+
+static const struct operation operations[] = {
+    { "import", op_import, "r:latest a:latest ", "new:latest r:latest a:latest ", false },
+    { "replace", op_replace, "r:latest a:latest ", "a:latest r:latest ", false },
+    { "reference", op_reference, "r:latest a:latest ", "new:latest r:latest a:latest ", false },
+    { "copy", op_copy, "r:latest a:latest ", "a:latest r:latest ", false },
+    { "remove", op_remove, "r:latest a:latest ", "r:latest ", false },
+    { "resolve", op_resolve, "r:latest a:latest ", "r:latest a:latest ", false },
+    { "list", op_list, "r:latest a:latest ", "r:latest a:latest ", false },
+    { "open", op_open, "r:latest a:latest ", "r:latest a:latest ", true },
+};
+
+/* The store as every experiment finds it. */
+static void prepare(struct place *p, const struct operation *op)
+{
+    reopen(p);
+    struct store_list *l = NULL;
+    ok(store_list(p->s, &l, e));
+    for (size_t i = 0; i < l->n; i++)
+        ok(store_remove(p->s, l->models[i].name, NULL, e));
+    store_list_destroy(l);
+    ok(import_file(p->s, "a", in(p, "one"), STORE_COPY, e));
+    ok(import_file(p->s, "r", in(p, "ref"), STORE_REFERENCE, e));
+    if (op->closed) {
+        store_close(p->s);
+        p->s = NULL;
+    }
+}
+
+/* After an operation that failed (or not): as before, or as after; and whole. */
+static void judge(struct place *p, const struct operation *op, enum err_code code, bool doubt)
+{
+    if (!p->s)
+        reopen(p);
+    if (code) /* whatever the disk may hold */
+        assert_string_equal(listed(p->s), op->before);
+    reopen(p);
+    const char *is = listed(p->s);
+    if (!code)
+        assert_string_equal(is, op->after);
+    else if (strcmp(is, op->before) != 0 && (!doubt || strcmp(is, op->after) != 0))
+        fail_msg("%s left '%s'", op->what, is);
+    assert_whole(p);
+    assert_file_is(in(p, "ref"), "ref", 3);
+    assert_file_is(in(p, "two"), "two", 3);
+}
+
+static void files_for_operations(struct place *p)
+{
+    model_file(p, "one");
+    model_file(p, "two");
+    model_file(p, "three");
+    model_file(p, "ref");
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    struct place *p = *state;
+    files_for_operations(p);
+    for (size_t i = 0; i < sizeof operations / sizeof *operations; i++) {
+        enum err_code code = ERR_NO_MEMORY;
+        uint64_t n = 0;
+        for (bool sticky = false; code; sticky = !sticky && n % 4 == 0) {
+            n += !sticky; /* once, and at times from there on */
+            prepare(p, &operations[i]);
+            struct err e = { 0 };
+            mem_fail_after(n, sticky);
+            code = operations[i].run(p, &e);
+            mem_fail_after(0, false);
+            if (code) {
+                if (code != ERR_NO_MEMORY)
+                    fail_msg("%s %d: %s", operations[i].what, (int)n, e.text);
+                assert_true(e.text[0]);
+            }
+            judge(p, &operations[i], code, false);
+        }
+        print_message("%s: %d allocations\n", operations[i].what, (int)n - 1);
+        assert_true(n > 1);
+    }
+}
+
+/* Nothing that a store made outlives it, when an allocation failed in it as when none did. */
+static void nothing_leaks(void **state)
+{
+    struct place *p = *state;
+    files_for_operations(p);
+    prepare(p, &operations[sizeof operations / sizeof *operations - 1]);
+    uint64_t live = mem_live();
+    for (uint64_t n = 0; n < 400; n += 7) {
+        struct err e;
+        for (size_t i = 0; !operations[i].closed; i++) {
+            if (!p->s && store_open(p->home, &p->s, &e))
+                continue;
+            mem_fail_after(n, false);
+            operations[i].run(p, &e);
+            mem_fail_after(0, false);
+        }
+        store_close(p->s);
+        p->s = NULL;
+        assert_int_equal(mem_live(), live);
+    }
+}
+
+/* Of a commit whose sync failed nobody can say whether the disk has it; of all else we can. */
+static void every_file_operation_may_fail(void **state)
+{
+    struct place *p = *state;
+    static const int errors[] = { EIO, ENOSPC };
+    uint64_t all = 0;
+    files_for_operations(p);
+    for (size_t i = 0; i < sizeof operations / sizeof *operations; i++) {
+        uint64_t most = 0;
+        for (int kind = 0; kind < 4; kind++) {
+            uint64_t n = 0, count;
+            int errnum = errors[kind % 2];
+            do {
+                n++;
+                prepare(p, &operations[i]);
+                struct err e = { 0 };
+                count = fault_count();
+                fault_after(n, errnum, kind >= 2);
+                enum err_code code = operations[i].run(p, &e);
+                fault_after(0, 0, false);
+                count = fault_count() - count;
+                if (code && !e.text[0])
+                    fail_msg("%s fails without a word", operations[i].what);
+                judge(p, &operations[i], code, true);
+            } while (count >= n);
+            most = n - 1 > most ? n - 1 : most;
+        }
+        print_message("%s: %d file operations\n", operations[i].what, (int)most);
+        all += most;
+    }
+    assert_true(all > 200);
+}
+
+static void a_full_disk_says_so(void **state)
+{
+    struct place *p = *state;
+    size_t size = 4 * 1024 * 1024;
+    char *bytes = calloc(1, size);
+    assert_non_null(bytes);
+    reopen(p);
+    const char *file = write_file(in(p, "big"), bytes, size);
+    free(bytes);
+    fault_after(1, ENOSPC, true);
+    fails_with(ERR_IO, "No space left", import_file(p->s, "m", file, STORE_COPY, e));
+    fault_after(0, 0, false);
+    fault_after(1, ENOSPC, true);
+    fails_with(ERR_IO, "full", import_file(p->s, "m", file, STORE_REFERENCE, e));
+    fault_after(0, 0, false);
+    assert_int_equal(entries(p->home, "tmp"), 0);
+    assert_string_equal(listed(p->s), "");
+    ok(import_file(p->s, "m", file, STORE_COPY, e));
+}
+
+/* ---- many at once ---------------------------------------------------------------------------- */
+
+struct worker {
+    struct place *p;
+    unsigned id;
+    pthread_t thread;
+    int unexpected;
+};
+
+static void *work(void *arg)
+{
+    struct worker *w = arg;
+    for (unsigned i = 0; i < 25; i++) {
+        char name[32], path[256];
+        struct store_model *m = NULL;
+        struct store_list *l = NULL;
+        /* two workers share each name, and all share the bytes */
+        snprintf(name, sizeof name, "m%u", (w->id / 2 + i) % 3);
+        snprintf(path, sizeof path, "%s/%s", w->p->root, i % 2 ? "two" : "three");
+        struct store_import_file f = { .fd = open(path, O_RDONLY), .path = path };
+        struct store_import job = { .name = name,
+                                    .files = &f,
+                                    .n_files = 1,
+                                    .mode = i % 3 ? STORE_COPY : STORE_REFERENCE,
+                                    .facts = llama };
+        w->unexpected += store_import(w->p->s, &job, NULL, NULL) != ERR_OK;
+        close(f.fd);
+        enum err_code code = store_resolve(w->p->s, name, &m, NULL);
+        w->unexpected += code && code != ERR_NOT_FOUND;
+        store_model_destroy(m);
+        w->unexpected += store_list(w->p->s, &l, NULL) != ERR_OK;
+        store_list_destroy(l);
+        code = i % 4 == 3 ? store_remove(w->p->s, name, NULL, NULL)
+                          : store_copy(w->p->s, name, "copy", NULL);
+        w->unexpected += code && code != ERR_NOT_FOUND;
+    }
+    return NULL;
+}
+
+static void calls_may_overlap(void **state)
+{
+    struct place *p = *state;
+    struct worker w[6];
+    files_for_operations(p);
+    reopen(p);
+    for (unsigned i = 0; i < 6; i++) {
+        w[i] = (struct worker){ .p = p, .id = i };
+        assert_int_equal(pthread_create(&w[i].thread, NULL, work, &w[i]), 0);
+    }
+    for (unsigned i = 0; i < 6; i++) {
+        pthread_join(w[i].thread, NULL);
+        assert_int_equal(w[i].unexpected, 0);
+    }
+    assert_whole(p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define M(f) cmocka_unit_test_setup_teardown(f, setup_in_memory, teardown)
+        T(open_makes_what_is_missing_whatever_the_umask),
+        T(open_narrows_what_is_too_open),
+        T(a_second_opener_is_told_who_has_it),
+        T(the_lock_of_a_killed_process_is_free),
+        T(homes_that_cannot_be),
+        T(a_newer_schema_is_refused_and_untouched),
+        T(a_newer_schema_in_the_wal_is_refused_and_untouched),
+        T(what_is_not_ours_is_refused_and_untouched),
+        T(an_empty_catalog_is_migrated),
+        T(a_damaged_catalog_is_an_error),
+        T(import_by_copy),
+        T(the_manifest_is_ollamas),
+        T(parameter_sizes),
+        T(import_by_reference),
+        T(what_cannot_be_imported),
+        T(progress_cancel_and_files_that_change),
+        T(shards_stay_together),
+        T(names_find_models),
+        T(list_is_newest_first),
+        T(copy_and_remove_free_what_nothing_names),
+        T(models_share_blobs),
+        T(open_collects_leftovers_and_nothing_else),
+        T(list_of_1000_models_takes_milliseconds),
+        T(a_changed_referenced_file_is_noticed),
+        T(a_moved_file_can_be_imported_from_its_new_place),
+        T(a_link_is_followed_to_the_file),
+        T(our_own_blob_is_not_taken_for_the_users),
+        T(a_lost_or_damaged_blob_is_noticed_and_repaired_by_import),
+        T(a_reflink_is_hashed_and_not_copied),
+        M(every_allocation_may_fail),
+        M(nothing_leaks),
+        M(every_file_operation_may_fail),
+        T(a_full_disk_says_so),
+        T(calls_may_overlap),
+    };
+    json_setup();
+    log_set_level(LOG_ERROR);
+    if (store_setup(NULL) != ERR_OK)
+        return 1;
+    fault_install();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
