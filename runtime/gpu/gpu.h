@@ -44,6 +44,7 @@ struct gpu_options {
     const char *device;    /* "" or NULL: best real GPU, else software; index; part of a name; "ref" */
     const char *cache_dir; /* for the pipeline cache; NULL: none */
     bool storage_loads;    /* test: storage-buffer loads even on a CPU device */
+    bool staged_copies;    /* test: as if the host could not see device memory */
 };
 struct gpu_info {
     char name[256], driver[256];
@@ -116,8 +117,9 @@ uint32_t gpu_command_launches(const struct gpu_command *c);
 /* One submit of n commands in order. No allocation. *ticket names it for gpu_wait. */
 enum err_code gpu_submit(struct gpu *g, struct gpu_command *const *c, size_t n, uint64_t *ticket,
                          struct err *e);
-/* Waits until that submit is done, at most 10 s (then the device is lost); *device_ns (may be NULL):
- * time that it took on the device. Host reads of GPU_HOST buffers are valid afterwards. */
+/* Waits until that submit is done, at most 10 s (software devices, which compile a kernel when it
+ * first runs: 60 s), then the device is lost; *device_ns (may be NULL): time that it took on the
+ * device. Host reads of GPU_HOST buffers are valid afterwards. */
 enum err_code gpu_wait(struct gpu *g, uint64_t ticket, int64_t *device_ns, struct err *e);
 
 /* Counters since open. */

@@ -1,0 +1,67 @@
+/* What the two implementations of gpu.h share: gpu.c checks every call at the door and hands it to
+ * one of them through `struct gpu_ops`. For this folder only; knows no Vulkan (that is vk_priv.h). */
+#ifndef HEARTH_GPU_PRIV_H
+#define HEARTH_GPU_PRIV_H
+
+#include "runtime/gpu/gpu.h"
+
+#define GPU_BIND_ALIGN 256 /* Vulkan's largest allowed minimum offset alignment of a binding */
+#define GPU_MAX_GROUPS 65535
+#define GPU_MAX_PUSH 128
+#define QUAD_BYTES 16
+
+struct gpu_ops {
+    void (*close)(struct gpu *g);
+    void (*save_cache)(struct gpu *g);
+    enum err_code (*buffer_create)(struct gpu *g, uint64_t bytes, enum gpu_memory where,
+                                   struct gpu_buffer **out, struct err *e);
+    void (*buffer_destroy)(struct gpu *g, struct gpu_buffer *b);
+    enum err_code (*buffer_write)(struct gpu *g, struct gpu_buffer *b, uint64_t offset,
+                                  const void *src, uint64_t bytes, struct err *e);
+    enum err_code (*buffer_read)(struct gpu *g, struct gpu_buffer *b, uint64_t offset, void *dst,
+                                 uint64_t bytes, struct err *e);
+    enum err_code (*command_create)(struct gpu *g, struct gpu_command **out, struct err *e);
+    void (*command_destroy)(struct gpu_command *c);
+    enum err_code (*command_launch)(struct gpu_command *c, const struct gpu_launch *l,
+                                    struct err *e);
+    enum err_code (*command_end)(struct gpu_command *c, struct err *e);
+    enum err_code (*submit)(struct gpu *g, struct gpu_command *const *c, size_t n, uint64_t *ticket,
+                            struct err *e);
+    enum err_code (*wait)(struct gpu *g, uint64_t ticket, int64_t *device_ns, struct err *e);
+};
+
+/* Each is the first member of an implementation's own struct. */
+struct gpu {
+    const struct gpu_ops *ops;
+    struct gpu_info info;
+    struct gpu_counters counters;
+    bool lost;
+};
+struct gpu_buffer {
+    uint64_t bytes;
+    enum gpu_memory where;
+    void *map; /* NULL: the host cannot see it */
+};
+struct gpu_command {
+    struct gpu *gpu;
+    uint32_t launches;
+    bool ended;
+};
+
+enum err_code gpu_vk_open(const struct gpu_options *o, struct gpu **out, struct err *e);
+enum err_code gpu_vk_list(struct buf *out, struct err *e);
+enum err_code gpu_ref_open(const struct gpu_options *o, struct gpu **out, struct err *e);
+
+/* The SPIR-V of a kernel; words 0 where its shader is not part of this build. */
+struct spirv {
+    const uint32_t *code;
+    size_t bytes;
+};
+struct spirv kernel_spirv(enum kernel k, bool texel_loads);
+
+uint64_t host_memory_bytes(void); /* this machine's; 0: unknown */
+
+/* Bytes that a binding spans (0 in the bind means: to the buffer's end). */
+uint64_t gpu_bind_bytes(const struct gpu_bind *b);
+
+#endif
