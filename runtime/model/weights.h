@@ -69,10 +69,10 @@ enum weight_rule { /* must the file have it? What is forbidden is an error, not 
     X(W_POST_ATTN,   "post_attention_norm.weight", DIM_EMBD,   DIM_1,     NEED_SANDWICH)           \
     X(W_FFN_NORM,    "ffn_norm.weight",            DIM_EMBD,   DIM_1,     NEED_SERIAL)             \
     X(W_FFN_NORM_B,  "ffn_norm.bias",              DIM_EMBD,   DIM_1,     BIAS_SERIAL)             \
-    X(W_GATE,        "ffn_gate.weight",            DIM_EMBD,   DIM_FF,    NEED_GATE)               \
-    X(W_GATE_B,      "ffn_gate.bias",              DIM_FF,     DIM_1,     BIAS_GATE)               \
     X(W_UP,          "ffn_up.weight",              DIM_EMBD,   DIM_UP,    NEED)                    \
     X(W_UP_B,        "ffn_up.bias",                DIM_UP,     DIM_1,     NEED_BIASED)             \
+    X(W_GATE,        "ffn_gate.weight",            DIM_EMBD,   DIM_FF,    NEED_GATE)               \
+    X(W_GATE_B,      "ffn_gate.bias",              DIM_FF,     DIM_1,     BIAS_GATE)               \
     X(W_DOWN,        "ffn_down.weight",            DIM_FF,     DIM_EMBD,  NEED)                    \
     X(W_DOWN_B,      "ffn_down.bias",              DIM_EMBD,   DIM_1,     NEED_BIASED)             \
     X(W_POST_FFN,    "post_ffw_norm.weight",       DIM_EMBD,   DIM_1,     NEED_SANDWICH)

@@ -28,7 +28,7 @@ void gguf_writer_finish(struct gguf_writer *w)
 
 void gw_int(struct buf *b, uint64_t v, int bytes)
 {
-    for (int i = 0; i < bytes; i++)
+    for (int i = 0; i < bytes && i < 8; i++)
         buf_putc(b, (char)(v >> (8 * i) & 0xFF));
 }
 
