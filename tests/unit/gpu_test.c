@@ -100,7 +100,7 @@ static struct gpu_launch launch_of(struct fixture *f, const struct copy *c, stru
                             .bind = { { f->step, 0, 0 }, x, x, y, y },
                             .groups = { c->rows, 1, 1 } };
     l.spec[SPEC_LOCAL] = l.spec[SPEC_SUBGROUP] = info->subgroup;
-    l.spec[SPEC_MODE] = c->add ? NORM_ADD : NORM_TO_F32;
+    l.spec[SPEC_MODE] = c->add ? NM_ADD : NM_TO_F32;
     return l;
 }
 
