@@ -1,0 +1,81 @@
+#include "runtime/text/chat_template.h"
+
+#include <string.h>
+
+#include "runtime/text/jinja.h"
+
+struct chat_template {
+    struct tree tree;
+    char *source, *name;
+    size_t source_n;
+};
+
+enum err_code chat_template_create(struct str source, const char *name, struct chat_template **out,
+                                   struct err *e)
+{
+    *out = NULL;
+    if (source.n > CHAT_TEMPLATE_MAX_SOURCE)
+        return err_set(e, ERR_TOO_LARGE, "%s: %zu bytes; at most %zu are taken", name, source.n,
+                       CHAT_TEMPLATE_MAX_SOURCE);
+    struct chat_template *t = mem_zero(1, sizeof *t);
+    enum err_code code = ERR_NO_MEMORY;
+    if (!t)
+        return err_no_memory(e, sizeof *t, "a chat template");
+    t->source = mem_strndup(source.p ? source.p : "", source.n);
+    t->source_n = source.n;
+    t->name = mem_strdup(name);
+    if (!t->source || !t->name) {
+        err_no_memory(e, source.n, "a chat template");
+        goto out;
+    }
+    struct str copy = { t->source, t->source_n };
+    if ((code = jinja_parse(copy, t->name, &t->tree, e)) ||
+        (code = jinja_scope(&t->tree, t->name, e)))
+        goto out;
+    *out = t;
+    return ERR_OK;
+out:
+    chat_template_destroy(t);
+    return code;
+}
+
+void chat_template_destroy(struct chat_template *t)
+{
+    if (!t)
+        return;
+    arena_finish(&t->tree.arena);
+    map_finish(&t->tree.names.ids);
+    mem_free(t->tree.names.v);
+    mem_free(t->source);
+    mem_free(t->name);
+    mem_free(t);
+}
+
+struct str chat_template_source(const struct chat_template *t)
+{
+    return (struct str){ t->source, t->source_n };
+}
+
+enum err_code chat_template_render(const struct chat_template *t, const json_t *vars, int64_t now,
+                                   struct buf *out, struct err *e)
+{
+    size_t names = t->tree.names.n;
+    struct render r = { .tree = &t->tree, .vars = vars, .now = now, .out = out,
+                        .out_base = out->n,
+                        .fuel = (int64_t)CHAT_TEMPLATE_MAX_STEPS * JINJA_STEP };
+    r.arena.limit = CHAT_TEMPLATE_MAX_ARENA;
+    r.globals = jinja_alloc(&r, names, sizeof *r.globals);
+    r.resolved = jinja_alloc(&r, names, sizeof *r.resolved);
+    if (r.globals && r.resolved) {
+        memset(r.globals, 0, names * sizeof *r.globals);
+        memset(r.resolved, 0, names * sizeof *r.resolved);
+        jinja_exec(&r);
+    }
+    arena_finish(&r.arena);
+    if (!r.code)
+        return ERR_OK;
+    out->n = r.out_base;
+    if (out->p)
+        out->p[out->n] = '\0';
+    return err_set(e, r.code, "%s:%u: %s", t->name, r.error_line, r.err.text);
+}
