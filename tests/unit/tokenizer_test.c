@@ -258,7 +258,7 @@ static void test_long_word(void **state)
     for (int i = 0; i < 2; i++) {
         struct vocab *v = vocab_new(models[i], "gpt-2");
         add_gpt2_bytes(v);
-        char text[64] = "aa";
+        char text[65] = "aa";
         for (float score = 1; strlen(text) <= 32; score++) {
             char merge[64];
             int half = (int)strlen(text) / 2;
