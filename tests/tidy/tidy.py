@@ -24,7 +24,7 @@ ARROWS = {
     "shaders/":         ["shaders/"],
     "runtime/base/":    ["runtime/base/"],
     "runtime/gpu/":     ["runtime/gpu/", "runtime/base/", "shaders/"],
-    "runtime/model/":   ["runtime/model/", "runtime/base/"],
+    "runtime/model/":   ["runtime/model/", "runtime/base/", "shaders/push.h"],
     "runtime/text/":    ["runtime/text/", "runtime/base/"],
     "runtime/engine/":  ["runtime/engine/", "runtime/model/", "runtime/gpu/gpu.h", "runtime/gpu/kernels.h",
                          "runtime/text/", "runtime/base/", "shaders/"],
