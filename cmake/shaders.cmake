@@ -22,19 +22,13 @@ function(hearth_shaders out)
     foreach(texel 0 1)
       set(spv ${spv_dir}/${name}_${texel}.spv)
       string(APPEND text "    .global spirv_${name}_${texel}, spirv_${name}_${texel}_end\n    .balign 16\nspirv_${name}_${texel}:\n")
-      if(EXISTS ${source})
-        add_custom_command(OUTPUT ${spv}
-          COMMAND ${GLSLANG} --quiet -V --target-env vulkan1.2 -I${dir} -DTEXEL=${texel} ${defines}
-                  --depfile ${spv}.d -o ${spv} ${source}
-          DEPENDS ${source} DEPFILE ${spv}.d COMMENT "SPIR-V ${name} (texel ${texel})" VERBATIM)
-        list(APPEND files ${spv})
-        string(APPEND text "    .incbin \"${spv}\"\n")
-      endif()
-      string(APPEND text "spirv_${name}_${texel}_end:\n")
+      string(APPEND text "    .incbin \"${spv}\"\nspirv_${name}_${texel}_end:\n")
+      add_custom_command(OUTPUT ${spv}
+        COMMAND ${GLSLANG} --quiet -V --target-env vulkan1.2 -I${dir} -DTEXEL=${texel} ${defines}
+                --depfile ${spv}.d -o ${spv} ${source}
+        DEPENDS ${source} DEPFILE ${spv}.d COMMENT "SPIR-V ${name} (texel ${texel})" VERBATIM)
+      list(APPEND files ${spv})
     endforeach()
-    if(NOT EXISTS ${source})
-      message(STATUS "no ${source} yet: kernel ${name} is left out")
-    endif()
   endforeach()
   string(APPEND text "    .section .note.GNU-stack,\"\",%progbits\n")
   set(asm ${CMAKE_CURRENT_BINARY_DIR}/spirv.S)

@@ -22,7 +22,8 @@ FLOATS_OUT(7, partials);
 #define TOKENS 4u
 #define HIDDEN -3.0e38 // score of a token that the row does not see
 
-precise float acc[HEADS * SLICES * 8];
+float acc[HEADS * SLICES * 8];
+precise acc; // apart: glslang 12 makes "precise float acc[]" a local of main
 float q_reg[HEADS * SLICES * 8];
 float top[HEADS], sum[HEADS];
 

@@ -19,7 +19,8 @@ FLOATS_IN(4, bias);
 #define PAIRS (BLOCKS * COLS)
 shared float part[KPARTS > 1 ? KPARTS * BLOCK_LANES * 2 * PAIRS : 1];
 
-precise float acc[2 * PAIRS]; // [block][col][lo, hi]
+float acc[2 * PAIRS]; // [block][col][lo, hi]
+precise acc;          // apart: glslang 12 makes "precise float acc[]" a local of main
 
 // Lanes of one output block that share an x load; a subgroup may hold fewer or more.
 #define X_LANES (SUBGROUP < BLOCK_LANES ? SUBGROUP : BLOCK_LANES)

@@ -52,7 +52,6 @@ enum err_code gpu_vk_open(const struct gpu_options *o, struct gpu **out, struct 
 enum err_code gpu_vk_list(struct buf *out, struct err *e);
 enum err_code gpu_ref_open(const struct gpu_options *o, struct gpu **out, struct err *e);
 
-/* The SPIR-V of a kernel; words 0 where its shader is not part of this build. */
 struct spirv {
     const uint32_t *code;
     size_t bytes;
