@@ -1,0 +1,101 @@
+/* One request for words or tokens on its way: generate, chat, tokenize, detokenize, render, score.
+ * All take one path, and leave it where they are done:
+ *
+ *   body ⇒(worker, when large) request -> lookup ⇒(store, words) -> prompt ⇒(worker) text, tokens
+ *     -> [tokenize, detokenize, render: reply]
+ *     -> place ⇒(engine) model in memory -> [empty prompt: reply "load"]
+ *     -> run ⇒(engine) ... events ⇒ stream -> lines or one reply
+ *
+ * At each ⇒ the request waits for exactly one thing (`wait`). When its client leaves, what it
+ * waits for is called off, or, where that cannot be, its end is awaited; nothing of a gen is freed
+ * before. generate_api.c: the path. gen_output.c: events to replies. words_api.c: the routes
+ * without a model in memory, and score. Thread: loop, but where a job says otherwise. */
+#ifndef HEARTH_DAEMON_GEN_H
+#define HEARTH_DAEMON_GEN_H
+
+#include "daemon/daemon.h"
+#include "daemon/loader.h"
+#include "daemon/lookup.h"
+#include "daemon/prompt.h"
+#include "daemon/stream.h"
+#include "runtime/base/mem.h"
+
+enum gen_wait { WAIT_NOTHING, WAIT_JOB, WAIT_LOOKUP, WAIT_PLACE, WAIT_RUN };
+
+struct gen {
+    struct gen *prev, *next;
+    struct daemon *d;
+    struct http_request *http;  /* NULL: preload */
+    enum gen_wait wait;
+    bool gone;                  /* called off: the client has left, or the daemon ends */
+    struct err stop;            /* ... and why */
+    bool in_output;             /* output_run_notify is on the stack */
+    bool counted;               /* in d->n_generating */
+    struct err err;
+    /* the request */
+    enum gen_kind kind;
+    char *body;
+    size_t body_n;
+    struct gen_request req;
+    int64_t begun_ns;
+    /* what it needs */
+    struct job job;
+    struct lookup lookup;
+    struct prompt prompt;
+    struct model_can can;
+    uint32_t n_ctx;             /* of this request */
+    struct place place;
+    struct resident *resident;
+    int64_t placed_ns;
+    char *name;                 /* req.model, NUL-terminated */
+    /* the run */
+    struct run run;
+    bool running;               /* run_init was called */
+    int64_t submitted_ns;
+    bool silent;                /* num_predict 0: the one token is not shown */
+    /* the answer */
+    struct stream stream;
+    bool streaming;             /* stream_init was called */
+    bool begun;                 /* the reply's head is out */
+    bool choked;                /* the client takes nothing now */
+    struct buf line;
+    struct buf whole, whole_thinking; /* not streamed: all of it */
+    struct token_list answer;
+    struct gen_logprobs *logprobs;
+    size_t n_logprobs, cap_logprobs;
+    struct arena pieces;        /* texts of logprobs */
+    int64_t last_token_ns;
+    enum finish finish;
+    uint64_t n_eval;
+    struct gen_metrics metrics;
+    /* score */
+    float *scores;
+    size_t window_at, window_n;
+    int32_t window_first;       /* the token that BOS stands for in this window */
+};
+
+/* Takes the request over: it is answered, whatever happens. */
+void gen_start(struct daemon *d, struct http_request *r, enum gen_kind kind);
+/* Loads a model at start; logs what goes wrong. */
+void gen_preload(struct daemon *d, struct str name);
+/* Ends those that wait, and with `running` those that run too, with this error. */
+void gen_stop_all(struct daemon *d, bool running, const struct err *why);
+
+/* ---- between its files -------------------------------------------------------------------------- */
+
+void gen_fail(struct gen *g);     /* replies g->err and ends */
+void gen_end(struct gen *g);      /* the reply is complete (or nobody hears it): frees all */
+void gen_reply_line(struct gen *g, int status); /* g->line as the whole reply, and ends */
+enum err_code gen_submit_run(struct gen *g, struct err *e);
+
+/* gen_output.c */
+enum err_code output_begin(struct gen *g, struct err *e);
+void output_run_notify(struct run *r);
+void output_reply_load(struct gen *g, const char *reason);
+
+/* words_api.c */
+void words_work(struct job *j);   /* tokenize, detokenize, render, score: on a worker */
+void words_reply(struct gen *g);
+void score_begin(struct gen *g);
+
+#endif

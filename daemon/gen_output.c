@@ -1,0 +1,254 @@
+/* Events of a run -> the reply of generate and chat. */
+#include <string.h>
+
+#include "daemon/gen.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/mem.h"
+
+static void on_drain(struct http_request *r)
+{
+    struct gen *g = r->user;
+    g->choked = false;
+    output_run_notify(&g->run);
+}
+
+enum err_code output_begin(struct gen *g, struct err *e)
+{
+    const struct tokenizer *t = words_tokenizer(lookup_words(&g->lookup));
+    bool thinking = g->can.thinking && g->req.think != THINK_OFF && !g->req.raw;
+    stream_init(&g->stream, t, g->req.options.stop, g->req.options.n_stop, thinking,
+                thinking && g->prompt.in_thought);
+    g->streaming = true;
+    if (g->http)
+        g->http->on_drain = on_drain;
+    g->answer.n = 0;
+    return mem_grow(&g->answer.id, &g->answer.cap, 64, sizeof *g->answer.id, SIZE_MAX / 4)
+               ? ERR_OK
+               : err_no_memory(e, 64 * sizeof *g->answer.id, "an answer");
+}
+
+/* ---- lines ------------------------------------------------------------------------------------------ */
+
+static struct gen_chunk chunk_of(const struct gen *g)
+{
+    return (struct gen_chunk){
+        .kind = g->kind,
+        .model = g->req.model,
+        .created_wall_ns = clock_wall_ns(),
+        .logprobs = g->logprobs,
+        .n_logprobs = g->n_logprobs,
+    };
+}
+
+static void send_line(struct gen *g, const struct gen_chunk *c)
+{
+    buf_clear(&g->line);
+    gen_chunk_write(&g->line, c);
+    buf_putc(&g->line, '\n');
+    if (!g->begun) {
+        g->begun = true;
+        g->d->metrics.requests[2]++;
+        http_stream_begin(g->http, 200, "application/x-ndjson");
+    }
+    if (g->line.failed)
+        err_set(&g->err, ERR_NO_MEMORY, "out of memory");
+    else if (!http_stream_write(g->http, buf_str(&g->line)))
+        g->choked = true;
+}
+
+/* What the stream lets out goes out, or to the whole of an answer that is sent at once. */
+static void pass_on(struct gen *g)
+{
+    struct str text = buf_str(&g->stream.text), thinking = buf_str(&g->stream.thinking);
+    if (!g->req.stream) {
+        buf_put(&g->whole, text.p, text.n);
+        buf_put(&g->whole_thinking, thinking.p, thinking.n);
+        if (g->whole.failed || g->whole_thinking.failed)
+            err_set(&g->err, ERR_NO_MEMORY, "out of memory: an answer");
+    } else if (text.n || thinking.n || g->n_logprobs) {
+        struct gen_chunk c = chunk_of(g);
+        c.text = text;
+        c.thinking = thinking;
+        send_line(g, &c);
+        g->n_logprobs = 0;
+        arena_finish(&g->pieces);
+    }
+    stream_taken(&g->stream);
+}
+
+static struct str reason_of(const struct gen *g)
+{
+    if (g->stream.stopped || g->finish == FINISH_STOP)
+        return STR("stop");
+    return STR("length");
+}
+
+static int64_t at_least_one(int64_t ns)
+{
+    return ns > 0 ? ns : 1;
+}
+
+static void measure(struct gen *g)
+{
+    const struct run *r = &g->run;
+    int64_t now = clock_ns();
+    g->metrics = (struct gen_metrics){
+        .total_duration = at_least_one(now - g->begun_ns),
+        .load_duration = at_least_one(g->placed_ns - g->begun_ns),
+        .prompt_eval_duration = at_least_one(r->first_ns - r->begun_ns),
+        .eval_duration = at_least_one(r->last_ns - r->first_ns),
+        .queue_duration = at_least_one(r->begun_ns - g->submitted_ns),
+        .prompt_eval_count = r->n_tokens,
+        .prompt_cached_count = r->n_cached,
+        .eval_count = g->silent ? 0 : g->n_eval,
+    };
+    struct metrics *m = &g->d->metrics;
+    m->prompt_tokens += r->n_tokens;
+    m->eval_tokens += g->n_eval;
+    histogram_add(&m->total, g->metrics.total_duration);
+    histogram_add(&m->first_token, r->first_ns - g->begun_ns);
+    if (g->n_eval > 1)
+        histogram_add(&m->per_token, g->metrics.eval_duration / (int64_t)(g->n_eval - 1));
+}
+
+/* Prompt and answer as one list, for the next request's "context". */
+static void add_context(struct gen *g, struct gen_chunk *c)
+{
+    if (g->kind != GEN_GENERATE || g->req.raw)
+        return;
+    struct token_list *p = &g->prompt.tokens;
+    if (!mem_grow(&p->id, &p->cap, p->n + g->answer.n, sizeof *p->id, SIZE_MAX / 4))
+        return; /* deprecated, and better absent than wrong */
+    memcpy(p->id + p->n, g->answer.id, g->answer.n * sizeof *p->id);
+    c->context = p->id;
+    c->n_context = p->n + g->answer.n;
+}
+
+static void finish_reply(struct gen *g)
+{
+    measure(g);
+    struct gen_chunk c = chunk_of(g);
+    c.done = true;
+    c.done_reason = reason_of(g);
+    c.has_metrics = true;
+    c.metrics = g->metrics;
+    c.dropped_messages = g->prompt.dropped;
+    add_context(g, &c);
+    if (!g->req.stream) {
+        c.text = buf_str(&g->whole);
+        c.thinking = buf_str(&g->whole_thinking);
+        buf_clear(&g->line);
+        gen_chunk_write(&g->line, &c);
+        gen_reply_line(g, 200);
+        return;
+    }
+    send_line(g, &c);
+    g->wait = WAIT_NOTHING;
+    if (g->err.code)
+        http_abort(g->http);
+    else
+        http_stream_end(g->http);
+    gen_end(g);
+}
+
+void output_reply_load(struct gen *g, const char *reason)
+{
+    if (!g->http) { /* preload */
+        gen_end(g);
+        return;
+    }
+    struct gen_chunk c = chunk_of(g);
+    c.done = true;
+    c.done_reason = str_from(reason);
+    gen_chunk_write(&g->line, &c);
+    gen_reply_line(g, 200);
+}
+
+/* ---- logprobs --------------------------------------------------------------------------------------- */
+
+static bool put_piece(struct gen *g, int32_t token, float logprob, struct gen_logprob *out)
+{
+    struct buf piece;
+    int32_t id = token;
+    const struct tokenizer *t = words_tokenizer(lookup_words(&g->lookup));
+    buf_init(&piece, 1 << 20);
+    bool ok = tokenizer_decode(t, &id, 1, true, &piece, NULL) == ERR_OK && !piece.failed;
+    char *p = ok ? arena_strndup(&g->pieces, buf_str(&piece).p, piece.n) : NULL;
+    *out = (struct gen_logprob){ { p, p ? piece.n : 0 }, (double)logprob };
+    buf_finish(&piece);
+    return p != NULL;
+}
+
+static enum err_code add_logprobs(struct gen *g, const struct run_event *ev, struct err *e)
+{
+    if (!mem_grow(&g->logprobs, &g->cap_logprobs, g->n_logprobs + 1, sizeof *g->logprobs,
+                  SIZE_MAX / sizeof *g->logprobs))
+        return err_no_memory(e, sizeof *g->logprobs, "log-probabilities");
+    struct gen_logprobs *l = &g->logprobs[g->n_logprobs];
+    bool ok = put_piece(g, ev->token, ev->logprob, &l->chosen);
+    l->n_top = ev->n_top;
+    for (uint32_t i = 0; ok && i < ev->n_top; i++)
+        ok = put_piece(g, ev->top_token[i], ev->top_logprob[i], &l->top[i]);
+    if (!ok)
+        return err_no_memory(e, 0, "log-probabilities");
+    g->n_logprobs++;
+    return ERR_OK;
+}
+
+/* ---- events ----------------------------------------------------------------------------------------- */
+
+static void take_event(struct gen *g, const struct run_event *ev)
+{
+    g->n_eval++;
+    g->finish = ev->finish;
+    if (g->silent || ev->finish == FINISH_STOP)
+        return;
+    if (!mem_grow(&g->answer.id, &g->answer.cap, g->answer.n + 1, sizeof *g->answer.id,
+                  SIZE_MAX / 4)) {
+        err_no_memory(&g->err, sizeof *g->answer.id, "an answer");
+        return;
+    }
+    g->answer.id[g->answer.n++] = ev->token;
+    if ((g->req.logprobs && add_logprobs(g, ev, &g->err)) ||
+        stream_feed(&g->stream, ev->token, &g->err))
+        return;
+    pass_on(g);
+}
+
+static void drain_ring(struct gen *g)
+{
+    struct run_event ev;
+    while (!g->choked && run_next(&g->run, &ev)) {
+        if (g->gone || g->err.code || g->stream.stopped)
+            continue; /* nobody wants them any more */
+        take_event(g, &ev);
+        if (g->err.code || g->stream.stopped)
+            run_cancel(&g->run);
+    }
+}
+
+/* There is news of the run. The gen may end only when the run has and its events are worked off. */
+void output_run_notify(struct run *r)
+{
+    struct gen *g = r->user;
+    g->in_output = true;
+    do {
+        if (g->gone)
+            g->choked = false;
+        drain_ring(g);
+    } while (g->gone && g->choked);
+    g->in_output = false;
+    if (!run_ended(r) || g->choked)
+        return;
+    g->wait = WAIT_NOTHING;
+    if (g->gone)
+        g->err = g->stop;
+    else if (!g->err.code && r->err.code && !(r->err.code == ERR_CANCELLED && g->stream.stopped))
+        g->err = r->err;
+    if (!g->err.code && !stream_end(&g->stream, &g->err))
+        pass_on(g);
+    if (g->err.code)
+        gen_fail(g);
+    else
+        finish_reply(g);
+}

@@ -1,0 +1,530 @@
+#include <string.h>
+#include <sys/random.h>
+
+#include "daemon/gen.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/json.h"
+#include "runtime/base/log.h"
+#include "runtime/base/mem.h"
+
+#define OWNER(type, member, p) ((type *)(void *)((char *)(p) - offsetof(type, member)))
+#define PARSE_ON_LOOP 131072 /* larger bodies are parsed on a worker: 9 ms/MB */
+#define DEFAULT_CTX 4096
+
+static const char busy_text[] = "server busy, please try again.  maximum pending requests exceeded";
+
+/* ---- the end ------------------------------------------------------------------------------------ */
+
+static void count_status(struct daemon *d, int status)
+{
+    d->metrics.requests[status / 100 % 6]++;
+}
+
+static void unlink_gen(struct gen *g)
+{
+    if (g->prev)
+        g->prev->next = g->next;
+    else
+        g->d->gens = g->next;
+    if (g->next)
+        g->next->prev = g->prev;
+    g->d->n_gens--;
+    g->d->n_generating -= g->counted;
+}
+
+void gen_end(struct gen *g)
+{
+    struct daemon *d = g->d;
+    struct resident *resident = g->resident;
+    bool has_keep = g->req.has_keep_alive;
+    int64_t keep = g->req.keep_alive_ns;
+    unlink_gen(g);
+    if (g->running)
+        run_finish(&g->run);
+    if (g->streaming)
+        stream_finish(&g->stream);
+    buf_finish(&g->line);
+    buf_finish(&g->whole);
+    buf_finish(&g->whole_thinking);
+    token_list_finish(&g->answer);
+    mem_free(g->logprobs);
+    arena_finish(&g->pieces);
+    mem_free(g->scores);
+    prompt_finish(&g->prompt);
+    lookup_finish(&g->lookup);
+    gen_request_finish(&g->req);
+    mem_free(g->body);
+    mem_free(g->name);
+    mem_free(g);
+    if (resident)
+        loader_leave(d->loader, resident, has_keep, keep);
+}
+
+/* Errors as Ollama words them, where its clients look at the words. */
+static void reword(struct gen *g)
+{
+    if (g->err.code == ERR_NOT_FOUND && g->name && g->lookup.d && !g->lookup.model &&
+        str_ends(str_from(g->err.text), STR("not found")))
+        err_set(&g->err, ERR_NOT_FOUND,
+                g->kind <= GEN_CHAT ? "model \"%.200s\" not found, try pulling it first"
+                                    : "model '%.200s' not found",
+                g->name);
+}
+
+void gen_fail(struct gen *g)
+{
+    reword(g);
+    int status = err_http_status(g->err.code);
+    g->wait = WAIT_NOTHING;
+    if (!g->http) {
+        log_line(LOG_WARN, "msg=\"preload failed\" error=\"%s\"", g->err.text);
+    } else if (g->begun) {
+        buf_clear(&g->line);
+        error_write(&g->line, g->err.text);
+        buf_putc(&g->line, '\n');
+        if (g->line.failed) {
+            http_abort(g->http);
+        } else {
+            http_stream_write(g->http, buf_str(&g->line));
+            http_stream_end(g->http);
+        }
+    } else {
+        count_status(g->d, status);
+        if (status == 503)
+            http_set_header(g->http, "Retry-After", "1");
+        http_reply_error(g->http, status, g->err.text);
+    }
+    if (g->err.code != ERR_CANCELLED)
+        log_line(status >= 500 ? LOG_WARN : LOG_DEBUG, "msg=\"request failed\" path=%s error=\"%s\"",
+                 gen_request_path(g->kind), g->err.text);
+    gen_end(g);
+}
+
+void gen_reply_line(struct gen *g, int status)
+{
+    g->wait = WAIT_NOTHING;
+    if (!g->http) {
+        gen_end(g);
+        return;
+    }
+    count_status(g->d, status);
+    if (g->line.failed)
+        http_abort(g->http);
+    else
+        http_reply(g->http, status, "application/json; charset=utf-8", buf_str(&g->line));
+    gen_end(g);
+}
+
+/* True: the client has left or the daemon ends, and the gen with it. */
+static bool left(struct gen *g)
+{
+    if (!g->gone)
+        return false;
+    g->err = g->stop;
+    gen_fail(g);
+    return true;
+}
+
+static void call_off(struct gen *g, const struct err *why)
+{
+    g->gone = true;
+    g->stop = *why;
+    if (g->wait == WAIT_PLACE) {
+        loader_withdraw(g->d->loader, &g->place);
+        left(g);
+    } else if (g->wait == WAIT_RUN && run_ended(&g->run) && !g->in_output) {
+        g->run.notify(&g->run); /* only its slow client was waited for */
+    } else if (g->wait == WAIT_RUN) {
+        run_cancel(&g->run);
+    }
+}
+
+static void on_gone(struct http_request *r)
+{
+    static const struct err gone = { ERR_CANCELLED, "request canceled" };
+    call_off(r->user, &gone);
+}
+
+void gen_stop_all(struct daemon *d, bool running, const struct err *why)
+{
+    for (struct gen *g = d->gens, *next; g; g = next) {
+        next = g->next;
+        if (!g->gone && (running || g->wait != WAIT_RUN))
+            call_off(g, why);
+    }
+}
+
+/* ---- running --------------------------------------------------------------------------------------- */
+
+enum err_code gen_submit_run(struct gen *g, struct err *e)
+{
+    g->submitted_ns = clock_ns();
+    enum err_code c = run_submit(g->d->engine, &g->run, e);
+    if (!c)
+        g->wait = WAIT_RUN;
+    return c;
+}
+
+static uint64_t random_seed(void)
+{
+    uint64_t seed = 0;
+    if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) != (ssize_t)sizeof seed)
+        seed = (uint64_t)clock_wall_ns();
+    return seed;
+}
+
+static struct sampling sampling_of(const struct gen_options *o)
+{
+    struct sampling s = sampling_default();
+    if (option_given(o, OPTION_TEMPERATURE))
+        s.temperature = (float)o->temperature;
+    if (option_given(o, OPTION_TOP_K))
+        s.top_k = o->top_k > INT32_MAX ? 0 : o->top_k < 0 ? 0 : (int32_t)o->top_k;
+    if (option_given(o, OPTION_TOP_P))
+        s.top_p = (float)o->top_p;
+    if (option_given(o, OPTION_MIN_P))
+        s.min_p = (float)o->min_p;
+    if (option_given(o, OPTION_REPEAT_PENALTY))
+        s.repeat_penalty = (float)o->repeat_penalty;
+    if (option_given(o, OPTION_REPEAT_LAST_N))
+        s.repeat_last_n = o->repeat_last_n > INT32_MAX ? -1
+                          : o->repeat_last_n < 0       ? -1
+                                                       : (int32_t)o->repeat_last_n;
+    if (option_given(o, OPTION_PRESENCE_PENALTY))
+        s.presence_penalty = (float)o->presence_penalty;
+    if (option_given(o, OPTION_FREQUENCY_PENALTY))
+        s.frequency_penalty = (float)o->frequency_penalty;
+    s.seed = option_given(o, OPTION_SEED) && o->seed != -1 ? (uint64_t)o->seed : random_seed();
+    return s;
+}
+
+static void begin_generation(struct gen *g)
+{
+    const struct gen_options *o = &g->req.options;
+    uint32_t n_ctx = g->n_ctx < g->resident->n_ctx ? g->n_ctx : g->resident->n_ctx;
+    size_t n = g->prompt.tokens.n;
+    uint32_t room = n < n_ctx ? n_ctx - (uint32_t)n : 1;
+    if (n > n_ctx) {
+        err_set(&g->err, ERR_INVALID, "the prompt has %zu tokens and the context %u", n, n_ctx);
+        gen_fail(g);
+        return;
+    }
+    if (run_init(&g->run, &g->err)) {
+        gen_fail(g);
+        return;
+    }
+    g->running = true;
+    g->run.model = g->resident->model;
+    g->run.kind = TURN_GENERATE;
+    g->run.tokens = g->prompt.tokens.id;
+    g->run.n_tokens = n;
+    g->run.sampling = sampling_of(o);
+    g->run.n_top = g->req.logprobs ? g->req.top_logprobs : 0;
+    g->run.ignore_eog = option_given(o, OPTION_IGNORE_EOS) && o->ignore_eos;
+    g->run.max_tokens = room;
+    if (option_given(o, OPTION_NUM_PREDICT) && o->num_predict >= 0 && o->num_predict < room)
+        g->run.max_tokens = o->num_predict ? (uint32_t)o->num_predict : 1;
+    g->silent = option_given(o, OPTION_NUM_PREDICT) && o->num_predict == 0;
+    g->run.notify = output_run_notify;
+    g->run.user = g;
+    if (output_begin(g, &g->err) || gen_submit_run(g, &g->err))
+        gen_fail(g);
+}
+
+/* ---- placing ------------------------------------------------------------------------------------- */
+
+static bool load_only(const struct gen *g)
+{
+    return (g->kind == GEN_GENERATE && !g->req.prompt.n && !json_array_size(g->req.context)) ||
+           (g->kind == GEN_CHAT && !json_array_size(g->req.messages));
+}
+
+static void on_placed(struct place *p)
+{
+    struct gen *g = OWNER(struct gen, place, p);
+    g->wait = WAIT_NOTHING;
+    g->resident = p->resident;
+    g->placed_ns = clock_ns();
+    if (!g->resident)
+        g->err = p->err;
+    if (left(g))
+        return;
+    if (!g->resident)
+        gen_fail(g);
+    else if (g->kind == GEN_SCORE)
+        score_begin(g);
+    else if (load_only(g))
+        output_reply_load(g, "load");
+    else
+        begin_generation(g);
+}
+
+static uint32_t wanted_ctx(const struct gen *g)
+{
+    const struct gen_options *o = &g->req.options;
+    if (option_given(o, OPTION_NUM_CTX) && o->num_ctx > 0)
+        return o->num_ctx > INT32_MAX ? INT32_MAX : (uint32_t)o->num_ctx;
+    size_t need = g->kind != GEN_SCORE ? 0 : g->req.window ? g->req.window : g->prompt.tokens.n;
+    return need > DEFAULT_CTX && need < INT32_MAX ? (uint32_t)need : 0;
+}
+
+static void place_gen(struct gen *g)
+{
+    const struct store_model *m = g->lookup.model;
+    const struct model_header *h = words_header(lookup_words(&g->lookup));
+    if (!h->has_weights)
+        err_set(&g->err, ERR_INVALID,
+                "\"%.200s\" does not support generate: its file has a vocabulary and no weights",
+                g->name);
+    else if (!h->runnable)
+        err_set(&g->err, ERR_UNSUPPORTED, "\"%.200s\" cannot be run: %s", g->name, h->why);
+    if (g->err.code) {
+        gen_fail(g);
+        return;
+    }
+    g->place = (struct place){
+        .path = m->path,
+        .name = m->name,
+        .digest = m->digest_hex,
+        .identity = g->lookup.identity,
+        .n_ctx = wanted_ctx(g),
+        .n_ctx_train = h->n_ctx_train,
+        .ready = on_placed,
+    };
+    g->wait = WAIT_PLACE;
+    loader_place(g->d->loader, &g->place);
+}
+
+/* ---- prompts --------------------------------------------------------------------------------------- */
+
+static void work_prompt(struct job *j)
+{
+    struct gen *g = OWNER(struct gen, job, j);
+    struct prompt_want want = {
+        .words = lookup_words(&g->lookup),
+        .req = &g->req,
+        .n_ctx = g->n_ctx,
+        .now_s = clock_wall_ns() / 1000000000,
+    };
+    prompt_make(&want, &g->prompt, &g->err);
+}
+
+static void done_words(struct job *j)
+{
+    struct gen *g = OWNER(struct gen, job, j);
+    g->wait = WAIT_NOTHING;
+    if (left(g))
+        return;
+    if (g->err.code)
+        gen_fail(g);
+    else if (g->kind <= GEN_CHAT || g->kind == GEN_SCORE)
+        place_gen(g);
+    else
+        words_reply(g);
+}
+
+static void start_words(struct gen *g)
+{
+    g->job = (struct job){
+        .work = g->kind <= GEN_CHAT ? work_prompt : words_work,
+        .done = done_words,
+    };
+    g->wait = WAIT_JOB;
+    if (jobs_submit(g->d->jobs, LANE_WORDS, &g->job, &g->err))
+        gen_fail(g);
+}
+
+/* The context of this request, as far as it is known before the model is in memory. */
+static uint32_t context_of(const struct gen *g)
+{
+    const struct model_header *h = words_header(lookup_words(&g->lookup));
+    const struct gen_options *o = &g->req.options;
+    uint32_t train = h->n_ctx_train ? h->n_ctx_train : INT32_MAX;
+    uint32_t n = g->d->config.context ? g->d->config.context : DEFAULT_CTX;
+    for (const struct resident *r = loader_first(g->d->loader); r; r = r->next)
+        if (!r->leaving && r->n_ctx && strcmp(r->path, g->lookup.model->path) == 0)
+            n = r->n_ctx;
+    if (option_given(o, OPTION_NUM_CTX) && o->num_ctx > 0)
+        n = o->num_ctx > INT32_MAX ? INT32_MAX : (uint32_t)o->num_ctx;
+    return n < train ? n : train;
+}
+
+/* What this build or this model does not do is said before anything is loaded. */
+static enum err_code check_able(struct gen *g, struct err *e)
+{
+    const struct gen_request *r = &g->req;
+    const char *name = g->name;
+    if (g->kind > GEN_CHAT)
+        return ERR_OK;
+    if (r->n_images)
+        return err_set(e, ERR_INVALID, "\"%.200s\" does not support images", name);
+    if (r->suffix.n)
+        return err_set(e, ERR_INVALID, "\"%.200s\" does not support insert", name);
+    if (r->think >= THINK_ON && !g->can.thinking)
+        return err_set(e, ERR_INVALID, "\"%.200s\" does not support thinking", name);
+    if (json_array_size(r->tools) && !g->can.tools)
+        return err_set(e, ERR_INVALID, "\"%.200s\" does not support tools", name);
+    if (json_array_size(r->tools))
+        return err_set(e, ERR_INVALID, "tools are not supported by this version of Hearth");
+    if (r->format)
+        return err_set(e, ERR_INVALID, "format is not supported by this version of Hearth");
+    return ERR_OK;
+}
+
+static void unload(struct gen *g)
+{
+    loader_drop(g->d->loader, g->lookup.model->path);
+    output_reply_load(g, "unload");
+}
+
+static void on_found(struct lookup *l)
+{
+    struct gen *g = OWNER(struct gen, lookup, l);
+    g->wait = WAIT_NOTHING;
+    if (!l->entry)
+        g->err = l->err;
+    if (left(g))
+        return;
+    if (!l->entry) {
+        gen_fail(g);
+        return;
+    }
+    g->can = model_can(lookup_words(l));
+    g->n_ctx = context_of(g);
+    if (check_able(g, &g->err))
+        gen_fail(g);
+    else if (load_only(g) && g->req.has_keep_alive && g->req.keep_alive_ns == 0)
+        unload(g);
+    else if (load_only(g))
+        place_gen(g);
+    else
+        start_words(g);
+}
+
+/* ---- beginning -------------------------------------------------------------------------------------- */
+
+/* Room among those that run and wait? */
+static bool admit(struct gen *g)
+{
+    struct daemon *d = g->d;
+    if (d->n_generating >= (size_t)d->config.max_queue + loader_capacity(d->loader)) {
+        d->metrics.refused_busy++;
+        err_set(&g->err, ERR_BUSY, "%s", busy_text);
+        return false;
+    }
+    g->counted = true;
+    d->n_generating++;
+    return true;
+}
+
+static void start_lookup(struct gen *g)
+{
+    bool runs = (g->kind <= GEN_CHAT && !load_only(g)) || g->kind == GEN_SCORE;
+    g->name = mem_strndup(g->req.model.p, g->req.model.n);
+    if (!g->name)
+        err_no_memory(&g->err, g->req.model.n, "a model's name");
+    else if (runs)
+        admit(g);
+    if (g->err.code) {
+        gen_fail(g);
+        return;
+    }
+    g->wait = WAIT_LOOKUP;
+    if (lookup_start(&g->lookup, g->d, g->req.model, false, on_found, &g->err))
+        gen_fail(g);
+}
+
+static void parse(struct gen *g)
+{
+    json_t *root;
+    if (!g->body_n)
+        err_set(&g->err, ERR_INVALID, "missing request body");
+    else if (!json_read((struct str){ g->body, g->body_n }, PROTOCOL_MAX_BODY, "request body",
+                        &root, &g->err))
+        gen_request_read(g->kind, root, &g->req, &g->err);
+}
+
+static void work_parse(struct job *j)
+{
+    parse(OWNER(struct gen, job, j));
+}
+
+static void parsed(struct gen *g)
+{
+    g->wait = WAIT_NOTHING;
+    mem_free(g->body);
+    g->body = NULL;
+    if (left(g))
+        return;
+    if (g->err.code)
+        gen_fail(g);
+    else
+        start_lookup(g);
+}
+
+static void done_parse(struct job *j)
+{
+    parsed(OWNER(struct gen, job, j));
+}
+
+static struct gen *gen_create(struct daemon *d, enum gen_kind kind)
+{
+    struct gen *g = mem_zero(1, sizeof *g);
+    if (!g)
+        return NULL;
+    g->d = d;
+    g->kind = kind;
+    g->begun_ns = clock_ns();
+    buf_init(&g->line, STREAM_MAX_TEXT * 4);
+    buf_init(&g->whole, STREAM_MAX_TEXT);
+    buf_init(&g->whole_thinking, STREAM_MAX_TEXT);
+    prompt_init(&g->prompt);
+    g->next = d->gens;
+    if (d->gens)
+        d->gens->prev = g;
+    d->gens = g;
+    d->n_gens++;
+    return g;
+}
+
+void gen_start(struct daemon *d, struct http_request *r, enum gen_kind kind)
+{
+    struct gen *g = gen_create(d, kind);
+    if (!g) {
+        http_reply_error(r, 500, "out of memory");
+        return;
+    }
+    g->http = r;
+    g->begun_ns = r->begun_ns;
+    r->user = g;
+    r->on_gone = on_gone;
+    if (d->draining)
+        err_set(&g->err, ERR_BUSY, "the daemon is shutting down");
+    else
+        g->body = http_take_body(r, &g->body_n);
+    if (!g->body && !g->err.code)
+        err_no_memory(&g->err, g->body_n, "a request");
+    if (g->err.code) {
+        gen_fail(g);
+        return;
+    }
+    if (g->body_n <= PARSE_ON_LOOP) {
+        parse(g);
+        parsed(g);
+        return;
+    }
+    g->job = (struct job){ .work = work_parse, .done = done_parse };
+    g->wait = WAIT_JOB;
+    if (jobs_submit(d->jobs, LANE_WORDS, &g->job, &g->err))
+        gen_fail(g);
+}
+
+void gen_preload(struct daemon *d, struct str name)
+{
+    struct gen *g = gen_create(d, GEN_GENERATE);
+    if (!g)
+        return;
+    gen_request_init(&g->req, GEN_GENERATE);
+    g->req.model = name;
+    start_lookup(g);
+}

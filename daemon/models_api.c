@@ -1,0 +1,539 @@
+/* Routes about models: what there is, what is in memory, and taking models in and out. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/loader.h"
+#include "daemon/lookup.h"
+#include "daemon/prompt.h"
+#include "daemon/routes.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/json.h"
+#include "runtime/base/mem.h"
+
+#define OWNER(type, member, p) ((type *)(void *)((char *)(p) - offsetof(type, member)))
+#define MAX_REPLY ((size_t)512 << 20)
+#define FOREVER_NS (INT64_C(100) * 365 * 86400 * 1000000000) /* how "for ever" is shown */
+
+void models_version(struct daemon *d, struct http_request *r, int arg)
+{
+    (void)arg;
+    struct buf b;
+    buf_init(&b, 256);
+    version_write(&b, HEARTH_VERSION);
+    reply_json(d, r, 200, &b);
+}
+
+/* ---- one request that a thread works on ---------------------------------------------------------- */
+
+struct task {
+    struct daemon *d;
+    struct http_request *http;
+    struct job job;
+    struct lookup lookup;
+    bool looked_up;
+    struct model_request req;
+    struct buf reply;    /* the body of a 200; empty for copy and delete */
+    char *path;          /* delete: of the model's file */
+    atomic_bool gone;
+    struct err err;
+};
+
+static void task_end(struct task *t)
+{
+    if (t->looked_up)
+        lookup_finish(&t->lookup);
+    model_request_finish(&t->req);
+    buf_finish(&t->reply);
+    mem_free(t->path);
+    mem_free(t);
+}
+
+static void task_reply(struct task *t)
+{
+    if (t->err.code)
+        reply_err(t->d, t->http, &t->err);
+    else
+        reply_json(t->d, t->http, 200, &t->reply);
+    task_end(t);
+}
+
+static void task_done(struct job *j)
+{
+    task_reply(OWNER(struct task, job, j));
+}
+
+static void task_gone(struct http_request *r)
+{
+    struct task *t = r->user;
+    atomic_store(&t->gone, true);
+}
+
+static struct task *task_create(struct daemon *d, struct http_request *r)
+{
+    struct task *t = mem_zero(1, sizeof *t);
+    if (!t) {
+        struct err e;
+        err_no_memory(&e, sizeof *t, "a request");
+        reply_err(d, r, &e);
+        return NULL;
+    }
+    t->d = d;
+    t->http = r;
+    r->user = t;
+    r->on_gone = task_gone;
+    buf_init(&t->reply, MAX_REPLY);
+    return t;
+}
+
+static void task_submit(struct task *t, enum lane lane, void (*work)(struct job *))
+{
+    t->job = (struct job){ .work = work, .done = task_done };
+    if (jobs_submit(t->d->jobs, lane, &t->job, &t->err))
+        task_reply(t);
+}
+
+/* A task with its body read; NULL: answered. */
+static struct task *task_read(struct daemon *d, struct http_request *r,
+                              enum model_request_kind kind)
+{
+    struct task *t = task_create(d, r);
+    json_t *root;
+    if (!t)
+        return NULL;
+    if (!r->body.n)
+        err_set(&t->err, ERR_INVALID, "missing request body");
+    else if (!json_read(r->body, 1 << 20, "request body", &root, &t->err))
+        model_request_read(kind, root, &t->req, &t->err);
+    if (!t->err.code)
+        return t;
+    task_reply(t);
+    return NULL;
+}
+
+static char *text_of(struct str s)
+{
+    return mem_strndup(s.p, s.n);
+}
+
+static void not_found(struct err *e, struct str name)
+{
+    if (e->code == ERR_NOT_FOUND && str_ends(str_from(e->text), STR("not found")))
+        err_set(e, ERR_NOT_FOUND, "model '%.*s' not found", (int)(name.n < 200 ? name.n : 200),
+                name.p);
+}
+
+/* ---- tags, ps ------------------------------------------------------------------------------------- */
+
+static struct model_details details_of(const struct store_model *m)
+{
+    return (struct model_details){
+        .format = str_from(m->facts.format),
+        .family = str_from(m->facts.family),
+        .parameter_size = str_from(m->parameter_size),
+        .quantization_level = str_from(m->facts.quantization),
+    };
+}
+
+static void work_tags(struct job *j)
+{
+    struct task *t = OWNER(struct task, job, j);
+    struct store_list *list;
+    if (store_list(t->d->store, &list, &t->err))
+        return;
+    struct model_entry *v = mem_zero(list->n, sizeof *v);
+    if (!v)
+        err_no_memory(&t->err, list->n * sizeof *v, "the list of models");
+    for (size_t i = 0; v && i < list->n; i++) {
+        const struct store_model *m = &list->models[i];
+        v[i] = (struct model_entry){
+            .name = str_from(m->name),
+            .digest = str_from(m->digest_hex),
+            .size = m->size,
+            .modified_wall_ns = m->modified_ns,
+            .details = details_of(m),
+            .context_length = m->facts.context_length,
+            .embedding_length = m->facts.embedding_length,
+            .referenced = m->by_reference,
+        };
+    }
+    if (v)
+        model_list_write(&t->reply, LIST_TAGS, v, list->n);
+    mem_free(v);
+    store_list_destroy(list);
+}
+
+void models_tags(struct daemon *d, struct http_request *r, int arg)
+{
+    (void)arg;
+    struct task *t = task_create(d, r);
+    if (t)
+        task_submit(t, LANE_STORE, work_tags);
+}
+
+static struct model_entry running_entry(struct daemon *d, const struct resident *r)
+{
+    int64_t at = residency_deadline(&r->fact), now = clock_ns(), wall = clock_wall_ns();
+    if (r->fact.users && r->fact.keep_ns >= 0) /* at work: as if it ended now */
+        at = now + r->fact.keep_ns;
+    return (struct model_entry){
+        .name = str_from(r->name),
+        .digest = str_from(r->digest),
+        .size = r->info.device_bytes,
+        .size_vram = r->device.software ? 0 : r->info.device_bytes,
+        .details = { .format = STR("gguf"), .family = str_from(r->info.arch) },
+        .expires_wall_ns = wall + (at == RESIDENCY_NEVER ? FOREVER_NS : at - now),
+        .context_length = r->n_ctx,
+        .sessions = r->n_seq,
+        .active = engine_model_active(d->engine, r->model),
+    };
+}
+
+static void sort_by_expiry(struct model_entry *v, size_t n)
+{
+    for (size_t i = 1; i < n; i++)
+        for (size_t k = i; k && v[k].expires_wall_ns > v[k - 1].expires_wall_ns; k--) {
+            struct model_entry x = v[k];
+            v[k] = v[k - 1];
+            v[k - 1] = x;
+        }
+}
+
+void models_ps(struct daemon *d, struct http_request *r, int arg)
+{
+    (void)arg;
+    struct model_entry v[64];
+    struct buf b;
+    size_t n = 0;
+    for (const struct resident *x = loader_first(d->loader); x && n < 64; x = x->next)
+        if (x->model && !x->lost)
+            v[n++] = running_entry(d, x);
+    sort_by_expiry(v, n);
+    buf_init(&b, MAX_REPLY);
+    model_list_write(&b, LIST_PS, v, n);
+    reply_json(d, r, 200, &b);
+}
+
+/* ---- show ----------------------------------------------------------------------------------------- */
+
+/* The metadata as clients know it: without the template (it has a field of its own), with the
+ * number of weights. */
+static enum err_code put_model_info(const struct words *w, bool verbose, struct buf *out,
+                                    struct err *e)
+{
+    struct buf all;
+    json_t *root = NULL;
+    buf_init(&all, MAX_REPLY);
+    enum err_code c = words_metadata(w, verbose ? SIZE_MAX : 5, &all, e);
+    if (!c && all.failed)
+        c = err_no_memory(e, all.n, "a model's metadata");
+    if (!c)
+        c = json_read(buf_str(&all), MAX_REPLY, "a model's metadata", &root, e);
+    buf_finish(&all);
+    if (c)
+        return c;
+    json_object_del(root, "tokenizer.chat_template");
+    uint64_t n = words_header(w)->n_params;
+    struct json_out j;
+    if (!json_object_get(root, "general.parameter_count") &&
+        json_object_set_new(root, "general.parameter_count", json_integer((json_int_t)n)))
+        out->failed = true;
+    json_begin(&j, out);
+    json_tree_value(&j, root);
+    json_decref(root);
+    return ERR_OK;
+}
+
+static void put_modelfile(struct buf *out, const struct store_model *m, struct str template)
+{
+    buf_printf(out, "# Modelfile of %s\nFROM %s\n", m->name, m->path);
+    if (template.n) {
+        buf_puts(out, "TEMPLATE \"\"\"");
+        buf_put(out, template.p, template.n);
+        buf_puts(out, "\"\"\"\n");
+    }
+}
+
+static void add_capabilities(struct show_reply *s, const struct words *w)
+{
+    struct model_can can = model_can(w);
+    if (words_header(w)->has_weights)
+        s->capabilities[s->n_capabilities++] = STR("completion");
+    if (can.tools)
+        s->capabilities[s->n_capabilities++] = STR("tools");
+    if (can.thinking)
+        s->capabilities[s->n_capabilities++] = STR("thinking");
+}
+
+static void work_show(struct job *j)
+{
+    struct task *t = OWNER(struct task, job, j);
+    const struct words *w = lookup_words(&t->lookup);
+    const struct store_model *m = t->lookup.model;
+    const struct model_header *h = words_header(w);
+    const struct chat_template *template = words_template(w);
+    struct buf info, tensors, modelfile;
+    buf_init(&info, MAX_REPLY);
+    buf_init(&tensors, MAX_REPLY);
+    buf_init(&modelfile, MAX_REPLY);
+    struct show_reply s = {
+        .details = details_of(m),
+        .template = template ? chat_template_source(template) : (struct str){ 0 },
+        .modified_wall_ns = m->modified_ns,
+        .digest = str_from(m->digest_hex),
+        .size = m->size,
+    };
+    if (!s.details.family.n)
+        s.details.family = str_from(h->arch);
+    if (!s.details.quantization_level.n)
+        s.details.quantization_level = str_from(h->file_type);
+    add_capabilities(&s, w);
+    put_modelfile(&modelfile, m, s.template);
+    if (!put_model_info(w, t->req.verbose, &info, &t->err) && !words_tensors(w, &tensors, &t->err)) {
+        s.model_info = buf_str(&info);
+        s.tensors = buf_str(&tensors);
+        s.modelfile = buf_str(&modelfile);
+        show_reply_write(&t->reply, &s);
+        t->reply.failed |= info.failed || tensors.failed || modelfile.failed;
+    }
+    buf_finish(&info);
+    buf_finish(&tensors);
+    buf_finish(&modelfile);
+}
+
+static void show_found(struct lookup *l)
+{
+    struct task *t = OWNER(struct task, lookup, l);
+    if (l->entry) {
+        task_submit(t, LANE_WORDS, work_show);
+        return;
+    }
+    t->err = l->err;
+    not_found(&t->err, t->req.model);
+    task_reply(t);
+}
+
+void models_show(struct daemon *d, struct http_request *r, int arg)
+{
+    (void)arg;
+    struct task *t = task_read(d, r, REQUEST_SHOW);
+    if (!t)
+        return;
+    t->looked_up = true;
+    if (lookup_start(&t->lookup, d, t->req.model, false, show_found, &t->err))
+        task_reply(t);
+}
+
+/* ---- copy, delete ----------------------------------------------------------------------------------- */
+
+static void work_copy(struct job *j)
+{
+    struct task *t = OWNER(struct task, job, j);
+    char *from = text_of(t->req.source), *to = text_of(t->req.destination);
+    if (!from || !to)
+        err_no_memory(&t->err, t->req.source.n + t->req.destination.n, "names");
+    else if (store_copy(t->d->store, from, to, &t->err))
+        not_found(&t->err, t->req.source);
+    mem_free(from);
+    mem_free(to);
+}
+
+void models_copy(struct daemon *d, struct http_request *r, int arg)
+{
+    (void)arg;
+    struct task *t = task_read(d, r, REQUEST_COPY);
+    if (t)
+        task_submit(t, LANE_STORE, work_copy);
+}
+
+static void work_delete(struct job *j)
+{
+    struct task *t = OWNER(struct task, job, j);
+    struct store_model *m = NULL;
+    char *name = text_of(t->req.model);
+    if (!name) {
+        err_no_memory(&t->err, t->req.model.n, "a name");
+        return;
+    }
+    if (store_resolve(t->d->store, name, &m, NULL) == ERR_OK && m->path)
+        t->path = mem_strdup(m->path); /* for unloading it; without it, its time runs out */
+    store_model_destroy(m);
+    if (store_remove(t->d->store, name, NULL, &t->err))
+        not_found(&t->err, t->req.model);
+    mem_free(name);
+}
+
+static void done_delete(struct job *j)
+{
+    struct task *t = OWNER(struct task, job, j);
+    if (!t->err.code && t->path)
+        loader_drop(t->d->loader, t->path);
+    task_reply(t);
+}
+
+void models_delete(struct daemon *d, struct http_request *r, int arg)
+{
+    (void)arg;
+    struct task *t = task_read(d, r, REQUEST_DELETE);
+    if (!t)
+        return;
+    t->job = (struct job){ .work = work_delete, .done = done_delete };
+    if (jobs_submit(d->jobs, LANE_STORE, &t->job, &t->err))
+        task_reply(t);
+}
+
+/* ---- import ----------------------------------------------------------------------------------------- */
+
+/* "NAME-00001-of-00003.gguf": where the two numbers stand. */
+static bool split_name(const char *path, size_t *at, unsigned *count)
+{
+    size_t n = strlen(path);
+    unsigned one;
+    int used = 0;
+    if (n < 20)
+        return false;
+    *at = n - 20;
+    return sscanf(path + *at, "-%5u-of-%5u.gguf%n", &one, count, &used) == 2 && used == 20 &&
+           *count >= 1 && *count <= STORE_MAX_FILES;
+}
+
+struct parts {
+    struct store_import_file *file;
+    char **path;
+    size_t n;
+};
+
+static void parts_close(struct parts *p)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        if (p->file && p->file[i].fd >= 0)
+            close(p->file[i].fd);
+        if (p->path)
+            mem_free(p->path[i]);
+    }
+    mem_free(p->file);
+    mem_free(p->path);
+    *p = (struct parts){ 0 };
+}
+
+static enum err_code parts_open(const char *path, struct parts *p, struct err *e)
+{
+    size_t at = 0;
+    unsigned count = 1;
+    bool split = split_name(path, &at, &count);
+    *p = (struct parts){ 0 };
+    p->file = mem_zero(count, sizeof *p->file);
+    p->path = mem_zero(count, sizeof *p->path);
+    if (!p->file || !p->path)
+        return err_no_memory(e, count * sizeof *p->file, "the parts of a model");
+    for (unsigned i = 0; i < count; i++)
+        p->file[i].fd = -1;
+    p->n = split ? count : 1;
+    for (unsigned i = 0; i < p->n; i++) {
+        p->path[i] = mem_strdup(path);
+        if (!p->path[i])
+            return err_no_memory(e, strlen(path), "a path");
+        if (split) {
+            char number[16];
+            snprintf(number, sizeof number, "%05u", i + 1);
+            memcpy(p->path[i] + at + 1, number, 5);
+        }
+        p->file[i].path = p->path[i];
+        p->file[i].fd = open(p->path[i], O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        if (p->file[i].fd < 0)
+            return err_errno(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, errno, "opening '%s'",
+                             p->path[i]);
+    }
+    return ERR_OK;
+}
+
+static bool import_progress(void *user, uint64_t done, uint64_t total)
+{
+    struct task *t = user;
+    (void)done;
+    (void)total;
+    return !atomic_load(&t->gone);
+}
+
+static void put_imported(struct buf *out, const struct store_model *m)
+{
+    struct json_out j;
+    json_begin(&j, out);
+    json_obj(&j);
+    json_kstr(&j, "status", "success");
+    json_kstr(&j, "model", m->name);
+    json_kstr(&j, "digest", m->digest_hex);
+    json_kint(&j, "size", (int64_t)m->size);
+    json_obj_end(&j);
+}
+
+static struct store_facts facts_of(const struct words *w, char capabilities[64])
+{
+    const struct model_header *h = words_header(w);
+    struct model_can can = model_can(w);
+    snprintf(capabilities, 64, "%s%s%s", h->has_weights ? "completion," : "",
+             can.tools ? "tools," : "", can.thinking ? "thinking," : "");
+    size_t n = strlen(capabilities);
+    if (n)
+        capabilities[n - 1] = '\0';
+    return (struct store_facts){
+        .format = "gguf",
+        .family = h->arch,
+        .quantization = h->file_type,
+        .capabilities = capabilities,
+        .n_params = h->n_params,
+        .context_length = h->n_ctx_train,
+        .embedding_length = h->n_embd,
+        .has_weights = h->has_weights,
+    };
+}
+
+static void work_import(struct job *j)
+{
+    struct task *t = OWNER(struct task, job, j);
+    char *path = text_of(t->req.path), *name = text_of(t->req.model), capabilities[64];
+    struct parts parts = { 0 };
+    struct words *w = NULL;
+    struct store_model *m = NULL;
+    if (!path || !name) {
+        err_no_memory(&t->err, t->req.path.n, "a path");
+        goto out;
+    }
+    if (parts_open(path, &parts, &t->err) || words_load(parts.path[0], &w, &t->err))
+        goto out;
+    struct store_import in = {
+        .name = name,
+        .files = parts.file,
+        .n_files = parts.n,
+        .mode = t->req.reference ? STORE_REFERENCE : STORE_COPY,
+        .facts = facts_of(w, capabilities),
+        .progress = import_progress,
+        .user = t,
+    };
+    if (!store_import(t->d->store, &in, &m, &t->err))
+        put_imported(&t->reply, m);
+out:
+    store_model_destroy(m);
+    words_destroy(w);
+    parts_close(&parts);
+    mem_free(path);
+    mem_free(name);
+}
+
+/* A path is opened for whoever may open it without us: a client of this user on the socket. */
+void models_import(struct daemon *d, struct http_request *r, int arg)
+{
+    (void)arg;
+    struct task *t = task_read(d, r, REQUEST_IMPORT);
+    if (!t)
+        return;
+    if (!r->local || r->peer_uid != geteuid()) {
+        err_set(&t->err, ERR_FORBIDDEN,
+                "a path is taken only over the Unix socket, from the daemon's own user");
+        task_reply(t);
+        return;
+    }
+    task_submit(t, LANE_TRANSFER, work_import);
+}

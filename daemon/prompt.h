@@ -1,0 +1,36 @@
+/* A request -> the exact text and tokens that the model is given. Pure; runs on a worker, so that
+ * a long prompt holds up nobody.
+ *
+ * Rules: chat goes through the model's template (or the request's); generate too, as one user
+ * message after the system text, unless `raw`. A BOS that the model wants is put in front where
+ * the text does not begin with it. Where the prompt is longer than the context and `truncate` is
+ * on, the oldest messages but the system's are left out, the last one never; how many is said. */
+#ifndef HEARTH_DAEMON_PROMPT_H
+#define HEARTH_DAEMON_PROMPT_H
+
+#include "daemon/protocol.h"
+#include "runtime/engine/runtime.h"
+
+struct model_can {
+    bool completion, tools, thinking;
+};
+struct model_can model_can(const struct words *w);
+
+struct prompt_want {
+    const struct words *words;
+    const struct gen_request *req;
+    uint32_t n_ctx;   /* most tokens; 0: no limit */
+    int64_t now_s;    /* what strftime_now sees */
+};
+struct prompt {
+    struct buf text;          /* what was tokenised */
+    struct token_list tokens;
+    uint64_t dropped;         /* messages left out */
+    bool in_thought;          /* the text ends inside <think> */
+};
+/* Chat, generate and render. ERR_INVALID: too long, or a template's own objection. */
+enum err_code prompt_make(const struct prompt_want *w, struct prompt *out, struct err *e);
+void prompt_init(struct prompt *p);
+void prompt_finish(struct prompt *p);
+
+#endif

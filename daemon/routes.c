@@ -1,0 +1,111 @@
+#include "daemon/routes.h"
+
+#include <string.h>
+
+#include "daemon/gen.h"
+
+static void start_gen(struct daemon *d, struct http_request *r, int kind)
+{
+    gen_start(d, r, (enum gen_kind)kind);
+}
+
+struct route {
+    const char *method, *path;
+    route_handler *handler;
+    int arg;
+    const char *help;
+};
+static const struct route routes[] = {
+    { "GET", "/", health_root, 0, "says that the daemon runs" },
+    { "GET", "/api/version", models_version, 0, "the daemon's version" },
+    { "GET", "/api/tags", models_tags, 0, "all models, newest first" },
+    { "GET", "/api/ps", models_ps, 0, "the models in memory" },
+    { "POST", "/api/show", models_show, 0, "what is known of a model" },
+    { "POST", "/api/copy", models_copy, 0, "a second name for a model" },
+    { "DELETE", "/api/delete", models_delete, 0, "takes a model's name away" },
+    { "POST", "/api/import", models_import, 0, "a model from a file of this machine" },
+    { "POST", "/api/generate", start_gen, GEN_GENERATE, "continues a prompt" },
+    { "POST", "/api/chat", start_gen, GEN_CHAT, "answers messages" },
+    { "POST", "/api/tokenize", start_gen, GEN_TOKENIZE, "text to token ids" },
+    { "POST", "/api/detokenize", start_gen, GEN_DETOKENIZE, "token ids to text" },
+    { "POST", "/api/render", start_gen, GEN_RENDER, "the prompt that chat would be given" },
+    { "POST", "/api/score", start_gen, GEN_SCORE, "log-probability of each token" },
+    { "GET", "/healthz", health_live, 0, "proves that engine and device answer" },
+    { "GET", "/readyz", health_ready, 0, "whether requests are taken" },
+    { "GET", "/metrics", health_metrics, 0, "figures for Prometheus" },
+};
+#define N_ROUTES (sizeof routes / sizeof *routes)
+
+static bool method_fits(const struct route *x, const char *method)
+{
+    return strcmp(x->method, method) == 0 ||
+           (strcmp(x->method, "GET") == 0 && strcmp(method, "HEAD") == 0);
+}
+
+/* A browser asks before it calls. What gets here has an origin that is allowed, or none. */
+static void answer_options(struct http_request *r, const char *methods)
+{
+    http_set_header(r, "Allow", methods);
+    http_set_header(r, "Access-Control-Allow-Methods", methods);
+    http_set_header(r, "Access-Control-Allow-Headers", "*, Authorization");
+    http_reply(r, 204, NULL, (struct str){ 0 });
+}
+
+void routes_dispatch(struct daemon *d, struct http_request *r)
+{
+    const struct route *same_path = NULL;
+    for (size_t i = 0; i < N_ROUTES; i++) {
+        const struct route *x = &routes[i];
+        if (!str_is(r->path, x->path))
+            continue;
+        if (method_fits(x, r->method)) {
+            x->handler(d, r, x->arg);
+            return;
+        }
+        same_path = x;
+    }
+    const char *methods = !same_path                              ? "GET, POST, DELETE"
+                          : strcmp(same_path->method, "GET") == 0 ? "GET, HEAD, OPTIONS"
+                          : strcmp(same_path->method, "POST") == 0 ? "POST, OPTIONS"
+                                                                   : "DELETE, OPTIONS";
+    if (strcmp(r->method, "OPTIONS") == 0) {
+        answer_options(r, methods);
+        return;
+    }
+    struct err e;
+    if (same_path) {
+        http_set_header(r, "Allow", methods);
+        d->metrics.requests[4]++;
+        http_reply_error(r, 405, "method not allowed");
+        return;
+    }
+    err_set(&e, ERR_NOT_FOUND, "no such route: %.100s", r->path.p);
+    reply_err(d, r, &e);
+}
+
+void routes_help(struct buf *out)
+{
+    for (size_t i = 0; i < N_ROUTES; i++)
+        buf_printf(out, "  %-6s %-17s %s\n", routes[i].method, routes[i].path, routes[i].help);
+}
+
+void reply_json(struct daemon *d, struct http_request *r, int status, struct buf *b)
+{
+    if (b->failed) {
+        d->metrics.requests[5]++;
+        http_reply_error(r, 500, "out of memory");
+    } else {
+        d->metrics.requests[status / 100 % 6]++;
+        http_reply(r, status, "application/json; charset=utf-8", buf_str(b));
+    }
+    buf_finish(b);
+}
+
+void reply_err(struct daemon *d, struct http_request *r, const struct err *e)
+{
+    int status = err_http_status(e->code);
+    d->metrics.requests[status / 100 % 6]++;
+    if (status == 503)
+        http_set_header(r, "Retry-After", "1");
+    http_reply_error(r, status, e->text);
+}

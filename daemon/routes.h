@@ -1,0 +1,23 @@
+/* Every route of the API as one table, and the handlers that its rows name. */
+#ifndef HEARTH_DAEMON_ROUTES_H
+#define HEARTH_DAEMON_ROUTES_H
+
+#include "daemon/daemon.h"
+
+typedef void route_handler(struct daemon *d, struct http_request *r, int arg); /* one shape for all */
+
+/* Hands a request to its handler, or answers 404 or 405. */
+void routes_dispatch(struct daemon *d, struct http_request *r);
+void routes_help(struct buf *out); /* method, path, sentence: one line each */
+
+/* models_api.c */
+route_handler models_version, models_tags, models_ps, models_show, models_copy, models_delete,
+    models_import;
+/* health_api.c */
+route_handler health_root, health_live, health_ready, health_metrics;
+
+/* Counts the status, replies b as JSON (or 500 where it could not be built), frees b. */
+void reply_json(struct daemon *d, struct http_request *r, int status, struct buf *b);
+void reply_err(struct daemon *d, struct http_request *r, const struct err *e);
+
+#endif

@@ -1,0 +1,203 @@
+#include "daemon/words_cache.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+#include "runtime/base/mem.h"
+
+struct words_entry {
+    struct words_entry *next;
+    struct words_cache *cache;
+    struct job job;
+    char *path;
+    struct file_identity identity;
+    struct words *words; /* NULL: being loaded */
+    struct err err;
+    unsigned users;
+    uint64_t used;       /* of the cache's clock */
+    struct words_want *waiting, **last;
+};
+
+struct words_cache {
+    struct jobs *jobs;
+    struct words_entry *entries;
+    uint64_t clock;
+};
+
+bool file_identity_read(const char *path, struct file_identity *out)
+{
+    struct stat st;
+    if (stat(path, &st))
+        return false;
+    *out = (struct file_identity){
+        .dev = st.st_dev,
+        .ino = st.st_ino,
+        .size = (uint64_t)st.st_size,
+        .mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec,
+    };
+    return true;
+}
+
+static bool same_file(const struct file_identity *a, const struct file_identity *b)
+{
+    return a->dev == b->dev && a->ino == b->ino && a->size == b->size && a->mtime_ns == b->mtime_ns;
+}
+
+enum err_code words_cache_create(struct jobs *jobs, struct words_cache **out, struct err *e)
+{
+    *out = mem_zero(1, sizeof **out);
+    if (!*out)
+        return err_no_memory(e, sizeof **out, "the cache of vocabularies");
+    (*out)->jobs = jobs;
+    return ERR_OK;
+}
+
+static void entry_free(struct words_entry *x)
+{
+    words_destroy(x->words);
+    mem_free(x->path);
+    mem_free(x);
+}
+
+static void unlink_entry(struct words_entry *x)
+{
+    struct words_entry **at = &x->cache->entries;
+    while (*at != x)
+        at = &(*at)->next;
+    *at = x->next;
+}
+
+void words_cache_destroy(struct words_cache *c)
+{
+    if (!c)
+        return;
+    while (c->entries) {
+        struct words_entry *x = c->entries;
+        c->entries = x->next;
+        entry_free(x);
+    }
+    mem_free(c);
+}
+
+/* Keeps the last used of what nobody holds. */
+static void trim(struct words_cache *c)
+{
+    for (;;) {
+        struct words_entry *oldest = NULL;
+        size_t n = 0;
+        for (struct words_entry *x = c->entries; x; x = x->next) {
+            if (x->users || !x->words)
+                continue;
+            n++;
+            if (!oldest || x->used < oldest->used)
+                oldest = x;
+        }
+        if (n <= WORDS_KEEP)
+            return;
+        unlink_entry(oldest);
+        entry_free(oldest);
+    }
+}
+
+static void work_load(struct job *j)
+{
+    struct words_entry *x = (struct words_entry *)(void *)((char *)j -
+                                                          offsetof(struct words_entry, job));
+    if (words_load(x->path, &x->words, &x->err))
+        x->words = NULL;
+}
+
+static void give(struct words_entry *x, struct words_want *w)
+{
+    x->users++;
+    x->used = ++x->cache->clock;
+    w->entry = x;
+    w->ready(w);
+}
+
+static void done_load(struct job *j)
+{
+    struct words_entry *x = (struct words_entry *)(void *)((char *)j -
+                                                          offsetof(struct words_entry, job));
+    struct words_want *w = x->waiting;
+    bool loaded = x->words != NULL;
+    x->waiting = NULL;
+    if (!loaded)
+        unlink_entry(x);
+    x->users++; /* ours, while the wants are told */
+    while (w) {
+        struct words_want *next = w->next;
+        if (loaded) {
+            give(x, w);
+        } else {
+            w->err = x->err;
+            w->ready(w);
+        }
+        w = next;
+    }
+    if (loaded)
+        words_cache_put(x->cache, x);
+    else
+        entry_free(x);
+}
+
+static void fail(struct words_want *w)
+{
+    w->entry = NULL;
+    w->ready(w);
+}
+
+static void start_load(struct words_cache *c, struct words_want *w)
+{
+    struct words_entry *x = mem_zero(1, sizeof *x);
+    char *path = mem_strdup(w->path);
+    if (!x || !path) {
+        mem_free(x);
+        mem_free(path);
+        err_no_memory(&w->err, sizeof *x, "a vocabulary");
+        fail(w);
+        return;
+    }
+    *x = (struct words_entry){
+        .next = c->entries, .cache = c, .path = path, .identity = w->identity, .waiting = w,
+    };
+    x->job.work = work_load;
+    x->job.done = done_load;
+    x->last = &w->next;
+    if (jobs_submit(c->jobs, LANE_WORDS, &x->job, &w->err)) {
+        entry_free(x);
+        fail(w);
+        return;
+    }
+    c->entries = x;
+}
+
+void words_cache_get(struct words_cache *c, struct words_want *w)
+{
+    struct words_entry *x = c->entries;
+    w->entry = NULL;
+    w->next = NULL;
+    while (x && !(same_file(&x->identity, &w->identity) && strcmp(x->path, w->path) == 0))
+        x = x->next;
+    if (!x) {
+        start_load(c, w);
+    } else if (x->words) {
+        give(x, w);
+    } else {
+        *x->last = w;
+        x->last = &w->next;
+    }
+}
+
+void words_cache_put(struct words_cache *c, struct words_entry *entry)
+{
+    if (!entry)
+        return;
+    entry->users--;
+    trim(c);
+}
+
+const struct words *words_entry_words(const struct words_entry *entry)
+{
+    return entry->words;
+}

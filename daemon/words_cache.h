@@ -1,0 +1,44 @@
+/* Vocabularies and templates, kept per file: tokenising and rendering never load weights, and a
+ * second request does not read the file's head again.
+ *
+ * A reference is counted. What nobody holds stays for a while (the WORDS_KEEP last used), so that
+ * a model can be tokenised again at once. A file that has changed on the disk is another entry.
+ * Thread: loop; the `words` themselves may be used on any thread while the reference is held. */
+#ifndef HEARTH_DAEMON_WORDS_CACHE_H
+#define HEARTH_DAEMON_WORDS_CACHE_H
+
+#include <stdint.h>
+
+#include "daemon/jobs.h"
+#include "runtime/engine/runtime.h"
+
+#define WORDS_KEEP 2
+
+struct file_identity { /* of the file at a path when it was looked at */
+    uint64_t dev, ino, size;
+    int64_t mtime_ns;
+};
+bool file_identity_read(const char *path, struct file_identity *out);
+
+struct words_cache;
+struct words_entry; /* holds one `struct words` */
+
+enum err_code words_cache_create(struct jobs *jobs, struct words_cache **out, struct err *e);
+void words_cache_destroy(struct words_cache *c); /* no reference may be left */
+
+struct words_want {
+    /* the caller's */
+    const char *path;               /* must stay until `ready` */
+    struct file_identity identity;
+    void (*ready)(struct words_want *w);
+    /* results, in `ready`: the entry, to be put back, or NULL and the error */
+    struct words_entry *entry;
+    struct err err;
+    struct words_want *next;
+};
+/* May call `ready` before it returns. A want cannot be withdrawn: put the entry back in `ready`. */
+void words_cache_get(struct words_cache *c, struct words_want *w);
+void words_cache_put(struct words_cache *c, struct words_entry *entry); /* NULL is fine */
+const struct words *words_entry_words(const struct words_entry *entry);
+
+#endif
