@@ -1,5 +1,6 @@
 #include "runtime/model/gguf.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -46,34 +47,40 @@ struct gguf_quoted gguf_quote(struct str s)
 
 /* ---- sorted indices ----------------------------------------------------------------------------- */
 
-static void sift_down(uint32_t *v, size_t root, size_t n, const void *of, gguf_compare *compare)
+struct order {
+    const void *of;
+    gguf_compare *compare;
+};
+
+static void merge(struct order o, const uint32_t *a, size_t na, const uint32_t *b, size_t nb,
+                  uint32_t *out)
 {
-    for (size_t child; (child = 2 * root + 1) < n; root = child) {
-        if (child + 1 < n && compare(of, v[child], v[child + 1]) < 0)
-            child++;
-        if (compare(of, v[root], v[child]) >= 0)
-            return;
-        uint32_t t = v[root];
-        v[root] = v[child];
-        v[child] = t;
+    while (na && nb) {
+        bool first = o.compare(o.of, *a, *b) <= 0;
+        *out++ = first ? *a++ : *b++;
+        *(first ? &na : &nb) -= 1;
     }
+    memcpy(out, na ? a : b, (na + nb) * sizeof *out);
 }
 
 uint32_t *gguf_sorted(size_t n, const void *of, gguf_compare *compare)
 {
-    uint32_t *v = mem_zero(n, sizeof *v);
+    uint32_t *v = mem_zero(n, 2 * sizeof *v), *from = v, *to = v + n;
     if (!v)
         return NULL;
     for (size_t i = 0; i < n; i++)
         v[i] = (uint32_t)i;
-    for (size_t i = n / 2; i-- > 0;)
-        sift_down(v, i, n, of, compare);
-    for (size_t end = n; end-- > 1;) {
-        uint32_t t = v[0];
-        v[0] = v[end];
-        v[end] = t;
-        sift_down(v, 0, end, of, compare);
+    for (size_t run = 1; run < n; run *= 2) {
+        for (size_t i = 0; i < n; i += 2 * run) {
+            size_t mid = n - i < run ? n : i + run, end = n - i < 2 * run ? n : i + 2 * run;
+            merge((struct order){ of, compare }, from + i, mid - i, from + mid, end - mid, to + i);
+        }
+        uint32_t *t = from;
+        from = to;
+        to = t;
     }
+    if (from != v)
+        memcpy(v, from, n * sizeof *v);
     return v;
 }
 
@@ -121,6 +128,13 @@ enum err_code gguf_pread(const struct shard *s, uint64_t at, unsigned char *dst,
         n -= (size_t)got;
     }
     return ERR_OK;
+}
+
+uint64_t gguf_le64(const unsigned char *p)
+{
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return le64toh(v);
 }
 
 uint64_t gguf_le(const unsigned char *p, uint32_t bytes)
@@ -563,7 +577,7 @@ bool gguf_next_str(struct gguf_strings *at, struct str *out)
 {
     if (!at->left)
         return false;
-    uint64_t n = gguf_le(at->p, 8); /* checked when the file was opened */
+    uint64_t n = gguf_le64(at->p); /* checked when the file was opened */
     *out = (struct str){ (const char *)at->p + 8, (size_t)n };
     at->p += 8 + n;
     at->left--;

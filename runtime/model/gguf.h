@@ -46,7 +46,7 @@
 #define GGUF_MAX_DIMS 4
 #define GGUF_MAX_STRING ((uint64_t)16 << 20)
 #define GGUF_MAX_ELEMENTS ((uint64_t)64 << 20)
-#define GGUF_MAX_HEADER ((uint64_t)512 << 20) /* bytes before the data, over all shards */
+#define GGUF_MAX_HEADER ((uint64_t)256 << 20) /* bytes before the data, over all shards */
 #define GGUF_MAX_SHARDS 512
 
 enum gguf_type {

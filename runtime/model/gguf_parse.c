@@ -77,7 +77,7 @@ static enum err_code take_int(struct reader *r, uint32_t bytes, const char *what
 {
     enum err_code c = want(r, bytes, what);
     if (c == ERR_OK) {
-        *out = gguf_le(r->s->p + r->at, bytes);
+        *out = bytes == 8 ? gguf_le64(r->s->p + r->at) : gguf_le(r->s->p + r->at, bytes);
         r->at += bytes;
     }
     return c;
@@ -112,10 +112,14 @@ static struct str str_at(const struct reader *r, uint64_t at, uint64_t n)
 /* Names that a person can read: not empty, UTF-8, no control bytes. */
 static bool is_name(struct str s)
 {
-    for (size_t i = 0; i < s.n; i++)
-        if ((unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7F)
+    bool ascii = true;
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+        ascii = ascii && c < 0x80;
+        if (c < 0x20 || c == 0x7F)
             return false;
-    return s.n > 0 && utf8_valid(s.p, s.n) == s.n;
+    }
+    return s.n > 0 && (ascii || utf8_valid(s.p, s.n) == s.n);
 }
 
 static enum err_code take_bools(struct reader *r, uint64_t n)
@@ -128,16 +132,33 @@ static enum err_code take_bools(struct reader *r, uint64_t n)
     return ERR_OK;
 }
 
+/* Vocabularies have 10^5 strings: a short loop takes those that are right and in memory, and take_str
+ * the next one, which is not. */
+static enum err_code skip_strings(struct reader *r, uint64_t n)
+{
+    enum err_code c = ERR_OK;
+    while (n && c == ERR_OK) {
+        uint64_t at, bytes;
+        for (; n && r->at <= r->s->n && r->s->n - r->at >= 8; n--) {
+            bytes = gguf_le64(r->s->p + r->at);
+            if (bytes > GGUF_MAX_STRING || bytes > r->s->n - r->at - 8)
+                break;
+            r->at += 8 + bytes;
+        }
+        if (n) {
+            c = take_str(r, GGUF_MAX_STRING, "a string", &at, &bytes);
+            n--;
+        }
+    }
+    return c;
+}
+
 /* The value at r->at, n elements of one type; leaves r->at behind it. */
 static enum err_code skip_elements(struct reader *r, enum gguf_type type, uint64_t n)
 {
-    enum err_code c = ERR_OK;
-    if (type == GGUF_STRING) {
-        uint64_t at, bytes;
-        for (uint64_t i = 0; i < n && c == ERR_OK; i++)
-            c = take_str(r, GGUF_MAX_STRING, "a string", &at, &bytes);
-        return c;
-    }
+    enum err_code c;
+    if (type == GGUF_STRING)
+        return skip_strings(r, n);
     uint64_t bytes = n * gguf_type_bytes(type); /* n is at most GGUF_MAX_ELEMENTS */
     if ((c = want(r, bytes, "its value")) != ERR_OK)
         return c;

@@ -41,8 +41,10 @@ const struct gguf_value *gguf_find_key(const struct shard *s, struct str key);
 uint32_t gguf_type_bytes(enum gguf_type t);             /* 0: strings and arrays */
 uint64_t gguf_le(const unsigned char *p, uint32_t bytes); /* little-endian, 1 to 8 bytes */
 
-/* The numbers 0..n-1 in the order that `compare` gives them (heapsort: n log n whatever order a file
- * chooses, no recursion); NULL: no memory. Caller frees. */
+uint64_t gguf_le64(const unsigned char *p);
+
+/* The numbers 0..n-1 in the order that `compare` gives them (merge sort: n log n whatever order a
+ * file chooses, no recursion); NULL: no memory. Caller frees. */
 typedef int gguf_compare(const void *of, uint32_t a, uint32_t b);
 uint32_t *gguf_sorted(size_t n, const void *of, gguf_compare *compare);
 int gguf_compare_str(struct str a, struct str b); /* by length, then by bytes */

@@ -169,6 +169,8 @@ enum err_code weights_bind(const struct gguf *g, const struct hparams *hp, struc
     struct binding b = { .g = g, .hp = hp, .e = e };
     enum err_code c = ERR_OK;
     *w = (struct weights){ 0 };
+    if (gguf_n_tensors(g) == 0)
+        c = err_set(e, ERR_UNSUPPORTED, "the file holds a vocabulary or settings, but no weights");
     for (int role = 0; role < W_MODEL_COUNT && c == ERR_OK; role++)
         c = bind_row(&b, &model_rows[role], str_from(model_rows[role].name), &w->t[role]);
     if (c == ERR_OK && !w->t[W_ROPE_LONG] != !w->t[W_ROPE_SHORT])

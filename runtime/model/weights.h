@@ -99,9 +99,9 @@ struct weights {
 };
 
 /* Finds every tensor of the model in the file and checks its shape and type. Reads no weight.
- * ERR_FORMAT: one is missing or has another shape; ERR_UNSUPPORTED: its type has no decoder, or
- * the family has no place for it; the sentence names the tensor. w must be finished in any case.
- * The pointers live as long as g. */
+ * ERR_FORMAT: one is missing or has another shape; ERR_UNSUPPORTED: its type has no decoder, the
+ * family has no place for it, or the file has no weights at all. The sentence names the tensor.
+ * w must be finished in any case; its pointers live as long as g. */
 enum err_code weights_bind(const struct gguf *g, const struct hparams *hp, struct weights *w,
                            struct err *e);
 void weights_finish(struct weights *w);

@@ -4,12 +4,16 @@
  * whose data, a tebibyte of it, is elsewhere: so both "inside the file" and what lies beyond it are
  * reached. What opens must keep its promises, which are asserted here by abort(); one input in
  * eight also has an allocation fail. The mutator knows where keys and tensors lie, so that counts
- * stay true while records come, go and change. */
+ * stay true while records come, go and change. One input in eight goes through a file of memory, so
+ * that it is read by pread as in earnest. */
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "runtime/base/mem.h"
 #include "runtime/model/budget.h"
@@ -104,6 +108,18 @@ static void check_plan(const struct gguf *g, struct err *e)
     weights_finish(&w);
 }
 
+static enum err_code open_as_file(const uint8_t *data, size_t size, uint64_t file_bytes,
+                                  struct gguf **g, struct err *e)
+{
+    char path[64];
+    int fd = memfd_create("fuzz", MFD_CLOEXEC);
+    demand(fd >= 0 && write(fd, data, size) == (ssize_t)size && ftruncate(fd, (off_t)file_bytes) == 0);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    enum err_code c = gguf_open(path, g, e);
+    close(fd);
+    return c;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct gguf *g = NULL;
@@ -111,7 +127,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint64_t live = mem_live(), file_bytes = size % 2 ? size : (uint64_t)1 << 40;
     uint8_t pick = size ? data[size / 2] : 1;
     mem_fail_after(pick % 8 ? 0 : 1 + pick / 8, false);
-    enum err_code c = gguf_open_memory(data, size, file_bytes, &g, &e);
+    enum err_code c = pick % 8 == 1 ? open_as_file(data, size, file_bytes, &g, &e)
+                                    : gguf_open_memory(data, size, file_bytes, &g, &e);
     if (c == ERR_OK) {
         check_keys(g);
         check_tensors(g, file_bytes);

@@ -431,6 +431,11 @@ static void what_we_do_not_run_is_refused_by_name(void **state)
     gguf_writer_init(&w, "mamba\x1B");
     expect_writer(&w, ERR_UNSUPPORTED, "model family 'mamba?' is not one that this build runs");
     w = llama_but(NULL);
+    buf_clear(&w.tensors);
+    w.n_tensors = 0;
+    w.data = 0;
+    expect_writer(&w, ERR_UNSUPPORTED, "but no weights");
+    w = llama_but(NULL);
     gw_u32(&w, "{arch}.expert_count", 8);
     expect_writer(&w, ERR_UNSUPPORTED, "key 'llama.expert_count' asks for a mixture of experts");
     w = llama_but(NULL);
