@@ -23,7 +23,6 @@ FLOATS_OUT(7, partials);
 #define HIDDEN -3.0e38 // score of a token that the row does not see
 
 float acc[HEADS * SLICES * 8];
-precise acc; // apart: glslang 12 makes "precise float acc[]" a local of main
 float q_reg[HEADS * SLICES * 8];
 float top[HEADS], sum[HEADS];
 
@@ -100,7 +99,7 @@ void run(uint slot, uint t0, uint low, uint high)
             LOAD_SLICE(k_pages, slot, (t0 + t) % KV_PAGE_TOKENS, s * SUBGROUP + lane, k)
             [[unroll]] for (uint h = 0; h < HEADS; h++)
                 [[unroll]] for (uint i = 0; i < 8; i++)
-                    dot[h] += q_reg[(h * SLICES + s) * 8 + i] * k[i];
+                    dot[h] = mac(dot[h], q_reg[(h * SLICES + s) * 8 + i], k[i]);
         }
         bool seen = t0 + t >= low && t0 + t <= high;
         [[unroll]] for (uint h = 0; h < HEADS; h++) {
@@ -132,7 +131,8 @@ void run(uint slot, uint t0, uint low, uint high)
             bool seen = t0 + t >= low && t0 + t <= high; // pages may hold anything beyond
             [[unroll]] for (uint h = 0; h < HEADS; h++)
                 [[unroll]] for (uint i = 0; i < 8; i++)
-                    acc[(h * SLICES + s) * 8 + i] += seen ? score[h * TOKENS + t] * v[i] : 0.0;
+                    acc[(h * SLICES + s) * 8 + i] =
+                        mac(acc[(h * SLICES + s) * 8 + i], score[h * TOKENS + t], seen ? v[i] : 0.0);
         }
 }
 

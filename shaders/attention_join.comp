@@ -28,13 +28,13 @@ void main()
 
     uint local = gl_WorkGroupSize.x;
     for (uint d = gl_LocalInvocationID.x * 32; d < p.head_dim; d += local * 32) {
-        precise float v[32];
+        float v[32];
         for (uint i = 0; i < 32; i++)
             v[i] = 0;
         for (uint s = first; s <= last; s++) {
             float w = exp(partials[(base + s) * stride + p.kv_dim] - best);
             for (uint i = 0; i < 32; i++)
-                v[i] += partials[(base + s) * stride + d + i] * w; // kv_dim is a multiple of 32
+                v[i] = mac(v[i], partials[(base + s) * stride + d + i], w); // kv_dim % 32 is 0
         }
         uint k = head * p.head_dim + d;
         if ((MODE & ATTN_TO_Q8) != 0) {

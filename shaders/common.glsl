@@ -39,3 +39,10 @@ uint pack_bytes(ivec4 v)
 {
     return uint(v.x & 255) | uint(v.y & 255) << 8 | uint(v.z & 255) << 16 | uint(v.w) << 24;
 }
+
+// a + b * c in two roundings everywhere: what keeps the bits of a sum the same in every variant.
+float mac(float a, float b, float c)
+{
+    precise float r = a + b * c;
+    return r;
+}

@@ -20,7 +20,6 @@ FLOATS_IN(4, bias);
 shared float part[KPARTS > 1 ? KPARTS * BLOCK_LANES * 2 * PAIRS : 1];
 
 float acc[2 * PAIRS]; // [block][col][lo, hi]
-precise acc;          // apart: glslang 12 makes "precise float acc[]" a local of main
 
 // Lanes of one output block that share an x load; a subgroup may hold fewer or more.
 #define X_LANES (SUBGROUP < BLOCK_LANES ? SUBGROUP : BLOCK_LANES)
@@ -143,16 +142,17 @@ void group(uint row0, uint g, uint lane)
                     vec2 s0 = s[b * 4 + h * 2];
 #ifdef SUB16
                     vec2 s1 = s[b * 4 + h * 2 + 1];
-                    acc[o] += (s0.x * d) * (float(sum[b * 2][h]) - ZERO * xs.x) +
-                              (s1.x * d) * (float(sum[b * 2 + 1][h]) - ZERO * xs.y);
+                    acc[o] = mac(acc[o], s0.x * d, float(sum[b * 2][h]) - ZERO * xs.x);
+                    acc[o] = mac(acc[o], s1.x * d, float(sum[b * 2 + 1][h]) - ZERO * xs.y);
 #ifdef HAS_MIN
-                    acc[o] += s0.y * (d * xs.x) + s1.y * (d * xs.y);
+                    acc[o] = mac(acc[o], s0.y, d * xs.x);
+                    acc[o] = mac(acc[o], s1.y, d * xs.y);
 #endif
 #else
-                    acc[o] += (s0.x * d) * (float(sum[b * 2][h] + sum[b * 2 + 1][h]) -
-                                            ZERO * (xs.x + xs.y));
+                    acc[o] = mac(acc[o], s0.x * d,
+                                 float(sum[b * 2][h] + sum[b * 2 + 1][h]) - ZERO * (xs.x + xs.y));
 #ifdef HAS_MIN
-                    acc[o] += s0.y * (d * (xs.x + xs.y));
+                    acc[o] = mac(acc[o], s0.y, d * (xs.x + xs.y));
 #endif
 #endif
                 }
@@ -213,7 +213,8 @@ void block(uint row0, uint kb, uint lane)
             float v = uintBitsToFloat(x_word(row0, c, at, i / 4, i % 4));
             [[unroll]] for (uint b = 0; b < BLOCKS; b++)
                 [[unroll]] for (uint h = 0; h < 2; h++)
-                    acc[(b * COLS + c) * 2 + h] += w[(b * 32 + i) * 2 + h] * v;
+                    acc[(b * COLS + c) * 2 + h] =
+                        mac(acc[(b * COLS + c) * 2 + h], w[(b * 32 + i) * 2 + h], v);
         }
 }
 #endif

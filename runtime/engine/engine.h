@@ -1,0 +1,85 @@
+/* What the files of this room share. The map, in the order of a model's life:
+ *
+ *   runtime.c  the device; estimate and explain
+ *   load.c     gguf -> hparams -> weights -> plan -> buffers -> commands
+ *   plan.c     the transformer as launches
+ *   kv.c       pages
+ *   session.c  one timeline: begin, stop, what it wants of the next step
+ *   batch.c    who takes part in a step; fills the step buffer, submits, reads, samples
+ *   sampler.c  logits -> token
+ *   words.c    vocabulary and template, without any of the above */
+#ifndef HEARTH_ENGINE_ENGINE_H
+#define HEARTH_ENGINE_ENGINE_H
+
+#include "runtime/engine/kv.h"
+#include "runtime/engine/plan.h"
+#include "runtime/engine/runtime.h"
+#include "runtime/engine/sampler.h"
+#include "runtime/gpu/gpu.h"
+
+struct runtime {
+    struct gpu *gpu;
+    struct device_info info;
+    bool reproducible;
+};
+
+struct session {
+    struct model *m;
+    uint32_t slot;          /* row of the page table */
+    bool used, active;
+    int32_t *tokens;        /* [n_ctx] the timeline */
+    uint32_t n_tokens;      /* known tokens */
+    uint32_t n_held;        /* of which the KV pages hold this many */
+    uint32_t n_pages;
+    struct turn turn;       /* its token pointer is not ours and not used */
+    uint32_t n_made;        /* tokens sampled in this turn */
+};
+
+/* Part of a program that one command records, a place where a submit may end. */
+struct segment {
+    struct gpu_command *command;
+};
+struct recording {
+    struct gpu_buffer *args; /* group counts of every launch, u32[3] each */
+    uint32_t n_body, n_head; /* segments */
+    struct gpu_command **segment; /* [n_body + n_head] */
+};
+
+struct step_row { /* who a row of the step belongs to */
+    struct session *session;
+    uint32_t index; /* in its timeline */
+    int32_t out;    /* row of the logits, or -1 */
+};
+
+struct model {
+    struct runtime *rt;
+    struct hparams hp;
+    struct plan *plan;
+    struct gpu_buffer **buf; /* [plan->n_buffers] */
+    struct recording rec[PLAN_PROGRAMS];
+    struct kv kv;
+    struct sampler sampler;
+    const struct words *words; /* of the caller; NULL: no end-of-generation tokens */
+    struct session *sessions;  /* [n_seq] */
+    uint32_t next;             /* session whose prefill goes first in the next step */
+    struct model_info info;
+    struct model_counters counters;
+    double ns_per_row;         /* of recent steps with tiles of rows */
+    uint32_t *step;            /* the step buffer, mapped */
+    const float *logits;       /* mapped */
+    uint32_t n_rows, n_out;
+    struct step_row row[MAX_STEP_ROWS];
+    struct event event[MAX_STEP_ROWS];
+    struct gpu_command *submit[2 * HPARAMS_MAX_LAYERS];
+};
+
+/* load.c */
+enum err_code model_record(struct model *m, struct err *e);
+
+/* session.c: the rows that a session wants computed, and what a computed row means to it */
+uint32_t session_pending(const struct session *s);
+bool session_wants_logits(const struct session *s, uint32_t index);
+/* One row of logits has come: appends the event, samples the next token, perhaps ends the turn. */
+void session_take(struct session *s, uint32_t index, const float *logits, struct event *ev);
+
+#endif

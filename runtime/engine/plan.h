@@ -1,0 +1,179 @@
+/* The transformer, written down: a model's hyper-parameters and tensors become buffers and a flat array
+ * of kernel launches, for one row and for a batch of rows.
+ *
+ * A plan is made from the header alone: it needs no device and no weights, so that it can be printed
+ * (plan_print, hearthd --explain), tested for any device, and used to tell what a load would take. What
+ * a launch does in each step is fixed here; what changes from step to step (rows, positions, pages,
+ * how many of each) lies in the step buffer and in the group counts, which stand in the argument buffer.
+ *
+ * The layer, in the order of launches (see model/arch.h for the mathematics; -f where activations are
+ * f32, q8 otherwise):
+ *
+ *   norm      x -> a                  RMS or layer norm, quantised for the next matmul
+ *   qkv       a -> qkv                one launch, or one for each tensor type among q, k, v
+ *   rope      qkv -> q, K and V pages head norms, rotation, scale, KV write
+ *   attention q, pages -> o           online softmax, split over long timelines
+ *   join      partials -> o           runs only when a row has more than one split
+ *   out       o -> x +=               residual in the epilogue; sandwich: -> y, then norm adds to x
+ *   norm      x -> a                  (parallel families: the first a serves both)
+ *   up        a -> h                  gate and up interleaved, act(gate) * up in the epilogue
+ *   quantise  h -> hq                 (q8 only)
+ *   down      h -> x +=
+ *
+ * Thread: any; a plan is constant once made. */
+#ifndef HEARTH_ENGINE_PLAN_H
+#define HEARTH_ENGINE_PLAN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "runtime/base/err.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/str.h"
+#include "runtime/engine/runtime.h"
+#include "runtime/gpu/gpu.h"
+#include "runtime/model/gguf.h"
+#include "runtime/model/hparams.h"
+#include "runtime/model/repack.h"
+#include "runtime/model/weights.h"
+
+/* What a plan must know of the device. */
+struct plan_device {
+    bool software, ref;
+    bool q8;            /* quantised activations meet quantised weights */
+    uint32_t subgroup, cores, max_local;
+    uint64_t max_range; /* bytes of one binding */
+};
+struct plan_device plan_device_of(const struct gpu_info *info);
+
+enum plan_buffer {
+    BUF_STEP,   /* rows of the step; host */
+    BUF_PAGES,  /* page tables [n_seq][max_pages]; host */
+    BUF_VECTORS, /* norms, biases, cos/sin tables */
+    BUF_X,      /* residual stream, f32 [row][n_embd] */
+    BUF_A,      /* normed, f32 [row][n_embd] */
+    BUF_AQ,     /* normed, q8 */
+    BUF_QKV,    /* f32 [row][q rows + k rows + v rows] */
+    BUF_Q,      /* f32 [row][n_head][kv_dim] */
+    BUF_O,      /* attention's output, f32 [row][n_head * head, padded to 32 with zeros] */
+    BUF_OQ,     /* the same, q8 */
+    BUF_PARTIAL, /* attention's partials */
+    BUF_Y,      /* a branch's output before its norm, f32 [row][n_embd] */
+    BUF_H,      /* feed-forward, f32 [row][n_ff, padded to 32 with zeros] */
+    BUF_HQ,     /* the same, q8 */
+    BUF_LOGITS, /* f32 [out row][n_vocab]; host */
+    BUF_FIXED_COUNT,
+    /* then K and V pages: BUF_FIXED_COUNT + 2 * layer (K), + 1 (V); then the weight slabs */
+};
+
+struct plan_buffer_spec {
+    const char *name;
+    uint64_t bytes; /* 0: not used by this model */
+    enum gpu_memory where;
+};
+
+/* A slice of a repacked matrix in a weight slab: output blocks first_ob .. + n_ob. */
+struct plan_slice {
+    uint32_t buffer; /* index in plan.buffers */
+    uint64_t offset;
+    uint32_t first_ob, n_ob;
+    struct repack_layout layout;
+};
+/* A repacked matrix: up to three tensors of one type, their outputs one after another, or two
+ * interleaved as pairs (gate, up). */
+struct plan_matrix {
+    const struct gguf_tensor *part[3];
+    uint32_t n_part;
+    bool paired;        /* outputs come in pairs: (i of the first half, i of the second half) */
+    bool as_f32;        /* parts of different types, decoded to F32 */
+    uint32_t type_id;
+    uint32_t k, m;      /* inputs, padded to 32; outputs that exist */
+    uint32_t n_slices;
+    struct plan_slice *slices;
+};
+
+/* A vector of floats in BUF_VECTORS. */
+struct plan_vector {
+    uint64_t offset; /* bytes */
+    uint32_t n;
+    const struct gguf_tensor *part[3]; /* concatenated; NULL: zeros */
+    uint32_t part_n[3];
+    float scale;     /* every element times this */
+    bool paired;     /* bias of a paired matrix: in its packed order */
+    int rope;        /* 1: cos/sin of global layers, 2: of local ones; 0: none */
+};
+
+enum plan_dim { DIM_FIXED, DIM_ROWS, DIM_TILES, DIM_OUT, DIM_OUT_TILES, DIM_SPLITS, DIM_JOIN };
+
+struct plan_bind {
+    uint32_t buffer;
+    uint64_t offset, bytes;
+};
+struct plan_launch {
+    const char *label; /* "qkv", "attention" */
+    int32_t layer;     /* -1: outside of layers */
+    enum kernel kernel;
+    uint32_t spec[N_SPEC];
+    union {
+        struct push_embed embed;
+        struct push_norm norm;
+        struct push_matmul matmul;
+        struct push_rope rope;
+        struct push_attention attention;
+        uint8_t bytes[128];
+    } push;
+    struct plan_bind bind[GPU_MAX_BINDINGS];
+    uint32_t groups[3]; /* x, y, z; those with a dim other than DIM_FIXED are set each step */
+    uint8_t dim[3];     /* enum plan_dim */
+    uint64_t weight_bytes;
+};
+
+/* The launches of a step with tiles of `cols` rows. */
+struct plan_program {
+    uint32_t cols;
+    size_t n, cap;
+    struct plan_launch *launch;
+    size_t n_body; /* launches before the head (the final norm and what follows) */
+};
+#define PLAN_PROGRAMS 2 /* one row; tiles of rows */
+
+struct plan {
+    struct arena arena;
+    const struct hparams *hp; /* of the caller, who keeps it */
+    struct plan_device device;
+    uint32_t n_ctx, n_seq, max_pages, n_pages; /* pages a session can hold; in all */
+    uint32_t kv_dim;
+    enum kv_type kv_type;
+    uint32_t max_out;      /* rows of BUF_LOGITS */
+    uint32_t split_tokens, max_splits;
+    size_t n_buffers, cap_buffers;
+    struct plan_buffer_spec *buffers;
+    size_t n_matrices, cap_matrices;
+    struct plan_matrix *matrices;
+    size_t n_vectors, cap_vectors;
+    struct plan_vector *vectors;
+    struct plan_program program[PLAN_PROGRAMS];
+    uint64_t weight_bytes, kv_bytes, scratch_bytes;
+};
+
+struct plan_options {
+    uint32_t n_ctx, n_seq; /* 0: defaults of struct model_options */
+    enum kv_type kv_type;
+};
+
+/* hp and w must outlive the plan. ERR_UNSUPPORTED names the shape that no kernel of ours does;
+ * ERR_TOO_LARGE a binding that the device cannot span, with the numbers. */
+enum err_code plan_create(const struct hparams *hp, const struct weights *w,
+                          const struct plan_device *device, const struct plan_options *o,
+                          struct plan **out, struct err *e);
+void plan_destroy(struct plan *p);
+
+/* What the groups of a launch are for a step of n_rows rows of which n_out want logits, the longest
+ * timeline needing n_splits splits. */
+void plan_groups(const struct plan_launch *l, uint32_t cols, uint32_t n_rows, uint32_t n_out,
+                 uint32_t n_splits, uint32_t groups[3]);
+
+/* Both programs as text, one launch a line. */
+void plan_print(const struct plan *p, struct buf *out);
+
+#endif
