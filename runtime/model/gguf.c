@@ -65,9 +65,10 @@ static void merge(struct order o, const uint32_t *a, size_t na, const uint32_t *
 
 uint32_t *gguf_sorted(size_t n, const void *of, gguf_compare *compare)
 {
-    uint32_t *v = mem_zero(n, 2 * sizeof *v), *from = v, *to = v + n;
+    uint32_t *v = mem_zero(n, 2 * sizeof *v);
     if (!v)
         return NULL;
+    uint32_t *from = v, *to = v + n;
     for (size_t i = 0; i < n; i++)
         v[i] = (uint32_t)i;
     for (size_t run = 1; run < n; run *= 2) {
