@@ -1,3 +1,17 @@
-#include "runtime/gpu/ref/ref.h"
+#include "runtime/gpu/ref/ref_priv.h"
 
-ref_kernel *const ref_kernels[KERNEL_COUNT] = { 0 };
+#define EMBED(t) [KERNEL_embed_##t] = ref_embed
+#define MATMUL(t) [KERNEL_matmul_##t##_f] = ref_matmul
+#define MATMUL_Q8(t) MATMUL(t), [KERNEL_matmul_##t] = ref_matmul
+
+ref_kernel *const ref_kernels[KERNEL_COUNT] = {
+    EMBED(f32), EMBED(f16), EMBED(bf16), EMBED(q4_0), EMBED(q4_1), EMBED(q5_0), EMBED(q5_1),
+    EMBED(q8_0), EMBED(q2_k), EMBED(q3_k), EMBED(q4_k), EMBED(q5_k), EMBED(q6_k),
+    MATMUL(f32), MATMUL(f16), MATMUL(bf16), MATMUL_Q8(q4_0), MATMUL_Q8(q4_1), MATMUL_Q8(q5_0),
+    MATMUL_Q8(q5_1), MATMUL_Q8(q8_0), MATMUL_Q8(q2_k), MATMUL_Q8(q3_k), MATMUL_Q8(q4_k),
+    MATMUL_Q8(q5_k), MATMUL_Q8(q6_k),
+    [KERNEL_norm] = ref_norm,
+    [KERNEL_rope] = ref_rope,
+    [KERNEL_attention] = ref_attention,
+    [KERNEL_attention_join] = ref_attention_join,
+};
