@@ -70,13 +70,14 @@ struct row {
 #define UPPER "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
 #define LOWER "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
 /* The same without Han, written as complements: PCRE2 has no intersection of classes. */
-#define UPPER_NO_HAN "[^\\p{Ll}\\p{N}\\p{P}\\p{S}\\p{Z}\\p{C}\\p{Han}]"
-#define LOWER_NO_HAN "[^\\p{Lu}\\p{Lt}\\p{N}\\p{P}\\p{S}\\p{Z}\\p{C}\\p{Han}]"
+#define HAN "\\p{sc:Han}" /* \p{Han} alone would be script extensions */
+#define UPPER_NO_HAN "[^\\p{Ll}\\p{N}\\p{P}\\p{S}\\p{Z}\\p{C}" HAN "]"
+#define LOWER_NO_HAN "[^\\p{Lu}\\p{Lt}\\p{N}\\p{P}\\p{S}\\p{Z}\\p{C}" HAN "]"
 #define RE_TEKKEN RE_CASED(UPPER, LOWER, "", "\\p{N}", "[\\r\\n/]")
 #define RE_GPT4O RE_CASED(UPPER, LOWER, CONTRACTION_I "?", "\\p{N}{1,3}", "[\\r\\n/]")
 #define RE_YOUTU RE_CASED(UPPER, LOWER, CONTRACTION_I "?", "\\p{N}", "[\\r\\n/]")
 #define RE_KIMI                                                                                    \
-    "\\p{Han}+|" RE_CASED(UPPER_NO_HAN, LOWER_NO_HAN, CONTRACTION_I "?", "\\p{N}{1,3}", "[\\r\\n]")
+    HAN "+|" RE_CASED(UPPER_NO_HAN, LOWER_NO_HAN, CONTRACTION_I "?", "\\p{N}{1,3}", "[\\r\\n]")
 
 #define RE_DEEPSEEK3                                                                               \
     "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+"                                        \
@@ -118,9 +119,14 @@ struct row {
     "\\x{1780}-\\x{17FF}\\x{1000}-\\x{109F}\\x{AA60}-\\x{AA7F}\\x{A9E0}-\\x{A9FF}"                 \
     "\\x{AC00}-\\x{D7AF}\\x{1100}-\\x{11FF}]+"
 #define RE_NEWLINES "[^\\n]+|[\\n]+"
+/* Oniguruma's \w, which the models' tokenizer.json mean: Alphabetic, marks, digits, connectors, and
+ * the raised digits and fractions of Latin-1. PCRE2's is another set in each of its versions. */
+#define WORD                                                                                       \
+    "[\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}\\x{24B6}-\\x{24E9}"             \
+    "\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{1F189}]"
 /* Runs of digits that end at a word's end; others are stepped over whole, so that a long run is
  * looked at once. */
-#define RE_DIGITS_TO_WORD_END "\\d++(?:\\b|(*SKIP)(*FAIL))"
+#define RE_DIGITS_TO_WORD_END "\\d++(?:(?!" WORD ")|(*SKIP)(*FAIL))"
 #define RE_LAST_SPACES "\\s++(?:$|(*SKIP)(*FAIL))" /* \s+$, likewise */
 
 /* Steps of a row. */

@@ -341,12 +341,21 @@ enum err_code encoder_push(struct encoder *x, int32_t id)
     return ERR_OK;
 }
 
+static enum err_code push_unknown(struct encoder *x)
+{
+    if (x->t->unk == TOKEN_NONE || x->after_unk == x->out->n)
+        return ERR_OK;
+    enum err_code code = encoder_push(x, x->t->unk);
+    x->after_unk = x->out->n;
+    return code;
+}
+
 enum err_code encoder_push_bytes(struct encoder *x, struct str text)
 {
     enum err_code code = ERR_OK;
     for (size_t i = 0; i < text.n; i++)
         if (x->t->byte_token[(unsigned char)text.p[i]] == TOKEN_NONE)
-            return x->t->unk == TOKEN_NONE ? ERR_OK : encoder_push(x, x->t->unk);
+            return push_unknown(x);
     for (size_t i = 0; !code && i < text.n; i++)
         code = encoder_push(x, x->t->byte_token[(unsigned char)text.p[i]]);
     return code;
@@ -366,6 +375,38 @@ void memo_get(const struct tokenizer *t, struct str text, bool always, int32_t *
 void memo_set(const struct tokenizer *t, int32_t id, bool whole)
 {
     atomic_store_explicit(&t->memo[id], whole ? MEMO_WHOLE : MEMO_PARTS, memory_order_relaxed);
+}
+
+enum err_code seen_begin(struct encoder *x, size_t text_bytes)
+{
+    if (x->seen)
+        memset(x->seen, 0, SEEN_SLOTS * sizeof *x->seen);
+    else if (text_bytes >= SEEN_MIN_TEXT && !(x->seen = mem_zero(SEEN_SLOTS, sizeof *x->seen)))
+        return err_no_memory(x->e, SEEN_SLOTS * sizeof *x->seen, "words");
+    return ERR_OK;
+}
+
+static struct seen *seen_slot(const struct encoder *x, struct str word)
+{
+    return &x->seen[(map_hash(word) >> 20) % SEEN_SLOTS];
+}
+
+bool seen_again(struct encoder *x, struct str word, enum err_code *code)
+{
+    const struct seen *s = x->seen ? seen_slot(x, word) : NULL;
+    if (!s || s->n == 0 || !str_eq(s->word, word))
+        return false;
+    *code = ERR_OK;
+    for (size_t i = 0; !*code && i < s->n; i++)
+        *code = encoder_push(x, x->out->id[s->at + i]);
+    return true;
+}
+
+void seen_put(struct encoder *x, struct str word, size_t at)
+{
+    /* Unknown tokens run together: what they are depends on what was before. */
+    if (x->seen && x->after_unk == SIZE_MAX)
+        *seen_slot(x, word) = (struct seen){ word, at, x->out->n - at };
 }
 
 static enum err_code encode_text(void *user, struct str part)
@@ -403,12 +444,13 @@ enum err_code tokenizer_encode(const struct tokenizer *t, struct str text, bool 
     size_t valid = utf8_valid(text.p, text.n);
     if (valid < text.n)
         return err_set(e, ERR_INVALID, "text is not UTF-8 at byte %zu", valid);
-    struct encoder x = { .t = t, .out = out, .e = e };
+    struct encoder x = { .t = t, .out = out, .e = e, .after_unk = SIZE_MAX };
     size_t before = out->n;
     buf_init(&x.scratch, SIZE_MAX / 2);
     enum err_code code = encode_all(&x, text, add_special, parse_special);
     if (code)
         out->n = before;
+    mem_free(x.seen);
     mem_free(x.symbol);
     mem_free(x.heap.key);
     pre_match_destroy(x.match);

@@ -284,12 +284,23 @@ static enum err_code encode_word(void *user, struct str word)
         memo_get(t, as_written(x, word, small), always, &id, &known);
     if (x->scratch.failed)
         return err_no_memory(x->e, word.n, "a word");
-    return known ? encoder_push(x, id) : merge_word(x, word, id);
+    enum err_code code;
+    if (known)
+        return encoder_push(x, id);
+    if (seen_again(x, word, &code))
+        return code;
+    size_t at = x->out->n;
+    code = merge_word(x, word, id);
+    if (!code)
+        seen_put(x, word, at);
+    return code;
 }
 
 static enum err_code encode(struct encoder *x, struct str text)
 {
-    enum err_code code = ERR_OK;
+    enum err_code code = seen_begin(x, text.n);
+    if (code)
+        return code;
     if (!x->match && (code = pre_match_create(x->t->bpe.pre, &x->match, x->e)))
         return code;
     return pretokenizer_split(x->t->bpe.pre, x->match, text, encode_word, x, x->e);

@@ -39,6 +39,14 @@ struct symbol {
     uint32_t prev, next; /* NO_SYMBOL at the ends */
 };
 
+/* A word met before in this text, and where its ids went. */
+struct seen {
+    struct str word;
+    size_t at, n; /* ids in encoder.out */
+};
+#define SEEN_SLOTS 2048
+#define SEEN_MIN_TEXT 4096 /* shorter texts do without */
+
 struct encoder {
     const struct tokenizer *t;
     struct token_list *out;
@@ -48,6 +56,8 @@ struct encoder {
     struct heap heap;
     struct pre_match *match;
     struct buf scratch; /* the text as the vocabulary writes it */
+    size_t after_unk;   /* out->n after an unknown token was pushed; SIZE_MAX: none was */
+    struct seen *seen;  /* [SEEN_SLOTS] by hash, or NULL; its words lie in the part under way */
 };
 
 /* Looks up what a and b, neighbours in `text`, become: sets a->rank and a->into. */
@@ -150,12 +160,16 @@ struct str token_text(const struct tokenizer *t, uint32_t id);
 bool token_from_text(const struct tokenizer *t, uint32_t id);
 enum err_code encoder_push(struct encoder *x, int32_t id);
 /* The bytes of `text` as byte tokens; where the vocabulary lacks one, a single `unk` for all of
- * it; nothing where it lacks that as well. */
+ * it and what went before and was unknown too; nothing where it lacks that as well. */
 enum err_code encoder_push_bytes(struct encoder *x, struct str text);
 /* Tries `text` as one token by what is known of its merges. *id: the token, or TOKEN_NONE;
  * *known: whether *id says it all. */
 void memo_get(const struct tokenizer *t, struct str text, bool always, int32_t *id, bool *known);
 void memo_set(const struct tokenizer *t, int32_t id, bool whole);
+/* Words that take merging come again: their ids are copied from the first time. */
+enum err_code seen_begin(struct encoder *x, size_t text_bytes); /* of a new part */
+bool seen_again(struct encoder *x, struct str word, enum err_code *code);
+void seen_put(struct encoder *x, struct str word, size_t at);
 /* "▁" for every space, and back. */
 void put_escaped(struct buf *b, struct str text);
 void put_unescaped(struct buf *b, struct str text);

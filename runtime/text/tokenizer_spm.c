@@ -110,12 +110,20 @@ static enum err_code encode_word(struct encoder *x, struct str word)
     memo_get(x->t, word, false, &id, &known);
     if (known)
         return encoder_push(x, id);
-    enum err_code code = begin_chars(x, word);
+    enum err_code code;
+    if (seen_again(x, word, &code))
+        return code;
+    size_t at = x->out->n;
+    code = begin_chars(x, word);
     if (!code)
         code = merge_run(x, word.p, pair);
     if (!code && id != TOKEN_NONE)
         memo_set(x->t, id, x->symbol[0].next == NO_SYMBOL);
-    return code ? code : push_merged(x, word.p);
+    if (!code)
+        code = push_merged(x, word.p);
+    if (!code)
+        seen_put(x, word, at);
+    return code;
 }
 
 /* Runs of spaces become one, those at the ends go (SentencePiece's remove_extra_whitespaces). */
@@ -152,7 +160,7 @@ static enum err_code encode(struct encoder *x, struct str text)
     if (b->failed)
         return err_no_memory(x->e, b->n, "escaped text");
     struct str all = buf_str(b);
-    enum err_code code = ERR_OK;
+    enum err_code code = seen_begin(x, all.n);
     for (size_t from = 0; !code && from < all.n;) {
         size_t end = x->t->spm.words_apart ? from + 1 : all.n;
         while (end < all.n && !word_border(all, end))
