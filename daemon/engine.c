@@ -473,7 +473,7 @@ static enum err_code open_device(struct engine *en, struct device_info *info, st
 static void work_open(struct job *j)
 {
     struct engine_open *o = OWNER(struct engine_open, job, j);
-    open_device(o->engine, &o->device, &o->err);
+    o->err.code = open_device(o->engine, &o->device, &o->err);
 }
 
 static void free_model(struct engine_model *m)
@@ -517,10 +517,9 @@ static void work_load(struct job *j)
     enum err_code c = open_device(en, &l->device, &l->err);
     if (!c)
         c = model_load(en->runtime, &l->options, &model, &l->err);
-    if (c == ERR_GPU_LOST) {
+    l->err.code = c;
+    if (c == ERR_GPU_LOST)
         lose_device(en, &l->err);
-        return;
-    }
     if (c)
         return;
     l->info = *model_info(model);
@@ -556,7 +555,8 @@ static void work_check(struct job *j)
     if (!k->open)
         return;
     k->device = *runtime_device(en->runtime);
-    if (runtime_check(en->runtime, &k->err) == ERR_GPU_LOST)
+    k->err.code = runtime_check(en->runtime, &k->err);
+    if (k->err.code == ERR_GPU_LOST)
         lose_device(en, &k->err);
 }
 

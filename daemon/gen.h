@@ -87,6 +87,12 @@ void gen_fail(struct gen *g);     /* replies g->err and ends */
 void gen_end(struct gen *g);      /* the reply is complete (or nobody hears it): frees all */
 void gen_reply_line(struct gen *g, int status); /* g->line as the whole reply, and ends */
 enum err_code gen_submit_run(struct gen *g, struct err *e);
+/* Keeps the code of a call that was given &g->err: on success that may hold words all the same. */
+static inline bool gen_failed(struct gen *g, enum err_code c)
+{
+    g->err.code = c;
+    return c != ERR_OK;
+}
 
 /* gen_output.c */
 enum err_code output_begin(struct gen *g, struct err *e);

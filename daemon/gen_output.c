@@ -209,8 +209,8 @@ static void take_event(struct gen *g, const struct run_event *ev)
         return;
     }
     g->answer.id[g->answer.n++] = ev->token;
-    if ((g->req.logprobs && add_logprobs(g, ev, &g->err)) ||
-        stream_feed(&g->stream, ev->token, &g->err))
+    if ((g->req.logprobs && gen_failed(g, add_logprobs(g, ev, &g->err))) ||
+        gen_failed(g, stream_feed(&g->stream, ev->token, &g->err)))
         return;
     pass_on(g);
 }
@@ -245,7 +245,7 @@ void output_run_notify(struct run *r)
         g->err = g->stop;
     else if (!g->err.code && r->err.code && !(r->err.code == ERR_CANCELLED && g->stream.stopped))
         g->err = r->err;
-    if (!g->err.code && !stream_end(&g->stream, &g->err))
+    if (!g->err.code && !gen_failed(g, stream_end(&g->stream, &g->err)))
         pass_on(g);
     if (g->err.code)
         gen_fail(g);

@@ -209,7 +209,7 @@ static void begin_generation(struct gen *g)
         gen_fail(g);
         return;
     }
-    if (run_init(&g->run, &g->err)) {
+    if (gen_failed(g, run_init(&g->run, &g->err))) {
         gen_fail(g);
         return;
     }
@@ -227,7 +227,7 @@ static void begin_generation(struct gen *g)
     g->silent = option_given(o, OPTION_NUM_PREDICT) && o->num_predict == 0;
     g->run.notify = output_run_notify;
     g->run.user = g;
-    if (output_begin(g, &g->err) || gen_submit_run(g, &g->err))
+    if (gen_failed(g, output_begin(g, &g->err)) || gen_failed(g, gen_submit_run(g, &g->err)))
         gen_fail(g);
 }
 
@@ -306,7 +306,7 @@ static void work_prompt(struct job *j)
         .n_ctx = g->n_ctx,
         .now_s = clock_wall_ns() / 1000000000,
     };
-    prompt_make(&want, &g->prompt, &g->err);
+    gen_failed(g, prompt_make(&want, &g->prompt, &g->err));
 }
 
 static void done_words(struct job *j)
@@ -391,7 +391,7 @@ static void on_found(struct lookup *l)
     }
     g->can = model_can(lookup_words(l));
     g->n_ctx = context_of(g);
-    if (check_able(g, &g->err))
+    if (gen_failed(g, check_able(g, &g->err)))
         gen_fail(g);
     else if (load_only(g) && g->req.has_keep_alive && g->req.keep_alive_ns == 0)
         unload(g);
@@ -439,9 +439,9 @@ static void parse(struct gen *g)
     json_t *root;
     if (!g->body_n)
         err_set(&g->err, ERR_INVALID, "missing request body");
-    else if (!json_read((struct str){ g->body, g->body_n }, PROTOCOL_MAX_BODY, "request body",
-                        &root, &g->err))
-        gen_request_read(g->kind, root, &g->req, &g->err);
+    else if (!gen_failed(g, json_read((struct str){ g->body, g->body_n }, PROTOCOL_MAX_BODY,
+                                      "request body", &root, &g->err)))
+        gen_failed(g, gen_request_read(g->kind, root, &g->req, &g->err));
 }
 
 static void work_parse(struct job *j)

@@ -38,7 +38,8 @@ struct task {
     struct buf reply;    /* the body of a 200; empty for copy and delete */
     char *path;          /* delete: of the model's file */
     atomic_bool gone;
-    struct err err;
+    enum err_code (*act)(struct task *t, struct err *e); /* Thread: the lane's */
+    struct err err;      /* set when err.code is */
 };
 
 static void task_end(struct task *t)
@@ -88,9 +89,18 @@ static struct task *task_create(struct daemon *d, struct http_request *r)
     return t;
 }
 
-static void task_submit(struct task *t, enum lane lane, void (*work)(struct job *))
+static void task_work(struct job *j)
 {
-    t->job = (struct job){ .work = work, .done = task_done };
+    struct task *t = OWNER(struct task, job, j);
+    t->err.code = t->act(t, &t->err);
+}
+
+static void task_submit(struct task *t, enum lane lane,
+                        enum err_code (*act)(struct task *t, struct err *e),
+                        void (*done)(struct job *))
+{
+    t->act = act;
+    t->job = (struct job){ .work = task_work, .done = done };
     if (jobs_submit(t->d->jobs, lane, &t->job, &t->err))
         task_reply(t);
 }
@@ -105,8 +115,10 @@ static struct task *task_read(struct daemon *d, struct http_request *r,
         return NULL;
     if (!r->body.n)
         err_set(&t->err, ERR_INVALID, "missing request body");
-    else if (!json_read(r->body, 1 << 20, "request body", &root, &t->err))
-        model_request_read(kind, root, &t->req, &t->err);
+    else
+        t->err.code = json_read(r->body, 1 << 20, "request body", &root, &t->err);
+    if (!t->err.code)
+        t->err.code = model_request_read(kind, root, &t->req, &t->err);
     if (!t->err.code)
         return t;
     task_reply(t);
@@ -118,11 +130,12 @@ static char *text_of(struct str s)
     return mem_strndup(s.p, s.n);
 }
 
-static void not_found(struct err *e, struct str name)
+/* The store names a model as it keeps it; the client gets the name that it sent. */
+static enum err_code not_found(enum err_code c, struct str name, struct err *e)
 {
-    if (e->code == ERR_NOT_FOUND && str_ends(str_from(e->text), STR("not found")))
-        err_set(e, ERR_NOT_FOUND, "model '%.*s' not found", (int)(name.n < 200 ? name.n : 200),
-                name.p);
+    if (c != ERR_NOT_FOUND || !str_ends(str_from(e->text), STR("not found")))
+        return c;
+    return err_set(e, c, "model '%.*s' not found", (int)(name.n < 200 ? name.n : 200), name.p);
 }
 
 /* ---- tags, ps ------------------------------------------------------------------------------------- */
@@ -137,15 +150,15 @@ static struct model_details details_of(const struct store_model *m)
     };
 }
 
-static void work_tags(struct job *j)
+static enum err_code act_tags(struct task *t, struct err *e)
 {
-    struct task *t = OWNER(struct task, job, j);
     struct store_list *list;
-    if (store_list(t->d->store, &list, &t->err))
-        return;
+    enum err_code c = store_list(t->d->store, &list, e);
+    if (c)
+        return c;
     struct model_entry *v = mem_zero(list->n, sizeof *v);
     if (!v)
-        err_no_memory(&t->err, list->n * sizeof *v, "the list of models");
+        c = err_no_memory(e, list->n * sizeof *v, "the list of models");
     for (size_t i = 0; v && i < list->n; i++) {
         const struct store_model *m = &list->models[i];
         v[i] = (struct model_entry){
@@ -163,6 +176,7 @@ static void work_tags(struct job *j)
         model_list_write(&t->reply, LIST_TAGS, v, list->n);
     mem_free(v);
     store_list_destroy(list);
+    return c;
 }
 
 void models_tags(struct daemon *d, struct http_request *r, int arg)
@@ -170,7 +184,7 @@ void models_tags(struct daemon *d, struct http_request *r, int arg)
     (void)arg;
     struct task *t = task_create(d, r);
     if (t)
-        task_submit(t, LANE_STORE, work_tags);
+        task_submit(t, LANE_STORE, act_tags, task_done);
 }
 
 static struct model_entry running_entry(struct daemon *d, const struct resident *r)
@@ -267,9 +281,8 @@ static void add_capabilities(struct show_reply *s, const struct words *w)
         s->capabilities[s->n_capabilities++] = STR("thinking");
 }
 
-static void work_show(struct job *j)
+static enum err_code act_show(struct task *t, struct err *e)
 {
-    struct task *t = OWNER(struct task, job, j);
     const struct words *w = lookup_words(&t->lookup);
     const struct store_model *m = t->lookup.model;
     const struct model_header *h = words_header(w);
@@ -291,7 +304,9 @@ static void work_show(struct job *j)
         s.details.quantization_level = str_from(h->file_type);
     add_capabilities(&s, w);
     put_modelfile(&modelfile, m, s.template);
-    if (!put_model_info(w, t->req.verbose, &info, &t->err) && !words_tensors(w, &tensors, &t->err)) {
+    enum err_code c = put_model_info(w, t->req.verbose, &info, e);
+    c = c ? c : words_tensors(w, &tensors, e);
+    if (!c) {
         s.model_info = buf_str(&info);
         s.tensors = buf_str(&tensors);
         s.modelfile = buf_str(&modelfile);
@@ -301,17 +316,18 @@ static void work_show(struct job *j)
     buf_finish(&info);
     buf_finish(&tensors);
     buf_finish(&modelfile);
+    return c;
 }
 
 static void show_found(struct lookup *l)
 {
     struct task *t = OWNER(struct task, lookup, l);
     if (l->entry) {
-        task_submit(t, LANE_WORDS, work_show);
+        task_submit(t, LANE_WORDS, act_show, task_done);
         return;
     }
     t->err = l->err;
-    not_found(&t->err, t->req.model);
+    not_found(l->err.code, t->req.model, &t->err);
     task_reply(t);
 }
 
@@ -328,16 +344,14 @@ void models_show(struct daemon *d, struct http_request *r, int arg)
 
 /* ---- copy, delete ----------------------------------------------------------------------------------- */
 
-static void work_copy(struct job *j)
+static enum err_code act_copy(struct task *t, struct err *e)
 {
-    struct task *t = OWNER(struct task, job, j);
     char *from = text_of(t->req.source), *to = text_of(t->req.destination);
-    if (!from || !to)
-        err_no_memory(&t->err, t->req.source.n + t->req.destination.n, "names");
-    else if (store_copy(t->d->store, from, to, &t->err))
-        not_found(&t->err, t->req.source);
+    enum err_code c = from && to ? not_found(store_copy(t->d->store, from, to, e), t->req.source, e)
+                                 : err_no_memory(e, t->req.source.n + t->req.destination.n, "names");
     mem_free(from);
     mem_free(to);
+    return c;
 }
 
 void models_copy(struct daemon *d, struct http_request *r, int arg)
@@ -345,24 +359,21 @@ void models_copy(struct daemon *d, struct http_request *r, int arg)
     (void)arg;
     struct task *t = task_read(d, r, REQUEST_COPY);
     if (t)
-        task_submit(t, LANE_STORE, work_copy);
+        task_submit(t, LANE_STORE, act_copy, task_done);
 }
 
-static void work_delete(struct job *j)
+static enum err_code act_delete(struct task *t, struct err *e)
 {
-    struct task *t = OWNER(struct task, job, j);
     struct store_model *m = NULL;
     char *name = text_of(t->req.model);
-    if (!name) {
-        err_no_memory(&t->err, t->req.model.n, "a name");
-        return;
-    }
+    if (!name)
+        return err_no_memory(e, t->req.model.n, "a name");
     if (store_resolve(t->d->store, name, &m, NULL) == ERR_OK && m->path)
         t->path = mem_strdup(m->path); /* for unloading it; without it, its time runs out */
     store_model_destroy(m);
-    if (store_remove(t->d->store, name, NULL, &t->err))
-        not_found(&t->err, t->req.model);
+    enum err_code c = not_found(store_remove(t->d->store, name, NULL, e), t->req.model, e);
     mem_free(name);
+    return c;
 }
 
 static void done_delete(struct job *j)
@@ -377,11 +388,8 @@ void models_delete(struct daemon *d, struct http_request *r, int arg)
 {
     (void)arg;
     struct task *t = task_read(d, r, REQUEST_DELETE);
-    if (!t)
-        return;
-    t->job = (struct job){ .work = work_delete, .done = done_delete };
-    if (jobs_submit(d->jobs, LANE_STORE, &t->job, &t->err))
-        task_reply(t);
+    if (t)
+        task_submit(t, LANE_STORE, act_delete, done_delete);
 }
 
 /* ---- import ----------------------------------------------------------------------------------------- */
@@ -490,18 +498,14 @@ static struct store_facts facts_of(const struct words *w, char capabilities[64])
     };
 }
 
-static void work_import(struct job *j)
+static enum err_code act_import(struct task *t, struct err *e)
 {
-    struct task *t = OWNER(struct task, job, j);
     char *path = text_of(t->req.path), *name = text_of(t->req.model), capabilities[64];
     struct parts parts = { 0 };
     struct words *w = NULL;
     struct store_model *m = NULL;
-    if (!path || !name) {
-        err_no_memory(&t->err, t->req.path.n, "a path");
-        goto out;
-    }
-    if (parts_open(path, &parts, &t->err) || words_load(parts.path[0], &w, &t->err))
+    enum err_code c = path && name ? ERR_OK : err_no_memory(e, t->req.path.n, "a path");
+    if (c || (c = parts_open(path, &parts, e)) || (c = words_load(parts.path[0], &w, e)))
         goto out;
     struct store_import in = {
         .name = name,
@@ -512,7 +516,8 @@ static void work_import(struct job *j)
         .progress = import_progress,
         .user = t,
     };
-    if (!store_import(t->d->store, &in, &m, &t->err))
+    c = store_import(t->d->store, &in, &m, e);
+    if (!c)
         put_imported(&t->reply, m);
 out:
     store_model_destroy(m);
@@ -520,6 +525,7 @@ out:
     parts_close(&parts);
     mem_free(path);
     mem_free(name);
+    return c;
 }
 
 /* A path is opened for whoever may open it without us: a client of this user on the socket. */
@@ -535,5 +541,5 @@ void models_import(struct daemon *d, struct http_request *r, int arg)
         task_reply(t);
         return;
     }
-    task_submit(t, LANE_TRANSFER, work_import);
+    task_submit(t, LANE_TRANSFER, act_import, task_done);
 }

@@ -122,13 +122,13 @@ void words_work(struct job *j)
         err_set(&g->err, ERR_UNSUPPORTED, "this model has no tokenizer: %s",
                 words_no_tokenizer(w)->text);
     else if (g->kind == GEN_TOKENIZE)
-        tokenize(g, t, &g->err);
+        gen_failed(g, tokenize(g, t, &g->err));
     else if (g->kind == GEN_DETOKENIZE)
-        detokenize(g, t, &g->err);
+        gen_failed(g, detokenize(g, t, &g->err));
     else if (g->kind == GEN_RENDER)
-        render(g, &g->err);
+        gen_failed(g, render(g, &g->err));
     else
-        score_tokens(g, t, &g->err);
+        gen_failed(g, score_tokens(g, t, &g->err));
 }
 
 void words_reply(struct gen *g)
@@ -163,7 +163,7 @@ static void next_window(struct gen *g)
     if (g->running)
         run_finish(&g->run);
     g->running = false;
-    if (run_init(&g->run, &g->err)) {
+    if (gen_failed(g, run_init(&g->run, &g->err))) {
         gen_fail(g);
         return;
     }
@@ -181,7 +181,7 @@ static void next_window(struct gen *g)
     g->run.scores = g->scores + g->window_at;
     g->run.notify = on_score;
     g->run.user = g;
-    if (gen_submit_run(g, &g->err))
+    if (gen_failed(g, gen_submit_run(g, &g->err)))
         gen_fail(g);
 }
 
