@@ -7,7 +7,8 @@
 #include "runtime/base/mem.h"
 #include "runtime/engine/runtime.h"
 #include "runtime/engine/words_priv.h"
-#include "runtime/model/arch.h"
+#include "runtime/model/hparams.h"
+#include "runtime/model/weights.h"
 
 struct words {
     struct gguf *g;
@@ -86,38 +87,35 @@ static void count_tensors(const struct gguf *g, struct model_header *h)
         h->n_params += gguf_tensor_at(g, i)->n_elements;
 }
 
-static const struct gguf_tensor *foreign_tensor(const struct gguf *g)
+/* Whether this build can run the file, from the header alone: what a load would say, it says. */
+static enum err_code judge(const struct words *w, struct model_header *h, struct err *e)
 {
-    for (size_t i = 0; i < gguf_n_tensors(g); i++) {
-        const struct gguf_tensor *t = gguf_tensor_at(g, i);
-        if (!t->type || !t->type->decode)
-            return t;
-    }
-    return NULL;
-}
-
-/* Whether this build can run the file, from the header alone. */
-static void judge(const struct words *w, struct model_header *h)
-{
-    const struct gguf_tensor *foreign = foreign_tensor(w->g);
+    struct err why = { 0 };
+    struct weights weights = { 0 };
+    struct hparams *hp = mem_zero(1, sizeof *hp);
+    if (!hp)
+        return err_no_memory(e, sizeof *hp, "a file's header");
+    enum err_code code = ERR_OK;
     if (!h->has_weights)
-        snprintf(h->why, sizeof h->why, "the file has no weights");
-    else if (!h->arch[0])
-        snprintf(h->why, sizeof h->why, "key 'general.architecture' is missing");
-    else if (!arch_find(str_from(h->arch)))
-        snprintf(h->why, sizeof h->why, "no model family '%s'", h->arch);
-    else if (foreign && foreign->type)
-        snprintf(h->why, sizeof h->why, "tensor '%.*s' is of type %s", (int)foreign->name.n,
-                 foreign->name.p, foreign->type->name);
-    else if (foreign)
-        snprintf(h->why, sizeof h->why, "tensor '%.*s' is of unknown type %u",
-                 (int)foreign->name.n, foreign->name.p, foreign->type_id);
-    else if (w->no_tokenizer.code)
-        snprintf(h->why, sizeof h->why, "%.250s", w->no_tokenizer.text);
-    else if (!w->tokenizer)
-        snprintf(h->why, sizeof h->why, "the file has no tokenizer");
-    else
-        h->runnable = true;
+        code = err_set(&why, ERR_UNSUPPORTED, "the file has no weights");
+    if (!code)
+        code = hparams_read(w->g, hp, &why);
+    if (!code)
+        code = weights_bind(w->g, hp, &weights, &why);
+    if (!code && !w->tokenizer) {
+        code = ERR_UNSUPPORTED;
+        if (w->no_tokenizer.code)
+            why = w->no_tokenizer;
+        else
+            err_set(&why, code, "the file has no tokenizer");
+    }
+    h->runnable = code == ERR_OK;
+    copy_text(h->why, sizeof h->why, str_from(why.text));
+    weights_finish(&weights);
+    mem_free(hp);
+    if (code == ERR_NO_MEMORY && e)
+        *e = why;
+    return code == ERR_NO_MEMORY ? code : ERR_OK;
 }
 
 static enum err_code read_header(struct words *w, struct err *e)
@@ -132,8 +130,7 @@ static enum err_code read_header(struct words *w, struct err *e)
     copy_text(h->arch, sizeof h->arch, arch);
     copy_text(h->name, sizeof h->name, name);
     count_tensors(w->g, h);
-    judge(w, h);
-    return ERR_OK;
+    return judge(w, h, e);
 }
 
 /* ---- loading ------------------------------------------------------------------------------- */
