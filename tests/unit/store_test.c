@@ -238,7 +238,7 @@ static const char *listed(struct store *s)
 
 static mode_t mode_of(const char *home, const char *name)
 {
-    char path[128];
+    char path[512];
     struct stat st;
     snprintf(path, sizeof path, "%s/%s", home, name);
     assert_int_equal(lstat(path, &st), 0);
