@@ -75,7 +75,7 @@ struct list {
 };
 
 struct range {
-    int64_t start, step;
+    int64_t start, stop, step; /* as they were given */
     int64_t n;
 };
 
@@ -573,7 +573,7 @@ static inline double value_as_float(const struct value *v) /* a number */
 const char *jinja_type_name(enum value_type t);
 bool jinja_use_undefined(struct render *r, const struct value *v); /* fails with its sentence */
 bool jinja_deeper(struct render *r); /* one more level of data; r->walk-- after it */
-bool jinja_from_json(struct render *r, const json_t *j, bool copy, struct value *out);
+bool jinja_from_json(struct render *r, const json_t *j, struct value *out);
 bool jinja_truth(struct render *r, const struct value *v, bool *out);
 bool jinja_equal(struct render *r, const struct value *a, const struct value *b, bool *out);
 /* op: one of OP_LT .. OP_GE */

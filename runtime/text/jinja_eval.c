@@ -100,7 +100,7 @@ bool jinja_global(struct render *r, uint32_t name, struct value *out)
         struct str s = r->tree->names.v[name];
         const json_t *j = json_object_getn(r->vars, s.p, s.n);
         const struct builtin *fn = j ? NULL : jinja_function(s);
-        if (j && !jinja_from_json(r, j, false, g))
+        if (j && !jinja_from_json(r, j, g))
             return false;
         if (fn)
             *g = (struct value){ .type = V_FUNCTION, .u.function = fn };

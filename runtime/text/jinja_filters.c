@@ -258,19 +258,20 @@ FILTER(filter_truncate)
     struct str s, end;
     bool kill;
     (void)args;
-    if (!jinja_str_arg(r, &a[0], &s) || !jinja_int_arg(r, &a[1], 255, &length) ||
-        !truth_arg(r, &a[2], &kill) || !jinja_str_arg(r, &ending, &end))
+    if (!jinja_int_arg(r, &a[1], 255, &length) || !truth_arg(r, &a[2], &kill) ||
+        !jinja_str_arg(r, &ending, &end) || !jinja_length(r, &a[0], &have))
         return false;
     struct value lee = a[4].type == V_NONE ? (struct value){ 0 } : a[4];
     if (!jinja_int_arg(r, &lee, 5, &leeway))
         return false;
     int64_t keep = length - (int64_t)jinja_cp_count(end);
-    have = (int64_t)jinja_cp_count(s);
     if (keep < 0 || leeway < 0)
         return jinja_fail(r, "truncate: the length is shorter than the end");
     *out = a[0];
-    if (have <= length + leeway)
+    if (length >= have || leeway >= have - length)
         return true;
+    if (!jinja_str_arg(r, &a[0], &s))
+        return false;
     struct str cut = { s.p, jinja_cp_offset(s, (size_t)keep) };
     size_t space = jinja_rfind_str(cut, STR(" "), cut.n);
     if (!kill && space != SIZE_MAX)
@@ -582,8 +583,11 @@ FILTER(filter_filesize)
     bool binary;
     struct args none = { 0 };
     (void)args;
-    if (!filter_float(r, a, &none, &n) || !truth_arg(r, &a[1], &binary))
+    struct value only[2] = { a[0], { .type = V_NONE } };
+    if (!filter_float(r, only, &none, &n) || !truth_arg(r, &a[1], &binary))
         return false;
+    if (n.type == V_NONE)
+        return jinja_fail(r, "filesizeformat needs a number");
     double f = value_as_float(&n), base = binary ? 1024 : 1000, unit = base;
     if (f == 1) {
         *out = value_text("1 Byte");

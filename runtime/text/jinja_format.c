@@ -424,7 +424,9 @@ bool jinja_percent(struct render *r, const struct value *fmt, const struct value
         if (next && !percent_one(&p, f, &i))
             return false;
     }
-    bool reads_keys = arg->type == V_DICT || arg->type == V_LIST;
+    /* what Python can subscript may be left unused */
+    bool reads_keys = arg->type == V_DICT || arg->type == V_LIST || arg->type == V_RANGE ||
+                      arg->type == V_UNDEFINED;
     size_t n = p.is_tuple ? arg->u.list->n : reads_keys ? 0 : 1;
     if (p.used < n)
         return jinja_fail(r, "not all arguments converted during string formatting");

@@ -30,7 +30,7 @@ FUNCTION(fn_range)
     if (v[2] == INT64_MIN)
         v[2]++;
     int64_t step = v[2] > 0 ? v[2] : -v[2];
-    *g = (struct range){ v[0], v[2], over || span <= 0 ? 0 : (span - 1) / step + 1 };
+    *g = (struct range){ v[0], v[1], v[2], over || span <= 0 ? 0 : (span - 1) / step + 1 };
     if (over ? v[2] > 0 ? v[1] > v[0] : v[0] > v[1] : g->n > RANGE_MOST)
         return jinja_fail(r, "range too big: at most %d items", RANGE_MOST);
     *out = (struct value){ .type = V_RANGE, .u.range = g };

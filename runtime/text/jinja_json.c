@@ -4,8 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "runtime/base/json.h"
-#include "runtime/text/chat_template.h"
 #include "runtime/text/jinja.h"
 
 struct dump {
@@ -246,21 +244,229 @@ bool jinja_tojson(struct render *r, const struct value *a, const struct args *ar
            dump_separators(&d, &a[3]) && dump_any(&d, &a[0]) && text_take(&d.t, out);
 }
 
+/* ---- from_json: as json.loads, straight into values ---- */
+
+struct load_json {
+    struct render *r;
+    struct str s;
+    size_t at;
+};
+
+static bool load_any(struct load_json *l, struct value *out);
+
+static bool load_fail(struct load_json *l, const char *expected)
+{
+    return jinja_fail(l->r, "from_json: expected %s at byte %zu", expected, l->at);
+}
+
+static char load_peek(struct load_json *l)
+{
+    while (l->at < l->s.n && l->s.p[l->at] && strchr(" \t\n\r", l->s.p[l->at]))
+        l->at++;
+    return l->at < l->s.n ? l->s.p[l->at] : '\0';
+}
+
+static bool load_hex(struct load_json *l, uint32_t *cp)
+{
+    *cp = 0;
+    for (int i = 0; i < 4; i++, l->at++) {
+        char c = l->at < l->s.n ? l->s.p[l->at] : '\0';
+        uint32_t d = c >= '0' && c <= '9'   ? (uint32_t)(c - '0')
+                     : c >= 'a' && c <= 'f' ? (uint32_t)(c - 'a') + 10
+                     : c >= 'A' && c <= 'F' ? (uint32_t)(c - 'A') + 10
+                                            : 16;
+        if (d == 16)
+            return load_fail(l, "four hexadecimal digits");
+        *cp = *cp * 16 + d;
+    }
+    return true;
+}
+
+static bool load_escape(struct load_json *l, struct text *t)
+{
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    char c = l->at < l->s.n ? l->s.p[l->at++] : '\0';
+    const char *known = c ? strchr(from, c) : NULL;
+    uint32_t cp, low;
+    if (known) {
+        text_char(t, to[known - from]);
+        return true;
+    }
+    if (c != 'u')
+        return load_fail(l, "an escape");
+    if (!load_hex(l, &cp))
+        return false;
+    if (cp >= 0xD800 && cp < 0xDC00 &&
+        str_starts((struct str){ l->s.p + l->at, l->s.n - l->at }, STR("\\u"))) {
+        l->at += 2;
+        if (!load_hex(l, &low))
+            return false;
+        cp = low >= 0xDC00 && low < 0xE000 ? 0x10000 + ((cp - 0xD800) << 10) + (low - 0xDC00)
+                                           : 0xD800;
+    }
+    if (cp >= 0xD800 && cp < 0xE000)
+        return load_fail(l, "no lone surrogate");
+    text_cp(t, cp);
+    return true;
+}
+
+/* l->at is after the quote. */
+static bool load_str(struct load_json *l, struct value *out)
+{
+    struct text t = { .r = l->r };
+    size_t plain = l->at;
+    for (;;) {
+        char c = l->at < l->s.n ? l->s.p[l->at] : '\0';
+        if ((unsigned char)c < 0x20)
+            return load_fail(l, "the end of a string");
+        l->at++;
+        if (c != '"' && c != '\\')
+            continue;
+        text_put(&t, l->s.p + plain, l->at - 1 - plain);
+        if (c == '"')
+            return text_take(&t, out);
+        if (!load_escape(l, &t))
+            return false;
+        plain = l->at;
+    }
+}
+
+static bool load_digits(struct load_json *l)
+{
+    size_t start = l->at;
+    while (l->at < l->s.n && l->s.p[l->at] >= '0' && l->s.p[l->at] <= '9')
+        l->at++;
+    return l->at > start || load_fail(l, "a digit");
+}
+
+static bool load_at(const struct load_json *l, const char *set)
+{
+    return l->at < l->s.n && l->s.p[l->at] && strchr(set, l->s.p[l->at]);
+}
+
+static bool load_number(struct load_json *l, struct value *out)
+{
+    size_t start = l->at;
+    bool whole = true, big = false;
+    l->at += load_at(l, "-");
+    if (load_at(l, "0"))
+        l->at++;
+    else if (!load_digits(l))
+        return false;
+    if (load_at(l, ".")) {
+        whole = false;
+        l->at++;
+        if (!load_digits(l))
+            return false;
+    }
+    if (load_at(l, "eE")) {
+        whole = false;
+        l->at++;
+        l->at += load_at(l, "+-");
+        if (!load_digits(l))
+            return false;
+    }
+    struct str s = { l->s.p + start, l->at - start };
+    *out = whole ? value_int(0) : value_float(0);
+    if (whole ? !jinja_parse_int(s, 10, &out->u.i, &big) || big
+              : !jinja_parse_float(s, &out->u.f))
+        return load_fail(l, "a number of usual size");
+    return true;
+}
+
+static bool load_list(struct load_json *l, struct value *out)
+{
+    struct gather g = { .r = l->r };
+    struct value v;
+    if (load_peek(l) == ']')
+        l->at++;
+    else
+        for (char c = ','; c != ']';) {
+            if (!load_any(l, &v) || !jinja_gather(&g, &v))
+                return false;
+            c = load_peek(l);
+            if (c != ',' && c != ']')
+                return load_fail(l, "',' or ']'");
+            l->at++;
+        }
+    return jinja_list(l->r, (struct list){ g.v, g.n }, V_LIST, out);
+}
+
+static bool load_pair(struct load_json *l, struct dict *d)
+{
+    struct value key, v;
+    if (load_peek(l) != '"')
+        return load_fail(l, "a key in quotes");
+    l->at++;
+    if (!load_str(l, &key))
+        return false;
+    if (load_peek(l) != ':')
+        return load_fail(l, "':'");
+    l->at++;
+    return load_any(l, &v) && jinja_dict_put(l->r, d, &key, &v);
+}
+
+static bool load_dict(struct load_json *l, struct value *out)
+{
+    struct dict *d = jinja_dict(l->r, 0);
+    if (!d)
+        return false;
+    if (load_peek(l) == '}')
+        l->at++;
+    else
+        for (char c = ','; c != '}';) {
+            if (!load_pair(l, d))
+                return false;
+            c = load_peek(l);
+            if (c != ',' && c != '}')
+                return load_fail(l, "',' or '}'");
+            l->at++;
+        }
+    *out = (struct value){ .type = V_DICT, .u.dict = d };
+    return true;
+}
+
+static bool load_word(struct load_json *l, struct value *out)
+{
+    const struct {
+        struct str word;
+        struct value v;
+    } words[] = {
+        { STR("null"), value_none() },        { STR("true"), value_bool(true) },
+        { STR("false"), value_bool(false) },  { STR("NaN"), value_float(NAN) },
+        { STR("Infinity"), value_float(INFINITY) },
+        { STR("-Infinity"), value_float(-INFINITY) },
+    };
+    struct str rest = { l->s.p + l->at, l->s.n - l->at };
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (str_starts(rest, words[i].word)) {
+            *out = words[i].v;
+            l->at += words[i].word.n;
+            return true;
+        }
+    return load_number(l, out);
+}
+
+static bool load_any(struct load_json *l, struct value *out)
+{
+    bool ok = jinja_deeper(l->r) && jinja_spend(l->r, 1);
+    char c = load_peek(l);
+    l->at += c == '{' || c == '[' || c == '"';
+    ok = ok && (c == '{'   ? load_dict(l, out)
+                : c == '[' ? load_list(l, out)
+                : c == '"' ? load_str(l, out)
+                           : load_word(l, out));
+    l->r->walk--;
+    return ok;
+}
+
 bool jinja_fromjson(struct render *r, const struct value *a, const struct args *args,
                     struct value *out)
 {
-    json_t *j = NULL;
-    struct str s;
+    struct load_json l = { .r = r };
     (void)args;
-    if (!jinja_str_arg(r, &a[0], &s) || !jinja_spend_bytes(r, s.n * 4))
+    if (!jinja_str_arg(r, &a[0], &l.s) || !jinja_spend_bytes(r, l.s.n) || !load_any(&l, out))
         return false;
-    enum err_code code = json_read(s, CHAT_TEMPLATE_MAX_SOURCE, "from_json", &j, &r->err);
-    if (code) {
-        r->code = code == ERR_NO_MEMORY ? code : ERR_INVALID;
-        r->err.code = r->code;
-        return false;
-    }
-    bool ok = jinja_from_json(r, j, true, out);
-    json_decref(j);
-    return ok;
+    load_peek(&l);
+    return l.at == l.s.n || load_fail(&l, "the end");
 }

@@ -438,7 +438,7 @@ static bool data_attr(struct render *r, const struct value *o, struct str name,
         if (str_is(name, "start"))
             *out = value_int(o->u.range->start);
         else if (str_is(name, "stop"))
-            *out = value_int(o->u.range->start + o->u.range->n * o->u.range->step);
+            *out = value_int(o->u.range->stop);
         else if (str_is(name, "step"))
             *out = value_int(o->u.range->step);
         else
@@ -532,10 +532,10 @@ bool jinja_attr(struct render *r, const struct value *o, struct str name, struct
 {
     struct value object = *o, key = value_str(name);
     bool found;
-    if (object.type == V_UNDEFINED)
-        return jinja_use_undefined(r, &object);
     if (!get_attr(r, &object, name, out, &found))
         return false;
+    if (!found && object.type == V_UNDEFINED)
+        return jinja_use_undefined(r, &object);
     if (!found && !get_item(r, &object, &key, out, &found))
         return false;
     if (!found)
@@ -658,7 +658,7 @@ static bool cut_range(struct render *r, const struct range *g, const int64_t b[3
     struct range *cut = jinja_alloc(r, 1, sizeof *cut);
     if (!cut)
         return false;
-    *cut = (struct range){ g->start + b[0] * g->step, g->step, count };
+    *cut = (struct range){ g->start + b[0] * g->step, g->start + b[1] * g->step, g->step, count };
     if (__builtin_mul_overflow(g->step, b[2], &cut->step))
         return overflow(r);
     *out = (struct value){ .type = V_RANGE, .u.range = cut };

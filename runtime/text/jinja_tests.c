@@ -33,8 +33,6 @@ TYPE_TEST(test_string, a[0].type == V_STR)
 TYPE_TEST(test_mapping, a[0].type == V_DICT)
 TYPE_TEST(test_iterable, jinja_iterable(&a[0]) || a[0].type == V_LOOP)
 TYPE_TEST(test_escaped, a[0].type == V_STR && a[0].markup)
-TYPE_TEST(test_filter, a[0].type == V_STR && jinja_filter(a[0].u.s))
-TYPE_TEST(test_test, a[0].type == V_STR && jinja_test(a[0].u.s))
 TYPE_TEST(test_callable, a[0].type == V_MACRO || a[0].type == V_METHOD ||
                              a[0].type == V_FUNCTION || a[0].type == V_LOOP ||
                              a[0].type == V_JOINER || a[0].type == V_UNDEFINED)
@@ -42,6 +40,29 @@ TYPE_TEST(test_callable, a[0].type == V_MACRO || a[0].type == V_METHOD ||
 TYPE_TEST(test_sequence, a[0].type == V_STR || a[0].type == V_LIST || a[0].type == V_TUPLE ||
                              a[0].type == V_DICT || a[0].type == V_RANGE ||
                              a[0].type == V_UNDEFINED)
+
+/* Is there a filter (or test) of this name? */
+static bool known(struct render *r, const struct value *name, bool filter, struct value *out)
+{
+    if (name->type == V_LIST || name->type == V_DICT || name->type == V_VIEW)
+        return jinja_fail(r, "unhashable type: '%s'",
+                          jinja_type_name((enum value_type)name->type));
+    return answer(name->type == V_STR &&
+                      (filter ? jinja_filter(name->u.s) : jinja_test(name->u.s)) != NULL,
+                  out);
+}
+
+TEST(test_filter)
+{
+    (void)args;
+    return known(r, &a[0], true, out);
+}
+
+TEST(test_test)
+{
+    (void)args;
+    return known(r, &a[0], false, out);
+}
 
 TEST(test_lower)
 {

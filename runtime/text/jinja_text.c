@@ -143,13 +143,24 @@ static bool repr_view(struct text *t, const struct value *v)
 static void repr_range(struct text *t, const struct range *g)
 {
     char s[96];
-    int64_t stop = g->start + g->n * g->step;
     if (g->step == 1)
-        snprintf(s, sizeof s, "range(%lld, %lld)", (long long)g->start, (long long)stop);
+        snprintf(s, sizeof s, "range(%lld, %lld)", (long long)g->start, (long long)g->stop);
     else
-        snprintf(s, sizeof s, "range(%lld, %lld, %lld)", (long long)g->start, (long long)stop,
+        snprintf(s, sizeof s, "range(%lld, %lld, %lld)", (long long)g->start, (long long)g->stop,
                  (long long)g->step);
     text_lit(t, s);
+}
+
+static bool repr_loop(struct text *t, const struct value *v)
+{
+    char s[64];
+    int64_t n;
+    if (!jinja_length(t->r, v, &n))
+        return false;
+    snprintf(s, sizeof s, "<LoopContext %lld/%lld>", (long long)v->u.loop->index0 + 1,
+             (long long)n);
+    text_lit(t, s);
+    return true;
 }
 
 static void repr_int(struct text *t, int64_t i)
@@ -191,6 +202,8 @@ static bool repr_any(struct text *t, const struct value *v)
     case V_RANGE:
         repr_range(t, v->u.range);
         return true;
+    case V_LOOP:
+        return repr_loop(t, v);
     case V_MACRO:
         text_lit(t, "<Macro ");
         repr_str(t, v->u.macro->def->name);

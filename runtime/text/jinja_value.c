@@ -81,56 +81,46 @@ bool jinja_gather(struct gather *g, const struct value *v)
     return true;
 }
 
-static bool from_array(struct render *r, const json_t *j, bool copy, struct value *out)
+static bool from_array(struct render *r, const json_t *j, struct value *out)
 {
     struct list l = { jinja_alloc(r, json_array_size(j), sizeof *l.v), json_array_size(j) };
     if (!l.v)
         return false;
     for (size_t i = 0; i < l.n; i++)
-        if (!jinja_from_json(r, json_array_get(j, i), copy, &l.v[i]))
+        if (!jinja_from_json(r, json_array_get(j, i), &l.v[i]))
             return false;
     return jinja_list(r, l, V_LIST, out);
 }
 
-static bool from_text(struct render *r, const char *p, size_t n, bool copy, struct value *out)
-{
-    struct str s = { p, n };
-    if (copy && !(s.p = arena_strndup(&r->arena, p, n)))
-        return jinja_alloc(r, n + 1, 1) != NULL && false;
-    *out = value_str(s);
-    return true;
-}
-
-static bool from_object(struct render *r, const json_t *j, bool copy, struct value *out)
+static bool from_object(struct render *r, const json_t *j, struct value *out)
 {
     struct dict *d = jinja_dict(r, json_object_size(j));
     if (!d)
         return false;
     json_t *object = (json_t *)(uintptr_t)j; /* jansson's iterators do not change it */
     for (void *i = json_object_iter(object); i; i = json_object_iter_next(object, i)) {
-        struct value key, v;
-        if (!from_text(r, json_object_iter_key(i), json_object_iter_key_len(i), copy, &key) ||
-            !jinja_from_json(r, json_object_iter_value(i), copy, &v) ||
-            !jinja_dict_put(r, d, &key, &v))
+        struct value v, key = value_str((struct str){ json_object_iter_key(i),
+                                                      json_object_iter_key_len(i) });
+        if (!jinja_from_json(r, json_object_iter_value(i), &v) || !jinja_dict_put(r, d, &key, &v))
             return false;
     }
     *out = (struct value){ .type = V_DICT, .u.dict = d };
     return true;
 }
 
-/* copy: the texts too; else they stay the document's. */
-bool jinja_from_json(struct render *r, const json_t *j, bool copy, struct value *out)
+/* Texts stay the document's. */
+bool jinja_from_json(struct render *r, const json_t *j, struct value *out)
 {
     bool ok = jinja_deeper(r) && jinja_spend(r, 1);
     switch (json_typeof(j)) {
     case JSON_OBJECT:
-        ok = ok && from_object(r, j, copy, out);
+        ok = ok && from_object(r, j, out);
         break;
     case JSON_ARRAY:
-        ok = ok && from_array(r, j, copy, out);
+        ok = ok && from_array(r, j, out);
         break;
     case JSON_STRING:
-        ok = ok && from_text(r, json_string_value(j), json_string_length(j), copy, out);
+        *out = value_str((struct str){ json_string_value(j), json_string_length(j) });
         break;
     case JSON_INTEGER:
         *out = value_int(json_integer_value(j));
