@@ -480,9 +480,11 @@ static int64_t device_time(struct vk_device *d, uint64_t ticket)
     uint32_t slot = 0;
     while (slot < VK_SLOTS && d->slot_ticket[slot] != ticket)
         slot++;
-    if (!d->stamps || slot == VK_SLOTS ||
-        d->fn.vkGetQueryPoolResults(d->device, d->stamps, 2 * slot, 2, sizeof t, t, sizeof *t,
-                                    VK_QUERY_RESULT_64_BIT) != VK_SUCCESS)
+    if (!d->stamps || slot == VK_SLOTS)
+        return 0;
+    VkResult r = d->fn.vkGetQueryPoolResults(d->device, d->stamps, 2 * slot, 2, sizeof t, t,
+                                             sizeof *t, VK_QUERY_RESULT_64_BIT);
+    if (vk_check(d, r, NULL, "vkGetQueryPoolResults", "time stamps") || r == VK_NOT_READY)
         return 0;
     uint64_t mask = d->stamp_bits >= 64 ? UINT64_MAX : ((uint64_t)1 << d->stamp_bits) - 1;
     return (int64_t)((double)((t[1] - t[0]) & mask) *

@@ -117,7 +117,7 @@ enum err_code vk_cache_open(struct vk_device *d, const char *dir, struct err *e)
     if (d->cache_path)
         data = load(d, &bytes);
     VkResult r = create(d, data, bytes);
-    if (r != VK_SUCCESS && data)
+    if (r != VK_SUCCESS && r != VK_ERROR_DEVICE_LOST && data)
         r = create(d, NULL, 0);
     mem_free(data);
     return vk_check(d, r, e, "vkCreatePipelineCache", "empty");

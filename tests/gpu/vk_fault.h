@@ -1,0 +1,21 @@
+/* Makes Vulkan calls fail. Between vk_fault_install and vk_fault_remove every call that can fail goes
+ * through a wrapper that volk was given instead of the loader's entry; a failing one does not reach the
+ * driver. Not thread safe: one device at a time, made after vk_fault_install and closed before
+ * vk_fault_remove. */
+#ifndef HEARTH_TESTS_VK_FAULT_H
+#define HEARTH_TESTS_VK_FAULT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+bool vk_fault_install(void); /* false: there is no Vulkan loader */
+void vk_fault_remove(void);
+
+/* The n-th call from now (1: the next) gives `result` (a VkResult below 0); n = 0: none. With
+ * VK_ERROR_DEVICE_LOST all calls after it that wait or submit do so too, as on a lost device. */
+void vk_fault_after(uint64_t n, int result);
+uint64_t vk_fault_calls(void);      /* since the last vk_fault_after */
+const char *vk_fault_failed(void);  /* the call that failed; NULL: none yet */
+uint64_t vk_fault_barriers(void);   /* vkCmdPipelineBarrier since the last vk_fault_after */
+
+#endif
