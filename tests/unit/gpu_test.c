@@ -658,21 +658,6 @@ static void the_pipeline_cache_survives_damage(void **state)
 
 /* ---- all ----------------------------------------------------------------------------------- */
 
-/* Until every shader and twin is there: whether norm can be launched. */
-static bool can_launch(struct fixture *f)
-{
-    void *state = f;
-    struct push_norm push;
-    struct err e;
-    assert_int_equal(open_device(&state), 0);
-    struct gpu_command *c = begin(f);
-    struct gpu_launch l = launch_of(f, &(struct copy){ f->step, f->step, 0, 0, 1, false, 1 }, &push);
-    enum err_code rc = gpu_command_launch(c, &l, &e);
-    gpu_command_destroy(c);
-    assert_int_equal(close_device(&state), 0);
-    return rc == ERR_OK;
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_device, close_device)
 
 int main(int argc, char **argv)
@@ -688,8 +673,6 @@ int main(int argc, char **argv)
         TEST(buffer_limits_are_errors),
         TEST(devices_are_chosen_by_name_and_index),
         TEST(the_device_says_what_it_is),
-    };
-    struct CMUnitTest launches[] = {
         TEST(a_chain_runs_in_order),
         TEST(random_overlaps_are_ordered),
         TEST(a_recording_can_be_replayed),
@@ -704,12 +687,5 @@ int main(int argc, char **argv)
     log_set_level(LOG_ERROR);
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
         tests[i].initial_state = &f;
-    for (size_t i = 0; i < sizeof launches / sizeof *launches; i++)
-        launches[i].initial_state = &f;
-    int failed = cmocka_run_group_tests_name(mode, tests, NULL, NULL);
-    if (can_launch(&f))
-        failed += cmocka_run_group_tests_name(mode, launches, NULL, NULL);
-    else
-        print_message("norm cannot be launched yet\n");
-    return failed;
+    return cmocka_run_group_tests_name(mode, tests, NULL, NULL);
 }
