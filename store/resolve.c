@@ -133,18 +133,27 @@ static const char *join(struct arena *a, const char *home, const char *dir, cons
 }
 
 /* The first of its places that holds the layer's bytes now; else the error of the last. */
+static enum err_code choose_place(struct place *p, bool may_hash, struct err *e)
+{
+    struct err why;
+    enum err_code code = err_set(&why, ERR_FORMAT, "the catalog: a layer of '%s' has no file",
+                                 p->model);
+    for (size_t i = 0; code && i < p->layer->n_files; i++) {
+        p->file = &p->layer->files[i];
+        code = check_place(p, may_hash, &why);
+    }
+    if (code && e)
+        *e = why;
+    return code;
+}
+
 static enum err_code settle_layer(struct store *s, struct model_box *box,
                                   const struct catalog_layer *layer, bool may_hash,
                                   struct store_file *out, struct err *e)
 {
     char name[DIGEST_FILE_SIZE];
     struct place p = { .s = s, .model = box->model.name, .layer = layer };
-    enum err_code code = err_set(e, ERR_NOT_FOUND, "a layer of '%s' has no file: import it again",
-                                 box->model.name);
-    for (size_t i = 0; code && i < layer->n_files; i++) {
-        p.file = &layer->files[i];
-        code = check_place(&p, may_hash, e);
-    }
+    enum err_code code = choose_place(&p, may_hash, e);
     if (code)
         return code;
     digest_file_name(&layer->digest, name);

@@ -217,6 +217,34 @@ static enum err_code take_lock(struct store *s, struct err *e)
     return ERR_OK;
 }
 
+/* ---- a full disk ----------------------------------------------------------------------------- */
+
+/* Removing a model needs some room for the WAL, and so does opening the catalog. So much is put
+ * aside while there is some, and given back to the disk when there is none left. */
+#define RESERVE "db.reserve"
+#define RESERVE_MOST ((uint64_t)1024 * 1024)
+#define RESERVE_LEAST ((uint64_t)128 * 1024)
+
+static void keep_reserve(struct store *s)
+{
+    int fd = s->ops->open(s->home_fd, RESERVE, O_WRONLY | O_CREAT | O_EXCL, 0640);
+    if (fd < 0)
+        return; /* there already, or no room for a name */
+    bool kept = false;
+    for (uint64_t n = RESERVE_MOST; !kept && n >= RESERVE_LEAST; n /= 2)
+        kept = s->ops->reserve(fd, n) == 0;
+    kept = s->ops->mode(fd, 0640) == 0 && kept;
+    s->ops->close(fd);
+    if (!kept)
+        s->ops->unlink(s->home_fd, RESERVE);
+}
+
+/* True: something failed that may go better now. */
+static bool spend_reserve(struct store *s, enum err_code code)
+{
+    return code == ERR_IO && s->ops->unlink(s->home_fd, RESERVE) == 0;
+}
+
 /* ---- open and close -------------------------------------------------------------------------- */
 
 static enum err_code open_home(struct store *s, const char *home, struct err *e)
@@ -277,6 +305,8 @@ enum err_code store_open_with(const struct file_ops *ops, const char *home, stru
         code = own_entries(s, e);
     if (!code)
         code = open_catalog(s, e);
+    if (spend_reserve(s, code))
+        code = open_catalog(s, e);
     if (!code)
         code = blob_dir_open(&s->blobs, ops, s->home_fd, e);
     if (code) {
@@ -285,6 +315,7 @@ enum err_code store_open_with(const struct file_ops *ops, const char *home, stru
     }
     blob_clean_tmp(&s->blobs);
     store_collect(s, NULL);
+    keep_reserve(s);
     *out = s;
     return ERR_OK;
 }
@@ -298,7 +329,10 @@ void store_close(struct store *s)
 {
     if (!s)
         return;
+    bool opened = s->catalog != NULL;
     catalog_close(s->catalog);
+    if (opened)
+        keep_reserve(s); /* the WAL's room is free again */
     blob_dir_close(&s->blobs);
     if (s->home_fd >= 0)
         close(s->home_fd);
@@ -451,16 +485,26 @@ enum err_code store_copy(struct store *s, const char *from, const char *to, stru
     return code;
 }
 
+static enum err_code remove_tag(struct store *s, int64_t tag_id, uint64_t *freed, struct err *e)
+{
+    enum err_code code = catalog_begin(s->catalog, e);
+    if (!code)
+        code = catalog_drop_tag(s->catalog, tag_id, e);
+    return finish_change(s, code, freed, e);
+}
+
 enum err_code store_remove(struct store *s, const char *text, uint64_t *freed, struct err *e)
 {
     struct name name;
     struct catalog_ref ref;
     pthread_mutex_lock(&s->mutex);
     enum err_code code = store_find(s, text, &name, &ref, e);
-    if (!code)
-        code = catalog_begin(s->catalog, e);
-    if (!code)
-        code = finish_change(s, catalog_drop_tag(s->catalog, ref.tag_id, e), freed, e);
+    if (!code) {
+        code = remove_tag(s, ref.tag_id, freed, e);
+        if (spend_reserve(s, code))
+            code = remove_tag(s, ref.tag_id, freed, e);
+        keep_reserve(s);
+    }
     pthread_mutex_unlock(&s->mutex);
     return code;
 }

@@ -11,6 +11,7 @@
  * Under the home:
  *   db db-wal db-shm  the catalog (SQLite): catalog.h, schema.sql
  *   db.lock           held while a process has the store open; holds its pid
+ *   db.reserve        1 MiB put aside, so that a full disk can be opened and removed from
  *   blobs/            sha256-HEX, 0440, named by what they hold: blob.h
  *   tmp/              what is under way, and names for loading; emptied by store_open
  * Files taken by reference stay where they are and are never written, moved or removed.

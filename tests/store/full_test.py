@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""A full disk, a real one (a tmpfs in a mount namespace of the test's own; exit 77 where that is not
+allowed): every error says so, nothing half done is left, and models can be listed and removed with
+0 bytes free.
+
+  full_test.py WORKER [ROUNDS]
+"""
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+
+from check_store import Store
+
+MOUNTED = "HEARTH_TEST_OWN_MOUNTS"
+
+
+def own_mounts():
+    if os.environ.get(MOUNTED):
+        return
+    for how in (["unshare", "-m"], ["unshare", "-rm"]):
+        try:
+            if subprocess.run([*how, "true"], capture_output=True).returncode == 0:
+                os.environ[MOUNTED] = "1"
+                os.execvp("unshare", [*how, sys.executable, *sys.argv])
+        except FileNotFoundError:
+            break
+    print("skipped: no mount namespace of our own here")
+    sys.exit(77)
+
+
+def fill(path):
+    with open(path, "wb", buffering=0) as f:
+        try:
+            while f.write(b"x" * 4096):
+                pass
+        except OSError:
+            pass
+
+
+def answer(worker, home, *op):
+    r = subprocess.run([worker, home, "do", "0", *op], capture_output=True, text=True)
+    said = [line for line in r.stdout.splitlines() if line.startswith("<")]
+    return said[0][2:].strip() if said else f"open: {r.stderr.strip()}"
+
+
+def check(home, faults, what, unopened=False):
+    s = Store(home, unopened)
+    faults += [f"{what}: {f}" for f in s.check()]
+    models = s.models()
+    s.close()
+    return models
+
+
+def one_round(worker, where, disk, rng, faults):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={rng.randrange(3000, 9000)}k", "tmpfs", disk], check=True)
+    home, names, refused = disk / "home", [], 0
+    try:
+        while refused < 3:
+            if rng.random() < 0.06:
+                fill(disk / f"fill{refused}")
+            source = where / f"source{rng.randrange(6)}"
+            name = f"m{rng.randrange(1000)}"
+            said = answer(worker, home, "import", name, rng.choice(["copy", "copy", "reference"]), source)
+            if said == "ok":
+                names.append(name)
+                continue
+            refused += 1
+            if "No space left" not in said and "full" not in said:
+                faults.append(f"a full disk is called '{said}'")
+        fill(disk / "last")
+        models = check(home, faults, "full")
+        if len(models) != len(set(names)):
+            faults.append(f"{len(models)} models are listed of {len(set(names))}")
+        for name in sorted(set(names)):
+            said = answer(worker, home, "rm", name)
+            if said != "ok":
+                faults.append(f"rm {name} on a full disk: {said}")
+        if check(home, faults, "emptied") or os.listdir(home / "blobs"):
+            faults.append("not everything was removed")
+        return len(names)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def main():
+    own_mounts()
+    worker, rounds = os.path.abspath(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 10
+    rng, faults, models = random.Random(5), [], 0
+    with tempfile.TemporaryDirectory() as where:
+        where = pathlib.Path(where)
+        disk = where / "disk"
+        disk.mkdir()
+        for i in range(6):
+            (where / f"source{i}").write_bytes(rng.randbytes(rng.randrange(1, 900_000)))
+        for _ in range(rounds):
+            models += one_round(worker, where, disk, rng, faults)
+    for f in faults:
+        print("FAULT", f)
+    print(f"{rounds} disks filled, {models} models imported before and removed after, {len(faults)} faults")
+    return 1 if faults or not models else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

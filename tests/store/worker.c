@@ -1,0 +1,130 @@
+/* What the kill test kills.
+ *
+ *   worker HOME list                      opens, lists and resolves everything, one name a line
+ *   worker HOME do KILL-AT WORD...        one operation; the KILL-AT-th file operation of it (1..) is
+ *                                         the last of the process; 0: none. `open` counts as one
+ *   worker HOME loop                      reads operations from stdin, a line each
+ *
+ * Operations: import NAME copy|reference FILE... · cp FROM TO · rm NAME
+ * Before each, "> OPERATION", after it "< CODE", written at once: what was acknowledged. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "runtime/base/json.h"
+#include "runtime/base/log.h"
+#include "store/store_priv.h"
+#include "tests/store/fault.h"
+
+#define MAX_WORDS 16
+
+static void say(const char *mark, char *const *words, size_t n)
+{
+    char line[4096];
+    int at = snprintf(line, sizeof line, "%s", mark);
+    for (size_t i = 0; i < n && at < (int)sizeof line - 300; i++)
+        at += snprintf(line + at, sizeof line - (size_t)at, " %.255s", words[i]);
+    line[at] = '\n';
+    if (write(1, line, (size_t)at + 1) < 0)
+        _exit(4);
+}
+
+static enum err_code import(struct store *s, char *const *words, size_t n, struct err *e)
+{
+    struct store_import_file files[MAX_WORDS];
+    struct store_import in = { .name = words[1],
+                               .files = files,
+                               .n_files = n - 3,
+                               .mode = strcmp(words[2], "copy") == 0 ? STORE_COPY : STORE_REFERENCE,
+                               .facts = { .format = "gguf", .family = "llama", .n_params = 1 } };
+    for (size_t i = 0; i < in.n_files; i++)
+        files[i] = (struct store_import_file){ .fd = open(words[3 + i], O_RDONLY),
+                                               .path = words[3 + i] };
+    enum err_code code = store_import(s, &in, NULL, e);
+    for (size_t i = 0; i < in.n_files; i++)
+        close(files[i].fd);
+    return code;
+}
+
+static enum err_code operate(struct store *s, char *const *words, size_t n)
+{
+    struct err e = { 0 };
+    enum err_code code = ERR_USAGE;
+    say(">", words, n);
+    if (n > 3 && strcmp(words[0], "import") == 0)
+        code = import(s, words, n, &e);
+    else if (n == 3 && strcmp(words[0], "cp") == 0)
+        code = store_copy(s, words[1], words[2], &e);
+    else if (n == 2 && strcmp(words[0], "rm") == 0)
+        code = store_remove(s, words[1], NULL, &e);
+    char *answer[] = { (char *)err_name(code), e.text };
+    say("<", answer, 2);
+    return code;
+}
+
+static int list(struct store *s)
+{
+    struct store_list *l;
+    struct err e;
+    int bad = store_list(s, &l, &e) ? 1 : 0;
+    for (size_t i = 0; !bad && i < l->n; i++) {
+        struct store_model *m = NULL;
+        bad = store_resolve(s, l->models[i].canonical, &m, &e) ? 1 : 0;
+        if (!bad)
+            printf("%s %s\n", m->name, m->digest_hex);
+        store_model_destroy(m);
+    }
+    if (bad)
+        fprintf(stderr, "%s\n", e.text);
+    else
+        store_list_destroy(l);
+    return bad;
+}
+
+static int loop(struct store *s)
+{
+    char line[4096];
+    while (fgets(line, sizeof line, stdin)) {
+        char *words[MAX_WORDS], *save = NULL;
+        size_t n = 0;
+        for (char *w = strtok_r(line, " \n", &save); w && n < MAX_WORDS;
+             w = strtok_r(NULL, " \n", &save))
+            words[n++] = w;
+        operate(s, words, n);
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct store *s = NULL;
+    struct err e;
+    json_setup();
+    log_set_level(LOG_ERROR);
+    if (argc < 3 || store_setup(&e))
+        return 2;
+    fault_install();
+    bool one = strcmp(argv[2], "do") == 0 && argc > 4;
+    uint64_t kill_at = one ? strtoull(argv[3], NULL, 10) : 0;
+    bool opening = one && strcmp(argv[4], "open") == 0;
+    if (opening)
+        fault_after(kill_at, 0, false);
+    if (store_open_with(&fault_ops, argv[1], &s, &e)) {
+        fprintf(stderr, "%s\n", e.text);
+        return 3;
+    }
+    say("> open", NULL, 0);
+    int status = 0;
+    if (one && !opening) {
+        fault_after(kill_at, 0, false);
+        status = operate(s, argv + 4, (size_t)argc - 4) != ERR_OK;
+    } else if (!one) {
+        status = strcmp(argv[2], "list") == 0 ? list(s) : loop(s);
+    }
+    store_close(s); /* its file operations count as well */
+    fault_after(0, 0, false);
+    return status;
+}
