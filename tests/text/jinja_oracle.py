@@ -140,9 +140,7 @@ TOOL = {"type": "function", "function": {
             "days": {"type": "integer", "default": 3, "minimum": 1},
             "unit": {"type": "string", "enum": ["C", "F"]},
             "tags": {"type": "array", "items": {"type": "string"}},
-            "where": {"type": "object", "properties": {"lat": {"type": "number"}, "lon": {"type": "number"}}},
-            "any": {"anyOf": [{"type": "string"}, {"type": "null"}]},
-            "kind": {"type": ["string", "null"]}}}}}
+            "where": {"type": "object", "properties": {"lat": {"type": "number"}, "lon": {"type": "number"}}}}}}}
 TOOL2 = {"type": "function", "function": {
     "name": "now", "description": "", "parameters": {"type": "object", "properties": {}}}}
 TOOL3 = {"type": "function", "function": {
@@ -150,6 +148,9 @@ TOOL3 = {"type": "function", "function": {
         "type": "object", "properties": {"a": {"type": "number"}, "b": {"type": "number", "description": "b"}},
         "required": ["a", "b"]}, "return": {"type": "number", "description": "the sum"},
     "response": {"type": "object", "properties": {"x": {"type": "string"}}}}}
+TOOL4 = {"type": "function", "function": {  # some templates recurse without end over these
+    "name": "odd", "parameters": {"type": "object", "properties": {
+        "any": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "kind": {"type": ["string", "null"]}}}}}
 ARGUMENTS = {"place": "Köln 🌦️", "days": 2, "where": {"lat": 50.9375, "lon": 6.9603, "deep": [1, [2.5, None], {"a": True}]},
              "tags": ["x", "y\"z"], "e": 1e22, "tiny": 1e-7, "none": None, "text": "a\nb\t\\"}
 
@@ -216,6 +217,7 @@ def flag_sets():
     yield "prompt", {**base, "add_generation_prompt": True}
     yield "no prompt", {**base, "add_generation_prompt": False}
     yield "tools", {**base, "add_generation_prompt": True, "tools": tools}
+    yield "odd tools", {**base, "add_generation_prompt": True, "tools": [TOOL4]}
     yield "no tools", {**base, "add_generation_prompt": True, "tools": None, "documents": None}
     yield "empty tools", {**base, "add_generation_prompt": True, "tools": []}
     yield "flat tools", {**base, "add_generation_prompt": True, "tools": [t["function"] for t in tools]}
