@@ -1,6 +1,7 @@
 /* tokens FILE.gguf ids [special] [parse] < texts    texts end with NUL bytes; a line of ids each
  * tokens FILE.gguf text < lines of ids              texts that end with NUL bytes
  * tokens FILE.gguf bench < text                     MB/s of this text and of hostile ones
+ * tokens FILE.gguf eog                              ids that end a generation
  * tokens NAME pieces < texts                        lengths of a pre-tokenizer's pieces, in bytes
  *
  * special: with BOS and EOS where the model adds them; parse: control tokens are recognised. */
@@ -71,6 +72,15 @@ static int print_texts(const struct tokenizer *t, struct str in)
     fwrite(out.p, 1, out.n, stdout);
     buf_finish(&out);
     return e.code ? fail(&e) : 0;
+}
+
+static int print_eog(const struct tokenizer *t)
+{
+    for (int32_t id = 0; id < (int32_t)tokenizer_n_tokens(t); id++)
+        if (tokenizer_is_eog(t, id))
+            printf("%d ", id);
+    printf("\n");
+    return 0;
 }
 
 static enum err_code print_piece(void *user, struct str piece)
@@ -150,7 +160,7 @@ static int bench(const struct tokenizer *t, struct str text)
 int main(int argc, char **argv)
 {
     if (argc < 3) {
-        fprintf(stderr, "usage: tokens FILE.gguf ids [special] [parse] | text | bench;  tokens NAME pieces\n");
+        fprintf(stderr, "usage: tokens FILE.gguf ids [special] [parse] | text | eog | bench;  tokens NAME pieces\n");
         return 2;
     }
     struct err e = { 0 };
@@ -174,7 +184,9 @@ int main(int argc, char **argv)
         goto out;
     }
     fprintf(stderr, "opened in %.1f ms\n", (double)(clock_ns() - begin) / 1e6);
-    if (strcmp(argv[2], "ids") == 0)
+    if (strcmp(argv[2], "eog") == 0)
+        rc = print_eog(t);
+    else if (strcmp(argv[2], "ids") == 0)
         rc = print_ids(t, buf_str(&in), special, parse);
     else if (strcmp(argv[2], "text") == 0)
         rc = print_texts(t, buf_str(&in));
