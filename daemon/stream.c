@@ -8,7 +8,7 @@ void stream_init(struct stream *s, const struct tokenizer *t, const struct str *
     *s = (struct stream){
         .stop = stop,
         .n_stop = n_stop,
-        .phase = in_thought ? STREAM_THINKING : thinking ? STREAM_START : STREAM_ANSWER,
+        .phase = in_thought ? STREAM_OPENED : thinking ? STREAM_START : STREAM_ANSWER,
     };
     detokenizer_init(&s->detok, t, false, false);
     buf_init(&s->raw, STREAM_MAX_TEXT);
@@ -77,8 +77,7 @@ static bool sort_start(struct stream *s, bool end)
     struct str rest = { s->held.n ? s->held.p + n : "", s->held.n - n };
     if (str_starts(rest, open_tag)) {
         drop_front(&s->held, n + open_tag.n);
-        s->phase = STREAM_THINKING;
-        drop_front(&s->held, blanks(&s->held));
+        s->phase = STREAM_OPENED;
         return true;
     }
     bool maybe = rest.n < open_tag.n && memcmp(rest.p, open_tag.p, rest.n) == 0;
@@ -100,12 +99,12 @@ static bool sort_thinking(struct stream *s, bool end)
     return closed;
 }
 
-static bool sort_after(struct stream *s)
+static bool sort_blanks(struct stream *s, enum stream_phase next)
 {
     drop_front(&s->held, blanks(&s->held));
     if (!s->held.n)
         return false;
-    s->phase = STREAM_ANSWER;
+    s->phase = next;
     return true;
 }
 
@@ -117,11 +116,14 @@ static void sort_out(struct stream *s, bool end)
         case STREAM_START:
             more = sort_start(s, end);
             break;
+        case STREAM_OPENED:
+            more = sort_blanks(s, STREAM_THINKING);
+            break;
         case STREAM_THINKING:
             more = sort_thinking(s, end);
             break;
         case STREAM_AFTER:
-            more = sort_after(s);
+            more = sort_blanks(s, STREAM_ANSWER);
             break;
         case STREAM_ANSWER:
             buf_put(&s->text, s->held.p ? s->held.p : "", s->held.n);

@@ -13,6 +13,7 @@
 
 enum stream_phase {
     STREAM_START,    /* thinking may come first */
+    STREAM_OPENED,   /* between <think> and the first of it: blanks are dropped */
     STREAM_THINKING,
     STREAM_AFTER,    /* between thinking and answer: blanks are dropped */
     STREAM_ANSWER,
