@@ -34,13 +34,33 @@ struct program {
 
 /* ---- the end -------------------------------------------------------------------------------------- */
 
+static void leave_now(int number)
+{
+    (void)number;
+    _exit(0);
+}
+
+/* The loop hears no signal any more: from here on one ends the process at once. */
+static void stop_watching(struct program *p)
+{
+    sigset_t both;
+    sigemptyset(&both);
+    sigaddset(&both, SIGTERM);
+    sigaddset(&both, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &both, NULL);
+    uv_close((uv_handle_t *)&p->term, NULL);
+    uv_close((uv_handle_t *)&p->interrupt, NULL);
+    signal(SIGTERM, leave_now);
+    signal(SIGINT, leave_now);
+    pthread_sigmask(SIG_UNBLOCK, &both, NULL);
+}
+
 static void finish(struct program *p)
 {
     struct daemon *d = &p->d;
     int64_t left = (int64_t)GIVE_UP_MS * 1000000 - (clock_ns() - p->drain_began);
     uv_close((uv_handle_t *)&p->drain, NULL);
-    uv_close((uv_handle_t *)&p->term, NULL);
-    uv_close((uv_handle_t *)&p->interrupt, NULL);
+    stop_watching(p);
     http_server_close(d->http, NULL, NULL);
     loader_close(d->loader);
     if (!engine_stop(d->engine, left > 0 ? left : 1)) {

@@ -46,7 +46,7 @@ static int set_up(void **state)
 {
     struct bench *b = calloc(1, sizeof *b);
     struct err e;
-    fake = (struct fake_runtime){ .memory = (uint64_t)8 << 30 };
+    fake = (struct fake_runtime){ .memory = (uint64_t)8 << 30, .n_ctx = 4096 };
     assert_non_null(b);
     uv_loop_init(&b->loop);
     struct jobs_options jo = { .loop = &b->loop, .words_threads = 1,

@@ -11,7 +11,7 @@
 #define CHUNK 64
 #define MAX_SEQ 64
 
-struct fake_runtime fake = { .memory = (uint64_t)8 << 30 };
+struct fake_runtime fake = { .memory = (uint64_t)8 << 30, .n_ctx = 4096 };
 
 struct runtime {
     struct device_info device;
@@ -34,7 +34,7 @@ struct model {
 
 int32_t fake_next(int32_t last, uint32_t n)
 {
-    return (int32_t)(((uint32_t)last * 31u + n * 7u) % 20000u) + 100;
+    return (int32_t)(((uint32_t)last * 31u + n * 7u) % 60u) + 36;
 }
 
 static bool falls_due(atomic_int *count)
@@ -43,6 +43,35 @@ static bool falls_due(atomic_int *count)
     while (n > 0 && !atomic_compare_exchange_weak(count, &n, n - 1))
         ;
     return n == 1;
+}
+
+/* For hearthd_fake, which a test drives from outside: the file that HEARTH_FAKE names is read at
+ * every health check of an open device, and at its opening. Lines of `name value`. */
+static void read_orders(void)
+{
+    const char *path = getenv("HEARTH_FAKE");
+    FILE *f = path ? fopen(path, "r") : NULL;
+    char name[32];
+    int value;
+    uint64_t fail_after = 0;
+    while (f && fscanf(f, "%31s %d", name, &value) == 2) {
+        if (strcmp(name, "step_us") == 0)
+            atomic_store(&fake.step_us, value);
+        else if (strcmp(name, "lose_at_step") == 0)
+            atomic_store(&fake.lose_at_step, value);
+        else if (strcmp(name, "fail_load") == 0)
+            atomic_store(&fake.fail_load, value);
+        else if (strcmp(name, "n_ctx") == 0)
+            atomic_store(&fake.n_ctx, value);
+        else if (strcmp(name, "eog_at") == 0)
+            atomic_store(&fake.eog_at, value);
+        else if (strcmp(name, "fail_allocation") == 0)
+            fail_after = (uint64_t)value;
+    }
+    if (f)
+        fclose(f);
+    if (path)
+        mem_fail_after(fail_after, false);
 }
 
 enum err_code runtime_create(const struct runtime_options *o, struct runtime **out, struct err *e)
@@ -56,6 +85,7 @@ enum err_code runtime_create(const struct runtime_options *o, struct runtime **o
     r->device.memory_bytes = atomic_load(&fake.memory);
     r->device.software = true;
     atomic_fetch_add(&fake.opened, 1);
+    read_orders();
     return ERR_OK;
 }
 
@@ -80,6 +110,7 @@ static enum err_code lost(struct runtime *r, struct err *e)
 enum err_code runtime_check(struct runtime *r, struct err *e)
 {
     atomic_fetch_add(&fake.checks, 1);
+    read_orders();
     return r->lost ? lost(r, e) : ERR_OK;
 }
 
@@ -87,7 +118,7 @@ enum err_code model_estimate(const struct model_options *o, struct model_estimat
                              struct err *e)
 {
     (void)e;
-    uint32_t n_ctx = o->n_ctx ? o->n_ctx : 4096, n_seq = o->n_seq ? o->n_seq : 4;
+    uint32_t n_ctx = o->n_ctx ? o->n_ctx : (uint32_t)atomic_load(&fake.n_ctx), n_seq = o->n_seq ? o->n_seq : 4;
     *out = (struct model_estimate){
         .weight_bytes = 1 << 20, .kv_bytes = (uint64_t)n_ctx * n_seq * 1000,
         .scratch_bytes = 1 << 16, .n_ctx = n_ctx, .n_seq = n_seq,

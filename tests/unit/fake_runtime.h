@@ -1,7 +1,8 @@
 /* A runtime without arithmetic: the boundary of runtime.h but its words, with faults on demand, so
  * that the daemon's engine thread can be tested for what a real device does rarely.
  *
- * The token after a timeline is f(last token, its length), so that answers can be foretold. */
+ * The token after a timeline is f(last token, its length), so that answers can be foretold: ids
+ * 36..95, which tiny_gguf.py's vocabulary has as printable bytes. */
 #ifndef HEARTH_TESTS_FAKE_RUNTIME_H
 #define HEARTH_TESTS_FAKE_RUNTIME_H
 
@@ -14,6 +15,7 @@ struct fake_runtime {
     atomic_int fail_at_step;   /* the same, with an error that leaves all usable */
     atomic_int fail_load;      /* the next loads fail with this error code */
     atomic_int eog_at;         /* the token at this position ends a generation; 0: none does */
+    atomic_int n_ctx;          /* of a model that is loaded without saying */
     atomic_ullong memory;      /* of the device */
     atomic_int opened, loads, unloads, steps, sessions, most_sessions, checks;
     atomic_int n_cached;       /* of the last session_begin */
