@@ -345,32 +345,33 @@ static int act(struct program *p, enum config_action action, struct err *e)
     return -1;
 }
 
+static int exit_status(const struct err *e)
+{
+    return e->code == ERR_CONFLICT ? EXIT_TAKEN : err_exit_status(e->code) == 2 ? 2 : 1;
+}
+
 int main(int argc, char **argv)
 {
-    struct program *p = mem_zero(1, sizeof *p); /* alive as long as the process */
+    struct program *p = mem_zero(1, sizeof *p);
     struct err e = { 0 };
     enum config_action action;
+    int status = -1;
     signal(SIGPIPE, SIG_IGN);
     json_setup();
     if (!p)
         return 1;
     p->door.fd = -1;
-    if (config_read(argc, argv, getenv, &p->d.config, &action, &e)) {
-        fprintf(stderr, "hearthd: %s\n", e.text);
-        return 2;
+    if (config_read(argc, argv, getenv, &p->d.config, &action, &e) == ERR_OK) {
+        log_set_level(p->d.config.log_level);
+        raise_limits();
+        umask(027);
+        status = act(p, action, &e);
     }
-    log_set_level(p->d.config.log_level);
-    raise_limits();
-    umask(027);
-    int status = act(p, action, &e);
     if (status < 0) {
         fprintf(stderr, "hearthd: %s\n", e.text);
         listen_unix_remove(&p->door);
+        _exit(exit_status(&e)); /* threads may run: their memory is left to the system */
     }
-    if (status >= 0)
-        mem_free(p);
-    return status >= 0 ? status
-           : e.code == ERR_CONFLICT ? EXIT_TAKEN
-           : e.code == ERR_USAGE    ? 2
-                                    : 1;
+    mem_free(p);
+    return status;
 }

@@ -11,7 +11,8 @@ struct words_entry {
     struct job job;
     char *path;
     struct file_identity identity;
-    struct words *words; /* NULL: being loaded */
+    struct words *words; /* the worker's until `ready` */
+    bool ready;
     struct err err;
     unsigned users;
     uint64_t used;       /* of the cache's clock */
@@ -86,7 +87,7 @@ static void trim(struct words_cache *c)
         struct words_entry *oldest = NULL;
         size_t n = 0;
         for (struct words_entry *x = c->entries; x; x = x->next) {
-            if (x->users || !x->words)
+            if (x->users || !x->ready)
                 continue;
             n++;
             if (!oldest || x->used < oldest->used)
@@ -121,6 +122,7 @@ static void done_load(struct job *j)
                                                           offsetof(struct words_entry, job));
     struct words_want *w = x->waiting;
     bool loaded = x->words != NULL;
+    x->ready = true;
     x->waiting = NULL;
     if (!loaded)
         unlink_entry(x);
@@ -181,7 +183,7 @@ void words_cache_get(struct words_cache *c, struct words_want *w)
         x = x->next;
     if (!x) {
         start_load(c, w);
-    } else if (x->words) {
+    } else if (x->ready) {
         give(x, w);
     } else {
         *x->last = w;
