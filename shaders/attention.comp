@@ -1,10 +1,12 @@
 #version 450
 // Attention of one row over one split of its timeline, for SPEC_BLOCKS heads that share a KV head: online
-// softmax (Milakov & Gimelshein 2018; FlashAttention, Dao et al. 2022) over aligned runs of TOKENS tokens.
+// softmax (Milakov & Gimelshein 2018; FlashAttention, Dao et al. 2022) over aligned runs of tokens, as many
+// as the subgroup has lanes.
 //
-// The lanes of the workgroup (one subgroup) share a head's dimensions: a *slice* is 8 of them, lane l has
-// slices l, l + SUBGROUP, ... (SPEC_COLS of them). Group x = kv head * chunks + chunk of heads, y = row,
-// z = split. What a row computes depends on its position alone.
+// Scores: each lane takes a token of the run and goes over the head's dimensions. Values: the lanes share
+// the dimensions, 8 to a *slice*: lane l has slices l, l + SUBGROUP, ... (SPEC_COLS of them). So neither
+// half needs a sum over lanes. The workgroup is one subgroup. Group x = kv head * chunks + chunk of heads,
+// y = row, z = split. What a row computes depends on its position alone.
 #extension GL_GOOGLE_include_directive : enable
 #include "common.glsl"
 
@@ -19,121 +21,131 @@ FLOATS_OUT(7, partials);
 
 #define SLICES COLS  // of a lane
 #define HEADS BLOCKS // of a workgroup
-#define TOKENS 4u
+#define ALL_SLICES KPARTS // of a head: kv_dim / 8
+#define RUN (SUBGROUP < KV_PAGE_TOKENS ? SUBGROUP : KV_PAGE_TOKENS) // tokens; of one page
+#define NIL (p.kv_dim >> 31) // zero that no compiler sees
 #define HIDDEN -3.0e38 // score of a token that the row does not see
 
-float acc[HEADS * SLICES * 8];
-float q_reg[HEADS * SLICES * 8];
+vec4 acc[HEADS * SLICES * 2];
+vec4 q_reg[HEADS * SLICES * 2];
 float top[HEADS], sum[HEADS];
 
 uint lane = gl_SubgroupInvocationID;
 
-float add_lanes(float v)
+// Written out: a loop over doubling distances stays a loop in some compilers, and then everything around
+// it is indexed at run time.
+#define OVER_LANES(v, op)                                                                          \
+    if (SUBGROUP > 1) v = op(v, subgroupShuffleXor(v, 1));                                         \
+    if (SUBGROUP > 2) v = op(v, subgroupShuffleXor(v, 2));                                         \
+    if (SUBGROUP > 4) v = op(v, subgroupShuffleXor(v, 4));                                         \
+    if (SUBGROUP > 8) v = op(v, subgroupShuffleXor(v, 8));                                         \
+    if (SUBGROUP > 16) v = op(v, subgroupShuffleXor(v, 16));                                       \
+    if (SUBGROUP > 32) v = op(v, subgroupShuffleXor(v, 32));
+#define PLUS(a, b) ((a) + (b))
+
+float max_lanes(float v)
 {
-    [[unroll]] for (uint d = 1; d < SUBGROUP; d *= 2)
-        v += subgroupShuffleXor(v, d);
+    OVER_LANES(v, max)
     return v;
 }
 
-void unpack8(uvec4 w, out float f[8])
+float add_lanes(float v)
 {
-    [[unroll]] for (uint i = 0; i < 4; i++) {
-        vec2 two = unpackHalf2x16(w[i]);
-        f[2 * i] = two.x;
-        f[2 * i + 1] = two.y;
-    }
+    OVER_LANES(v, PLUS)
+    return v;
 }
 
-// 8 elements of the slice `s` of token t in its page's slot. Past the head: zeros.
-#define LOAD_SLICE(buf, slot, t, s, f)                                                             \
-    {                                                                                              \
-        uint s_ = min(s, p.kv_dim / 8 - 1);                                                        \
-        if ((MODE & KVT_MASK) == KVT_F16) {                                                        \
-            unpack8(QUAD(buf, ((slot) * KV_PAGE_TOKENS + (t)) * (p.kv_dim / 8) + s_), f);          \
-        } else if ((MODE & KVT_MASK) == KVT_F32) {                                                 \
-            uint at_ = ((slot) * KV_PAGE_TOKENS + (t)) * (p.kv_dim / 4) + 2 * s_;                  \
-            vec4 a_ = uintBitsToFloat(QUAD(buf, at_)), b_ = uintBitsToFloat(QUAD(buf, at_ + 1));   \
-            [[unroll]] for (uint i_ = 0; i_ < 4; i_++) {                                           \
-                f[i_] = a_[i_];                                                                    \
-                f[4 + i_] = b_[i_];                                                                \
-            }                                                                                      \
-        } else {                                                                                   \
-            uint quads_ = (KV_PAGE_TOKENS * p.kv_dim + KV_PAGE_TOKENS * p.kv_dim / 8) / 16;        \
-            uint byte_ = (t) * p.kv_dim + s_ * 8;                                                  \
-            uvec4 w_ = QUAD(buf, (slot) * quads_ + byte_ / 16);                                    \
-            uint d_ = (t) * (p.kv_dim / 32) + s_ / 4;                                              \
-            float scale_ = uintBitsToFloat(                                                        \
-                QUAD(buf, (slot) * quads_ + KV_PAGE_TOKENS * p.kv_dim / 16 + d_ / 4)[d_ & 3]);     \
-            uvec2 two_ = (byte_ & 8) == 0 ? w_.xy : w_.zw;                                         \
-            [[unroll]] for (uint i_ = 0; i_ < 8; i_++)                                             \
-                f[i_] = float(int(two_[i_ / 4] << (24 - 8 * (i_ & 3))) >> 24) * scale_;            \
-        }                                                                                          \
+// 8 elements of slice s of token t in its page's slot, as two vectors.
+#define LOAD_SLICE(buf, slot, t, s, a, b)                                                          \
+    if ((MODE & KVT_MASK) == KVT_F16) {                                                            \
+        uvec4 w_ = QUAD(buf, ((slot) * KV_PAGE_TOKENS + (t)) * (p.kv_dim / 8) + (s));              \
+        a = vec4(unpackHalf2x16(w_.x), unpackHalf2x16(w_.y));                                      \
+        b = vec4(unpackHalf2x16(w_.z), unpackHalf2x16(w_.w));                                      \
+    } else if ((MODE & KVT_MASK) == KVT_F32) {                                                     \
+        uint at_ = ((slot) * KV_PAGE_TOKENS + (t)) * (p.kv_dim / 4) + 2 * (s);                     \
+        a = uintBitsToFloat(QUAD(buf, at_));                                                       \
+        b = uintBitsToFloat(QUAD(buf, at_ + 1));                                                   \
+    } else {                                                                                       \
+        uint quads_ = (KV_PAGE_TOKENS * p.kv_dim + KV_PAGE_TOKENS * p.kv_dim / 8) / 16;            \
+        uint byte_ = (t) * p.kv_dim + (s) * 8;                                                     \
+        uvec4 w_ = QUAD(buf, (slot) * quads_ + byte_ / 16);                                        \
+        uint d_ = (t) * (p.kv_dim / 32) + (s) / 4;                                                 \
+        float scale_ = uintBitsToFloat(                                                            \
+            QUAD(buf, (slot) * quads_ + KV_PAGE_TOKENS * p.kv_dim / 16 + d_ / 4)[d_ & 3]);         \
+        a = signed_bytes((byte_ & 8) == 0 ? w_.x : w_.z) * scale_;                                 \
+        b = signed_bytes((byte_ & 8) == 0 ? w_.y : w_.w) * scale_;                                 \
     }
+
+vec4 signed_bytes(uint w)
+{
+    return vec4(ivec4(int(w) << 24, int(w) << 16, int(w) << 8, int(w)) >> 24);
+}
+
+vec4 mac4(vec4 a, float b, vec4 c)
+{
+    precise vec4 r = a + b * c;
+    return r;
+}
 
 void load_q(uint row, uint head0)
 {
     [[unroll]] for (uint h = 0; h < HEADS; h++)
         [[unroll]] for (uint s = 0; s < SLICES; s++) {
-            uint slice = s * SUBGROUP + lane;
-            uint at = (row * p.q_stride + min(head0 + h, p.n_head - 1) * p.kv_dim) / 4 +
-                      2 * min(slice, p.kv_dim / 8 - 1);
-            vec4 a = uintBitsToFloat(QUAD(q, at)), b = uintBitsToFloat(QUAD(q, at + 1));
-            float keep = slice < p.kv_dim / 8 ? 1.0 : 0.0;
-            [[unroll]] for (uint i = 0; i < 4; i++) {
-                q_reg[(h * SLICES + s) * 8 + i] = a[i] * keep;
-                q_reg[(h * SLICES + s) * 8 + 4 + i] = b[i] * keep;
-            }
+            uint slice = min(s * SUBGROUP + lane, ALL_SLICES - 1);
+            uint at = (row * p.q_stride + min(head0 + h, p.n_head - 1) * p.kv_dim) / 4 + 2 * slice;
+            q_reg[(h * SLICES + s) * 2] = uintBitsToFloat(QUAD(q, at));
+            q_reg[(h * SLICES + s) * 2 + 1] = uintBitsToFloat(QUAD(q, at + 1));
         }
 }
 
-// Tokens t0 .. t0 + TOKENS - 1, all of one page; those outside [low, high] count nothing.
+// The run of tokens t0 .. t0 + RUN - 1, all of one page; those outside [low, high] count nothing.
 void run(uint slot, uint t0, uint low, uint high)
 {
-    float score[HEADS * TOKENS];
-    [[unroll]] for (uint t = 0; t < TOKENS; t++) {
-        float dot[HEADS];
-        [[unroll]] for (uint h = 0; h < HEADS; h++)
-            dot[h] = 0;
-        [[unroll]] for (uint s = 0; s < SLICES; s++) {
-            float k[8];
-            LOAD_SLICE(k_pages, slot, (t0 + t) % KV_PAGE_TOKENS, s * SUBGROUP + lane, k)
-            [[unroll]] for (uint h = 0; h < HEADS; h++)
-                [[unroll]] for (uint i = 0; i < 8; i++)
-                    dot[h] = mac(dot[h], q_reg[(h * SLICES + s) * 8 + i], k[i]);
-        }
-        bool seen = t0 + t >= low && t0 + t <= high;
+    uint mine = t0 + lane % RUN;
+    bool seen = lane < RUN && mine >= low && mine <= high;
+    float score[HEADS];
+    [[unroll]] for (uint h = 0; h < HEADS; h++)
+        score[h] = 0;
+    [[unroll]] for (uint s = 0; s < ALL_SLICES; s++) { // constant lanes: a shuffle is one instruction
+        vec4 a, b;
+        LOAD_SLICE(k_pages, slot, mine % KV_PAGE_TOKENS, s, a, b)
         [[unroll]] for (uint h = 0; h < HEADS; h++) {
-            float v = add_lanes(dot[h]);
-            if (p.softcap > 0)
-                v = p.softcap * tanh(v / p.softcap);
-            score[h * TOKENS + t] = seen ? v : HIDDEN;
+            vec4 qa = subgroupShuffle(q_reg[(h * SLICES + s / SUBGROUP) * 2], s % SUBGROUP);
+            vec4 qb = subgroupShuffle(q_reg[(h * SLICES + s / SUBGROUP) * 2 + 1], s % SUBGROUP);
+            [[unroll]] for (uint i = 0; i < 4; i++)
+                score[h] = mac(score[h], qa[i], a[i]);
+            [[unroll]] for (uint i = 0; i < 4; i++)
+                score[h] = mac(score[h], qb[i], b[i]);
         }
     }
     [[unroll]] for (uint h = 0; h < HEADS; h++) {
-        float best = top[h];
-        [[unroll]] for (uint t = 0; t < TOKENS; t++)
-            best = max(best, score[h * TOKENS + t]);
+        if ((MODE & ATTN_SOFTCAP) != 0)
+            score[h] = p.softcap * tanh(score[h] / p.softcap);
+        score[h] = seen ? score[h] : HIDDEN;
+        float best = max(top[h], max_lanes(score[h]));
         float fade = exp(top[h] - best);
         top[h] = best;
-        sum[h] *= fade;
-        [[unroll]] for (uint i = 0; i < SLICES * 8; i++)
-            acc[h * SLICES * 8 + i] *= fade;
-        [[unroll]] for (uint t = 0; t < TOKENS; t++) {
-            float w = score[h * TOKENS + t] > HIDDEN ? exp(score[h * TOKENS + t] - best) : 0.0;
-            score[h * TOKENS + t] = w;
-            sum[h] += w;
+        score[h] = seen ? exp(score[h] - best) : 0.0;
+        sum[h] = sum[h] * fade + add_lanes(score[h]);
+        [[unroll]] for (uint i = 0; i < SLICES * 2; i++)
+            acc[h * SLICES * 2 + i] *= fade;
+    }
+    [[unroll]] for (uint t = 0; t < RUN; t++) {
+        bool held = t0 + t <= high; // pages may hold anything beyond
+        float w[HEADS];
+        [[unroll]] for (uint h = 0; h < HEADS; h++)
+            w[h] = subgroupShuffle(score[h], t + NIL);
+        [[unroll]] for (uint s = 0; s < SLICES; s++) {
+            vec4 a, b;
+            LOAD_SLICE(v_pages, slot, (t0 + t) % KV_PAGE_TOKENS, min(s * SUBGROUP + lane, ALL_SLICES - 1), a, b)
+            a = held ? a : vec4(0);
+            b = held ? b : vec4(0);
+            [[unroll]] for (uint h = 0; h < HEADS; h++) {
+                acc[(h * SLICES + s) * 2] = mac4(acc[(h * SLICES + s) * 2], w[h], a);
+                acc[(h * SLICES + s) * 2 + 1] = mac4(acc[(h * SLICES + s) * 2 + 1], w[h], b);
+            }
         }
     }
-    [[unroll]] for (uint t = 0; t < TOKENS; t++)
-        [[unroll]] for (uint s = 0; s < SLICES; s++) {
-            float v[8];
-            LOAD_SLICE(v_pages, slot, (t0 + t) % KV_PAGE_TOKENS, s * SUBGROUP + lane, v)
-            bool seen = t0 + t >= low && t0 + t <= high; // pages may hold anything beyond
-            [[unroll]] for (uint h = 0; h < HEADS; h++)
-                [[unroll]] for (uint i = 0; i < 8; i++)
-                    acc[(h * SLICES + s) * 8 + i] =
-                        mac(acc[(h * SLICES + s) * 8 + i], score[h * TOKENS + t], seen ? v[i] : 0.0);
-        }
 }
 
 // A slice's 8 values as q8: blocks of 32 are four neighbouring lanes.
@@ -149,14 +161,14 @@ void put_q8(uint row, uint k, float v[8], bool mine)
     ivec4 b = ivec4(roundEven(vec4(v[4], v[5], v[6], v[7]) * inv));
     float total = float(a.x + a.y + a.z + a.w + b.x + b.y + b.z + b.w);
     total += subgroupShuffleXor(total, 1);
-    if (!mine)
-        return;
     uint at = (row * p.outq_stride + k / 128 * Q8_GROUP_QUADS) * 4, in_group = k % 128;
-    out_q8[at + in_group / 4] = pack_bytes(a);
-    out_q8[at + in_group / 4 + 1] = pack_bytes(b);
-    if (in_group % 32 == 0)
+    if (mine) {
+        out_q8[at + in_group / 4] = pack_bytes(a);
+        out_q8[at + in_group / 4 + 1] = pack_bytes(b);
+    }
+    if (mine && in_group % 32 == 0)
         out_q8[at + 32 + in_group / 32] = floatBitsToUint(m / 127.0);
-    if (in_group % 16 == 0)
+    if (mine && in_group % 16 == 0)
         out_q8[at + 36 + in_group % 32 / 16 * 4 + in_group / 32] = floatBitsToUint(total);
 }
 
@@ -168,7 +180,7 @@ void put_out(uint row, uint head0)
             bool mine = d < p.head_dim && head0 + h < p.n_head;
             float v[8];
             [[unroll]] for (uint i = 0; i < 8; i++)
-                v[i] = acc[(h * SLICES + s) * 8 + i] / sum[h];
+                v[i] = acc[(h * SLICES + s) * 2 + i / 4][i % 4] / sum[h];
             uint k = (head0 + h) * p.head_dim + d;
             if ((MODE & ATTN_TO_Q8) != 0)
                 put_q8(row, k, v, mine);
@@ -181,16 +193,15 @@ void put_out(uint row, uint head0)
 void put_partial(uint row, uint head0, uint split)
 {
     [[unroll]] for (uint h = 0; h < HEADS; h++) {
-        if (head0 + h >= p.n_head)
-            continue;
         uint at = ((row * p.n_head + head0 + h) * p.max_splits + split) * (p.kv_dim + 2);
+        bool mine = head0 + h < p.n_head;
         [[unroll]] for (uint s = 0; s < SLICES; s++) {
             uint d = (s * SUBGROUP + lane) * 8;
-            if (d < p.kv_dim)
+            if (mine && d < p.kv_dim)
                 [[unroll]] for (uint i = 0; i < 8; i++)
-                    partials[at + d + i] = acc[(h * SLICES + s) * 8 + i];
+                    partials[at + d + i] = acc[(h * SLICES + s) * 2 + i / 4][i % 4];
         }
-        if (lane == 0) {
+        if (mine && lane == 0) {
             partials[at + p.kv_dim] = top[h];
             partials[at + p.kv_dim + 1] = sum[h];
         }
@@ -208,16 +219,16 @@ void main()
     if (split < first_split || split > last_split)
         return;
 
-    [[unroll]] for (uint i = 0; i < HEADS * SLICES * 8; i++)
-        acc[i] = 0;
+    [[unroll]] for (uint i = 0; i < HEADS * SLICES * 2; i++)
+        acc[i] = vec4(0);
     [[unroll]] for (uint h = 0; h < HEADS; h++) {
         top[h] = HIDDEN;
         sum[h] = 0;
     }
     load_q(row, head0);
-    uint from = max(low / TOKENS * TOKENS, split * p.split_tokens);
+    uint from = max(low / RUN * RUN, split * p.split_tokens);
     uint end = min(high + 1, (split + 1) * p.split_tokens);
-    for (uint t = from; t < end; t += TOKENS) {
+    for (uint t = from; t < end; t += RUN) {
         uint slot = pages[first_page + t / KV_PAGE_TOKENS] * p.n_kv + kv_head;
         run(slot, t, low, high);
     }

@@ -80,9 +80,10 @@ void group(uint row0, uint g, uint lane)
         [[unroll]] for (uint h = 0; h < 2; h++)
             sw[b * 2 + h] = fetch_scales(block_of(b), g * 4, h, lane);
 
-    uint n = min(4u, p.n_kb - g * 4);
-    for (uint j = 0; j < n; j++) {
+    [[unroll]] for (uint j = 0; j < 4; j++) { // constant lanes: a shuffle is one instruction
         uint kb = g * 4 + j;
+        if (kb >= p.n_kb)
+            break;
         int wa[BLOCKS * 32], wb[BLOCKS * 32];
         vec2 s[4 * BLOCKS];
         [[unroll]] for (uint b = 0; b < BLOCKS; b++) {

@@ -86,7 +86,7 @@
 #define SPEC_BLOCKS 2   /* matmul: output blocks that a lane accumulates */
 #define SPEC_MODE 3     /* kernel-specific flags */
 #define SPEC_SUBGROUP 4 /* subgroup size that the device reports */
-#define SPEC_KPARTS 5   /* matmul: lanes that share one output pair (GPU) */
+#define SPEC_KPARTS 5   /* matmul: lanes that share one output pair (GPU); attention: kv_dim / 8 */
 #define N_SPEC 6
 
 /* matmul: what becomes of the products (SPEC_MODE) */
@@ -120,6 +120,7 @@
 #define ROPE_NEOX 4   /* pairs (i, i + n_rot/2); else (2i, 2i+1) */
 #define ROPE_QKNORM 8 /* RMS norm of each q and k head before rotation, weights in `norms` */
 #define ATTN_TO_Q8 16 /* write the output as q8 instead of f32 */
+#define ATTN_SOFTCAP 32 /* scores = cap * tanh(score / cap) */
 
 /* ---- Push-constant blocks (at most 128 bytes; program constants only) --------------------------
  * PUSH_x is the member list, for C structs and GLSL blocks alike. */
@@ -167,7 +168,7 @@
     F32 eps;
 
 /* attention: out[row][head] = softmax(scores) V over the row's timeline, by online softmax; scores =
- * q . K (q is scaled already), cap * tanh(score / cap) where softcap > 0. Group x = kv head, y = row, z =
+ * q . K (q is scaled already), capped with ATTN_SOFTCAP. Group x = kv head, y = row, z =
  * split. Split z is the tokens z*split_tokens ..; a row that needs one split only (all the tokens it
  * sees lie in one) writes `out`; else each split writes its partial, f32 [row][head][max_splits][kv_dim +
  * 2]: sum of p*V, then the maximum score, then the sum of p; attention_join makes `out` of them, in

@@ -73,8 +73,9 @@ struct model {
     struct gpu_command *submit[2 * HPARAMS_MAX_LAYERS];
 };
 
-/* load.c */
-enum err_code model_record(struct model *m, struct err *e);
+/* load.c: adds launch `index` of a program to a command; its group counts stand in args[3 * index ..] */
+enum err_code model_record_launch(struct model *m, struct gpu_command *c, struct gpu_buffer *args,
+                                  size_t index, const struct plan_launch *l, struct err *e);
 
 /* session.c: the rows that a session wants computed, and what a computed row means to it */
 uint32_t session_pending(const struct session *s);

@@ -246,8 +246,8 @@ static enum err_code make_buffers(struct model *m, struct err *e)
     return ERR_OK;
 }
 
-static enum err_code record_launch(struct model *m, struct gpu_command *c, struct gpu_buffer *args,
-                                   size_t index, const struct plan_launch *l, struct err *e)
+enum err_code model_record_launch(struct model *m, struct gpu_command *c, struct gpu_buffer *args,
+                                  size_t index, const struct plan_launch *l, struct err *e)
 {
     struct gpu_launch g = { .kernel = l->kernel, .push = l->push.bytes };
     bool dynamic = false;
@@ -296,14 +296,14 @@ static enum err_code record_program(struct model *m, uint32_t which, struct err 
     for (uint32_t i = 0; i < n && code == ERR_OK; i++) {
         code = gpu_command_create(m->rt->gpu, &r->segment[i], e);
         for (size_t k = cuts[i]; k < cuts[i + 1] && code == ERR_OK; k++)
-            code = record_launch(m, r->segment[i], r->args, k, &g->launch[k], e);
+            code = model_record_launch(m, r->segment[i], r->args, k, &g->launch[k], e);
         if (code == ERR_OK)
             code = gpu_command_end(r->segment[i], e);
     }
     return code;
 }
 
-enum err_code model_record(struct model *m, struct err *e)
+static enum err_code record(struct model *m, struct err *e)
 {
     enum err_code code = ERR_OK;
     for (uint32_t i = 0; i < PLAN_PROGRAMS && code == ERR_OK; i++)
@@ -364,7 +364,7 @@ static enum err_code load(struct loader *l, const struct model_options *o)
     if (code == ERR_OK)
         code = load_weights(l);
     if (code == ERR_OK)
-        code = model_record(m, l->e);
+        code = record(m, l->e);
     return code;
 }
 

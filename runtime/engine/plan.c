@@ -571,7 +571,9 @@ static void attention(struct builder *b, uint32_t il, bool to_q8)
     l->spec[SPEC_LOCAL] = p->device.subgroup;
     l->spec[SPEC_COLS] = ceil_div(p->kv_dim / 8, p->device.subgroup);
     l->spec[SPEC_BLOCKS] = heads;
-    l->spec[SPEC_MODE] = kvt_of(p->kv_type) | (to_q8 ? ATTN_TO_Q8 : 0u);
+    l->spec[SPEC_KPARTS] = p->kv_dim / 8;
+    l->spec[SPEC_MODE] = kvt_of(p->kv_type) | (to_q8 ? ATTN_TO_Q8 : 0u) |
+                         (hp->attn_cap > 0 ? ATTN_SOFTCAP : 0u);
     l->push.attention = push;
     bind(l, 1, BUF_Q);
     bind(l, 2, kv_buffer(il, false));
