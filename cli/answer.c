@@ -36,6 +36,8 @@ static enum err_code take_chunk(void *user, json_t *root, struct str raw, struct
             r->piece(r->user, chunk.text);
     }
     if (chunk.done) {
+        if (a->n_pieces == 0)
+            a->first_ns = a->end_ns; /* nothing that could be shown */
         snprintf(a->done_reason, sizeof a->done_reason, "%.*s", (int)chunk.done_reason.n,
                  chunk.done_reason.n ? chunk.done_reason.p : "");
         a->metrics = chunk.metrics;

@@ -317,57 +317,71 @@ static void figures_of_one(const struct stream *s, struct figures *f)
         f->decode = (double)(m->eval_count - 1) * 1e9 / (double)m->eval_duration;
 }
 
-/* Of several: prefill until the last has its first token; decode while all are at it, from the last
- * first token to the first end. */
-static void figures_of_many(const struct stream *s, size_t n, struct figures *f)
+/* Of several, prefill: from the first request until the last has its first token. */
+static double prefill_of_many(const struct stream *s, size_t n)
 {
-    int64_t sent = s[0].answer.sent_ns, last_first = 0, first_end = INT64_MAX;
-    double computed = 0, decoded = 0;
+    int64_t sent = INT64_MAX, last_first = 0;
+    double computed = 0;
 
     for (size_t i = 0; i < n; i++) {
         const struct answer *a = &s[i].answer;
         sent = a->sent_ns < sent ? a->sent_ns : sent;
         last_first = a->first_ns > last_first ? a->first_ns : last_first;
-        first_end = a->end_ns < first_end ? a->end_ns : first_end;
         computed += (double)(a->metrics.prompt_eval_count - a->metrics.prompt_cached_count);
     }
-    for (size_t i = 0; i < n; i++)
-        decoded += tokens_between(&s[i], last_first, first_end);
-    if (last_first > sent)
-        f->prefill = computed * 1e9 / (double)(last_first - sent);
-    if (first_end > last_first)
-        f->decode = decoded * 1e9 / (double)(first_end - last_first);
+    return last_first > sent ? computed * 1e9 / (double)(last_first - sent) : 0;
 }
 
-static void figures_of(const struct stream *s, size_t n, struct figures *f)
+/* Of several, decode: while all are at it, from the last first token to the first end. Where they
+ * never were (more sequences than the daemon takes at once), over all of the time. */
+static double decode_of_many(const struct stream *s, size_t n)
+{
+    int64_t from = 0, to = INT64_MAX, first = INT64_MAX, last = 0;
+    double tokens = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const struct answer *a = &s[i].answer;
+        from = a->first_ns > from ? a->first_ns : from;
+        to = a->end_ns < to ? a->end_ns : to;
+        first = a->first_ns < first ? a->first_ns : first;
+        last = a->end_ns > last ? a->end_ns : last;
+    }
+    if (from >= to) {
+        from = first;
+        to = last;
+    }
+    for (size_t i = 0; i < n; i++)
+        tokens += tokens_between(&s[i], from, to);
+    return to > from ? tokens * 1e9 / (double)(to - from) : 0;
+}
+
+static void note_tokens(const struct stream *s, size_t n, struct figures *f)
 {
     double first[MAX_STREAMS];
 
-    *f = (struct figures){ 0 };
+    f->prompt_tokens = f->gen_tokens = 0;
     for (size_t i = 0; i < n; i++) {
         first[i] = (double)(s[i].answer.first_ns - s[i].answer.sent_ns) / 1e6;
         f->prompt_tokens += (double)s[i].answer.metrics.prompt_eval_count / (double)n;
         f->gen_tokens += (double)s[i].answer.metrics.eval_count / (double)n;
     }
-    f->ttft_ms = median(first, n);
-    if (n == 1)
-        figures_of_one(s, f);
-    else
-        figures_of_many(s, n, f);
+    if (f->ttft_ms == 0)
+        f->ttft_ms = median(first, n);
 }
 
-static enum err_code measure_once(struct cli *c, const struct speed *want, uint64_t *random,
-                                  struct figures *f, struct err *e)
+/* Sends all at once and waits for all. */
+static enum err_code run_streams(struct stream *s, size_t n, long gen, struct err *e)
 {
-    size_t n = (size_t)want->parallel, ready = 0, running = 0;
-    struct stream *s = mem_zero(n, sizeof *s);
     pthread_t *threads = mem_zero(n, sizeof *threads);
-    enum err_code code = s && threads ? ERR_OK : err_no_memory(e, n * sizeof *s, "streams");
+    enum err_code code = threads ? ERR_OK : err_no_memory(e, n * sizeof *threads, "threads");
+    size_t running = 0;
 
-    for (; code == ERR_OK && ready < n; ready++)
-        code = stream_prepare(&s[ready], &c->client, c->argv[0], want, random, e);
     for (; code == ERR_OK && running < n; running++) {
-        int rc = pthread_create(&threads[running], NULL, stream_thread, &s[running]);
+        int rc;
+        answer_finish(&s[running].answer);
+        s[running].n_pieces = 0;
+        s[running].request.options.num_predict = gen;
+        rc = pthread_create(&threads[running], NULL, stream_thread, &s[running]);
         if (rc != 0) {
             code = err_errno(e, ERR_NO_MEMORY, rc, "cannot start a thread");
             break;
@@ -375,14 +389,50 @@ static enum err_code measure_once(struct cli *c, const struct speed *want, uint6
     }
     for (size_t i = 0; i < running; i++) {
         pthread_join(threads[i], NULL);
-        if (code == ERR_OK && (code = s[i].code) != ERR_OK && e)
+        if (code == ERR_OK && (code = s[i].code) != ERR_OK)
             *e = s[i].e;
     }
+    mem_free(threads);
+    return code;
+}
+
+/* Several are measured twice: one token each, which is prefill; then again, when their prompts are in
+ * the cache and all begin to decode together. */
+static enum err_code measure_streams(struct stream *s, size_t n, const struct speed *want,
+                                     struct figures *f, struct err *e)
+{
+    enum err_code code = run_streams(s, n, n > 1 ? 1 : want->gen, e);
+
+    if (code != ERR_OK)
+        return code;
+    note_tokens(s, n, f);
+    if (n == 1) {
+        figures_of_one(s, f);
+        return ERR_OK;
+    }
+    f->prefill = prefill_of_many(s, n);
+    code = run_streams(s, n, want->gen, e);
+    if (code == ERR_OK) {
+        note_tokens(s, n, f);
+        f->decode = decode_of_many(s, n);
+    }
+    return code;
+}
+
+static enum err_code measure_once(struct cli *c, const struct speed *want, uint64_t *random,
+                                  struct figures *f, struct err *e)
+{
+    size_t n = (size_t)want->parallel, ready = 0;
+    struct stream *s = mem_zero(n, sizeof *s);
+    enum err_code code = s ? ERR_OK : err_no_memory(e, n * sizeof *s, "streams");
+
+    *f = (struct figures){ 0 };
+    for (; code == ERR_OK && ready < n; ready++)
+        code = stream_prepare(&s[ready], &c->client, c->argv[0], want, random, e);
     if (code == ERR_OK)
-        figures_of(s, n, f);
+        code = measure_streams(s, n, want, f, e);
     for (size_t i = 0; i < ready; i++)
         stream_finish(&s[i]);
-    mem_free(threads);
     mem_free(s);
     return code;
 }
@@ -471,7 +521,8 @@ static enum err_code measure_speed(struct cli *c, const struct speed *want, stru
     struct report r = { 0 };
     struct figures *f = mem_zero((size_t)want->repeat, sizeof *f), warm;
     uint64_t random = (uint64_t)clock_wall_ns() | 1;
-    struct speed warm_up = { .prompt = want->prompt, .gen = 2, .parallel = 1 };
+    struct speed warm_up = { .prompt = want->prompt, .gen = 2,
+                             .parallel = want->parallel };
     enum err_code code = f ? measure_load(c, &r, e) : err_no_memory(e, 0, "figures");
 
     /* The first run of a shape pays for what is compiled at first use. */

@@ -21,6 +21,8 @@
 
 #define CONNECT_MS 5000
 #define START_MS 15000
+#define AGAIN_MS 20
+#define STATUS_ANOTHER 3 /* hearthd: another has the store or the socket */
 #define DEFAULT_PORT "11434"
 
 extern char **environ;
@@ -311,44 +313,45 @@ static enum err_code spawn_daemon(const char *daemon, char *log, size_t log_size
     return ERR_OK;
 }
 
-/* Waits for the socket. Another command may have started a daemon in the same moment: the later
- * one ends with status 3, and the earlier one's socket answers us. */
-static enum err_code await_daemon(struct reach *r, const struct reach_target *t, pid_t pid,
-                                  const char *log, int *fd, struct err *e)
+/* How a daemon that was started has ended, in words. */
+static enum err_code ended(int status, const char *log, struct err *e)
 {
-    int64_t end = clock_ns() + (int64_t)START_MS * 1000000;
-    int status = 0;
-    bool ended = false;
-
-    while (clock_ns() < end) {
-        int error = connect_unix(t, r, fd, e);
-        if (error == 0)
-            return ERR_OK;
-        if (error == EINTR || interrupt_wait(r->interrupt, -1, 0, 10, e) == ERR_CANCELLED)
-            return err_set(e, ERR_CANCELLED, "interrupted");
-        ended = ended || waitpid(pid, &status, WNOHANG) == pid;
-        if (ended && !(WIFEXITED(status) && WEXITSTATUS(status) == 3))
-            return err_set(e, ERR_NO_DAEMON, "hearthd was started but ended with %s %d: see %s",
-                           WIFSIGNALED(status) ? "signal" : "status",
-                           WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), log);
-    }
-    return err_set(e, ERR_NO_DAEMON, "hearthd was started but %s does not answer after %d s: see %s",
-                   t->path, START_MS / 1000, log);
+    return err_set(e, ERR_NO_DAEMON, "hearthd was started but ended with %s %d: see %s",
+                   WIFSIGNALED(status) ? "signal" : "status",
+                   WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), log);
 }
 
+/* Starts a daemon and waits for its socket. One that ends with status 3 has found another at the
+ * store: either one that a second command started in the same moment, which will answer, or one that
+ * is about to end, after which the next will do. */
 static enum err_code start_daemon(struct reach *r, const struct reach_target *t, int *fd,
                                   struct err *e)
 {
+    int64_t end = clock_ns() + (int64_t)START_MS * 1000000;
     char daemon[1024], log[600];
     pid_t pid = 0;
     enum err_code code = reach_find_daemon(daemon, sizeof daemon, e);
 
-    if (code == ERR_OK)
-        code = spawn_daemon(daemon, log, sizeof log, &pid, e);
-    if (code == ERR_OK)
-        code = await_daemon(r, t, pid, log, fd, e);
     r->found = *t;
-    return code;
+    while (code == ERR_OK && clock_ns() < end) {
+        int status = 0, error;
+        if (pid == 0 && (code = spawn_daemon(daemon, log, sizeof log, &pid, e)) != ERR_OK)
+            return code;
+        error = connect_unix(t, r, fd, e);
+        if (error == 0)
+            return ERR_OK;
+        if (error == EINTR || interrupt_wait(r->interrupt, -1, 0, AGAIN_MS, e) == ERR_CANCELLED)
+            return err_set(e, ERR_CANCELLED, "interrupted");
+        if (waitpid(pid, &status, WNOHANG) != pid)
+            continue;
+        if (!WIFEXITED(status) || WEXITSTATUS(status) != STATUS_ANOTHER)
+            return ended(status, log, e);
+        pid = 0;
+    }
+    if (code != ERR_OK)
+        return code;
+    return err_set(e, ERR_NO_DAEMON, "hearthd was started but %s does not answer after %d s: see %s",
+                   t->path, START_MS / 1000, log);
 }
 
 enum err_code reach_connect(struct reach *r, int *fd, struct err *e)

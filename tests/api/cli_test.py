@@ -227,6 +227,12 @@ class NoDaemon(Case):
         with open(log) as f:
             self.assertIn("no room", f.read())
 
+    def test_one_that_finds_the_last_one_ending_is_started_again(self):
+        self.fake_hearthd("#!%s\nimport os, sys\nif not os.path.exists('%s/ended'):\n"
+                          "    open('%s/ended', 'w').close()\n    sys.exit(3)\n" % (sys.executable, self.folder, self.folder)
+                          + FAKE_HEARTHD.split("\n", 1)[1] % {"folder": self.folder})
+        self.assertIn("NAME", self.hearth("list")[0])
+
     def test_serve_hands_its_options_on(self):
         self.fake_hearthd("#!/bin/sh\necho \"$@\"\n")
         self.assertEqual(self.hearth("serve", "--listen", "off", "--help")[0], "--listen off --help\n")
