@@ -18,7 +18,6 @@
 
 #define MAX_STREAMS 512
 #define MAX_REPEATS 1000
-#define PROMPT_TRIES 12
 
 /* ---- numbers --------------------------------------------------------------------------------------- */
 
@@ -192,42 +191,45 @@ static void add_words(struct buf *text, uint64_t *random, size_t words)
     }
 }
 
-static void drop_words(struct buf *text, size_t words)
+static enum err_code count_tokens(struct client *c, const char *model, struct str text, size_t *n,
+                                  struct err *e)
 {
-    while (words > 0 && text->n > 0) {
-        text->n--;
-        words -= text->p[text->n] == ' ';
-    }
+    int32_t *tokens = NULL;
+    enum err_code code = tokenize(c, model, text, &tokens, n, e);
+
+    mem_free(tokens);
+    return code;
 }
 
-/* Random text of `want` tokens, or as near as whole words and single letters come. */
+/* Random text of `want` tokens, or of the most below that a cut can give: more than enough words, cut
+ * where the number of tokens is right. A byte more is a token more at most, so bisection finds it. */
 static enum err_code make_prompt(struct client *c, const char *model, size_t want, uint64_t *random,
                                  struct buf *text, struct err *e)
 {
-    size_t have = 0;
+    size_t have = 0, few = 1, many;
+    enum err_code code = ERR_OK;
 
     buf_clear(text);
-    add_words(text, random, want / 4 + 1);
-    for (int i = 0; i < PROMPT_TRIES; i++) {
-        int32_t *tokens = NULL;
-        enum err_code code = tokenize(c, model, buf_str(text), &tokens, &have, e);
-        mem_free(tokens);
-        if (code != ERR_OK)
-            return code;
-        if (have == want)
-            break;
-        if (have > want)
-            drop_words(text, (have - want + 5) / 6);
-        else if (want - have > 4)
-            add_words(text, random, (want - have) / 4);
-        else
-            buf_puts(text, " a");
-        if (text->n == 0)
-            add_words(text, random, 1);
-        if (text->failed)
-            return err_no_memory(e, text->n, "a prompt");
+    for (size_t words = want / 2 + 2; code == ERR_OK && have < want && !text->failed; words *= 2) {
+        add_words(text, random, words);
+        code = count_tokens(c, model, buf_str(text), &have, e);
     }
-    return ERR_OK;
+    if (text->failed)
+        return err_no_memory(e, text->n, "a prompt");
+    many = text->n;
+    while (code == ERR_OK && have != want && many - few > 1) {
+        size_t middle = few + (many - few) / 2;
+        code = count_tokens(c, model, (struct str){ text->p, middle }, &have, e);
+        if (have > want)
+            many = middle;
+        else
+            few = middle;
+        if (have == want)
+            many = middle;
+    }
+    text->n = have == want ? many : few;
+    text->p[text->n] = '\0';
+    return code;
 }
 
 /* ---- streams ------------------------------------------------------------------------------------------ */

@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""The command and the daemon together, on the C twins (--device ref) and a tiny model.
+hearth_test.py PATH-OF-HEARTH [unittest arguments]; hearthd lies beside it."""
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import hearthd  # noqa: E402
+import tiny_gguf  # noqa: E402
+
+HEARTH = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "build/hearth"
+SLOW = hearthd.SLOW
+
+
+class Together(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp(prefix="hearth-both-")
+        cls.addClassCleanup(shutil.rmtree, cls.folder, True)
+        cls.file = cls.folder + "/Tiny.gguf"
+        tiny_gguf.write(cls.file)
+        cls.daemon = hearthd.Daemon(HEARTH + "d", "--device", "ref").start()
+        cls.addClassCleanup(cls.daemon.stop)
+
+    def hearth(self, *args, stdin=b"", rc=0):
+        env = {k: v for k, v in os.environ.items() if not k.startswith("HEARTH_") or k == "HEARTH_TEST_SLOW"}
+        env["HEARTH_HOST"] = "unix://" + self.daemon.socket
+        got = subprocess.run([HEARTH, *args], input=stdin, capture_output=True, env=env, timeout=120 * SLOW)
+        self.assertEqual(got.returncode, rc, f"{args}: {got.stdout!r} {got.stderr!r}\n{self.daemon.log()[-2000:]}")
+        return got.stdout.decode(errors="replace"), got.stderr.decode(errors="replace")
+
+    def setUp(self):
+        self.hearth("import", "--reference", self.file, "tiny:x")
+
+    def test_import_list_show_copy_remove(self):
+        file = self.folder + "/Other.gguf"
+        tiny_gguf.write(file, seed=2)
+        out, _ = self.hearth("import", file)
+        self.assertIn("as 'other'", out)
+        self.hearth("cp", "other", "other:y")
+        names = [row.split()[0] for row in self.hearth("list")[0].splitlines()[1:]]
+        self.assertEqual(set(names) - {"words:only"}, {"other:y", "other:latest", "tiny:x"})
+        self.assertEqual(json.loads(self.hearth("list", "--json")[0])["models"][0].keys() >= {"name", "size", "digest"}, True)
+        self.assertRegex(self.hearth("show", "other")[0], r"context length +512")
+        self.assertIn("blk.0.attn_q.weight", self.hearth("show", "-v", "other")[0])
+        self.hearth("rm", "other", "other:y")
+        self.assertNotRegex(self.hearth("list")[0], "other")
+        self.assertTrue(os.path.exists(file))
+
+    def test_what_is_not_there_is_4(self):
+        for args in (["show"], ["run"], ["rm"], ["stop"], ["bench"], ["tokenize"]):
+            self.hearth(*args, "nosuch:x", *(["hi"] if args[0] in ("run", "tokenize") else []), rc=4)
+        self.hearth("cp", "nosuch:x", "a", rc=4)
+
+    def test_what_cannot_be_imported_is_1(self):
+        bad = self.folder + "/bad.gguf"
+        with open(bad, "wb") as f:
+            f.write(b"GGUF" + b"\xff" * 100)
+        self.assertIn("bad.gguf", self.hearth("import", bad, rc=1)[1])
+        self.assertIn("nothere", self.hearth("import", self.folder + "/nothere.gguf", rc=1)[1])
+
+    def test_run_ps_stop(self):
+        args = ["run", "tiny:x", "hello", "-o", "temperature=0", "-o", "num_predict=12", "-o", "ignore_eos=true"]
+        first, err = self.hearth(*args, "--verbose")
+        self.assertEqual(self.hearth(*args)[0], first)
+        self.assertRegex(err, r"(?m)^eval count:           12 token\(s\)$")
+        self.assertRegex(err, r"(?m)^eval rate:            \d+\.\d\d tokens/s$")
+        self.assertIn("cut after 12 tokens", err)
+        piped, _ = self.hearth("run", "tiny:x", *args[3:], stdin=b"hello")
+        self.assertEqual(piped, first)
+        self.assertIn("tiny:x", self.hearth("ps")[0])
+        self.hearth("stop", "tiny:x")
+        self.assertNotIn("tiny:x", self.hearth("ps")[0])
+
+    def test_a_vocabulary_alone_is_tokenised_but_not_run(self):
+        words = self.folder + "/words.gguf"
+        tiny_gguf.write(words, vocab_only=True)
+        self.hearth("import", words, "words:only")
+        self.assertIn("2 tokens", self.hearth("tokenize", "words:only", "ab")[0])
+        self.assertIn("weights", self.hearth("run", "words:only", "hi", rc=1)[1])
+
+    def test_tokenize_there_and_back(self):
+        text = "caf\u00e9 \U0001f525 <s>"
+        tokens = json.loads(self.hearth("tokenize", "tiny:x", text, "--json")[0])["tokens"]
+        self.assertEqual(self.hearth("tokenize", "tiny:x", "--decode", *map(str, tokens))[0], text + "\n")
+
+    KEYS = {"model", "device", "driver", "prompt_tokens", "prefill_tokens_per_s", "gen_tokens", "decode_tokens_per_s",
+            "parallel", "ttft_ms", "load_ms", "peak_bytes"}
+
+    def test_bench_speed(self):
+        for parallel in (1, 3):
+            out, _ = self.hearth("bench", "tiny:x", "--prompt", "40", "--gen", "8", "--repeat", "2", "--parallel", str(parallel), "--json")
+            got = json.loads(out)
+            self.assertEqual(set(got), self.KEYS)
+            self.assertEqual((got["prompt_tokens"], got["gen_tokens"], got["parallel"]), (40, 8, parallel))
+            for key in self.KEYS - {"model", "device", "driver", "parallel"}:
+                self.assertGreater(got[key], 0, key)
+        self.assertRegex(self.hearth("bench", "tiny:x", "--prompt", "8", "--gen", "4", "--repeat", "1")[0], r"decode: +\d")
+
+    def test_bench_perplexity_is_what_score_says(self):
+        text = self.folder + "/text"
+        with open(text, "w") as f:
+            f.write("The quick brown fox jumps over the lazy dog. " * 6)
+        got = json.loads(self.hearth("bench", "tiny:x", "--perplexity", text, "--window", "64", "--json")[0])
+        with open(text) as f:
+            score = self.daemon.ok("/api/score", {"model": "tiny:x", "content": f.read(), "window": 64})
+        windows = len(score["tokens"]) // 64
+        scored = [score["logprobs"][w * 64 + i] for w in range(windows) for i in range(33, 64)]
+        self.assertEqual(got["tokens"], windows * 64)
+        self.assertAlmostEqual(got["perplexity"], math.exp(-sum(scored) / len(scored)), delta=1e-9 * got["perplexity"])
+        self.assertIn("less than one window", self.hearth("bench", "tiny:x", "--perplexity", text, "--window", "4096", rc=1)[1])
+
+    def test_version(self):
+        self.assertRegex(self.hearth("version")[0], r"^hearth version is \d+\.\d+\.\d+\n$")
+        got = json.loads(self.hearth("version", "--json")[0])
+        self.assertEqual(got["version"], got["daemon"])
+
+
+class OfItsOwn(unittest.TestCase):
+    """No daemon runs: the command starts the real one."""
+    def test_started_used_and_ended(self):
+        home = tempfile.mkdtemp(prefix="hearth-own-")
+        self.addCleanup(shutil.rmtree, home, True)
+        env = {"PATH": "/usr/bin:/bin", "HOME": home, "HEARTH_LISTEN": "off", "HEARTH_DEVICE": "ref"}
+        env.update({k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")})
+        tiny_gguf.write(home + "/t.gguf")
+        for args in (["import", home + "/t.gguf", "t"], ["run", "t", "a", "-o", "num_predict=2", "-o", "ignore_eos=true"], ["ps"]):
+            got = subprocess.run([HEARTH, *args], capture_output=True, env=env, stdin=subprocess.DEVNULL, timeout=60 * SLOW)
+            self.assertEqual(got.returncode, 0, got.stderr)
+        self.assertIn(b"t:latest", got.stdout)
+        with open(home + "/.local/share/hearth/db.lock") as f:
+            pid = int(re.match(r"\d+", f.read()).group())
+        os.kill(pid, 15)
+        subprocess.run(["tail", "--pid", str(pid), "-f", "/dev/null"], timeout=10 * SLOW, check=True)
+
+
+if __name__ == "__main__":
+    unittest.main()
