@@ -14,6 +14,11 @@ static uint64_t round_up(uint64_t n, uint64_t to)
     return (n + to - 1) / to * to;
 }
 
+static uint64_t at_most(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 /* ---- life ---------------------------------------------------------------------------------- */
 
 static VkBufferUsageFlags usage(const struct vk_device *d, enum gpu_memory where)
@@ -30,9 +35,14 @@ static enum err_code place_buffer(struct vk_device *d, struct vk_buffer *b, stru
     char what[64];
     VkMemoryRequirements need;
     snprintf(what, sizeof what, "a buffer of %llu bytes", (unsigned long long)b->base.bytes);
+    VkExternalMemoryBufferCreateInfo import = {
+        .sType = VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO,
+        .handleTypes = VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT,
+    };
     VkResult r = d->fn.vkCreateBuffer(
         d->device,
         &(VkBufferCreateInfo){ .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
+                               .pNext = d->import_host ? &import : NULL,
                                .size = round_up(b->base.bytes, GPU_BIND_ALIGN),
                                .usage = usage(d, b->base.where),
                                .sharingMode = VK_SHARING_MODE_EXCLUSIVE },
@@ -191,8 +201,9 @@ static enum err_code send_part(struct vk_device *d, const struct part *p, int ha
 
 static enum err_code clear(struct vk_device *d, struct vk_buffer *b, struct err *e)
 {
+    uint64_t bytes = round_up(b->base.bytes, GPU_BIND_ALIGN);
     if (b->base.map) {
-        memset(b->base.map, 0, round_up(b->base.bytes, GPU_BIND_ALIGN));
+        memset(b->base.map, 0, at_most(bytes, b->place.dirty));
         return ERR_OK;
     }
     enum err_code rc = staging_ready(d, e);
@@ -201,11 +212,6 @@ static enum err_code clear(struct vk_device *d, struct vk_buffer *b, struct err 
     if (!rc)
         rc = send_part(d, &(struct part){ .buffer = b, .way = CLEAR }, 0, e);
     return rc ? rc : vk_wait_for(d, d->staging.ticket[0], e);
-}
-
-static uint64_t at_most(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
 }
 
 /* Part i of a copy goes through half i & 1. */

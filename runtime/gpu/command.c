@@ -65,7 +65,8 @@ static enum err_code end(struct vk_device *d, VkCommandBuffer c, struct err *e)
     return vk_check(d, d->fn.vkEndCommandBuffer(c), e, "vkEndCommandBuffer", "a command");
 }
 
-/* stamp[slot][0] and [1]: the time when all before it has ended. */
+/* stamp[slot][0] and [1]: the time when all before it has ended. A software queue does one thing after
+ * another, so that it has ended at the top of the pipe too; asking at the bottom costs a flush. */
 static enum err_code record_stamp(struct vk_device *d, uint32_t slot, uint32_t which,
                                   struct err *e)
 {
@@ -75,8 +76,10 @@ static enum err_code record_stamp(struct vk_device *d, uint32_t slot, uint32_t w
         return rc;
     if (which == 0)
         d->fn.vkCmdResetQueryPool(c, d->stamps, 2 * slot, 2);
-    d->fn.vkCmdWriteTimestamp(c, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, d->stamps,
-                              2 * slot + which);
+    d->fn.vkCmdWriteTimestamp(c,
+                              d->base.info.software ? VK_PIPELINE_STAGE_TOP_OF_PIPE_BIT
+                                                    : VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT,
+                              d->stamps, 2 * slot + which);
     return end(d, c, e);
 }
 

@@ -425,12 +425,14 @@ static enum err_code device_create(struct vk_device *d, const struct extensions 
         .pNext = d->full_subgroups ? &sub : NULL,
         .timelineSemaphore = VK_TRUE,
     };
-    const char *names[3];
+    const char *names[4];
     uint32_t n = 0;
     if (d->full_subgroups)
         names[n++] = VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME;
     if (d->memory_budget)
         names[n++] = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME;
+    if (d->import_host)
+        names[n++] = VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME;
     if (has(x, "VK_KHR_portability_subset")) /* must be enabled where it is there */
         names[n++] = "VK_KHR_portability_subset";
     VkResult r = vkCreateDevice(
@@ -493,6 +495,9 @@ static enum err_code set_up(struct vk_device *d, const struct candidate *c,
                      (d->base.info.software ||
                       c->props.deviceType == VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU);
     d->memory_budget = has(&x, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
+    /* With one memory type there is no question which one imports. */
+    d->import_host = d->host_memory && d->base.info.software && d->heaps.memoryTypeCount == 1 &&
+                     has(&x, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
     d->full_subgroups = can_fix_subgroups(d, &x);
     rc = device_create(d, &x, e);
     if (!rc)

@@ -28,7 +28,9 @@ struct vk_slab { /* one VkDeviceMemory */
     struct vk_slab *next;
     VkDeviceMemory memory;
     uint8_t *map; /* NULL where the host cannot see it */
+    bool ours;    /* the memory is a mapping of our own that the device was given */
     uint64_t bytes;
+    uint64_t used; /* bytes from here on were never handed out */
     uint32_t type;
     struct vk_range *free; /* ascending, never touching */
     size_t n_free, cap_free, n_taken;
@@ -36,6 +38,7 @@ struct vk_slab { /* one VkDeviceMemory */
 struct vk_place {
     struct vk_slab *slab;
     uint64_t at, bytes;
+    uint64_t dirty; /* the first bytes of it that may not be zero */
 };
 
 struct vk_view { /* a texel view of a part of a buffer */
@@ -79,6 +82,7 @@ struct vk_device {
     VkPhysicalDeviceMemoryProperties heaps;
     bool host_memory;      /* device memory is the host's: GPU_DEVICE buffers are mapped */
     bool memory_budget;    /* VK_EXT_memory_budget */
+    bool import_host;      /* VK_EXT_external_memory_host on a software device */
     bool full_subgroups;   /* pipelines require info.subgroup lanes */
     bool stuck;            /* it did not answer in time: its objects cannot be destroyed */
     struct vk_slab *slabs;

@@ -215,6 +215,32 @@ static void a_step_allocates_nothing(void **state)
     gpu_close(l.g);
 }
 
+/* It comes back before the close: then nothing is left behind. */
+static void a_device_that_does_not_answer_is_lost(void **state)
+{
+    struct life l = { .options = *(const struct gpu_options *)*state };
+    struct err e;
+    uint64_t ticket;
+    assert_true(vk_fault_install());
+    assert_int_equal(prepare(&l, &e), ERR_OK);
+    assert_int_equal(record(&l, &e), ERR_OK);
+    assert_int_equal(gpu_submit(l.g, &l.c, 1, &ticket, &e), ERR_OK);
+    vk_fault_next("vkWaitSemaphores", VK_TIMEOUT);
+    assert_int_equal(gpu_wait(l.g, ticket, NULL, &e), ERR_GPU_LOST);
+    assert_non_null(strstr(e.text, "does not answer"));
+    assert_int_equal(gpu_wait(l.g, ticket, NULL, &e), ERR_GPU_LOST);
+    assert_int_equal(gpu_submit(l.g, &l.c, 1, &ticket, &e), ERR_GPU_LOST);
+    usleep(200000);
+    gpu_command_destroy(l.c);
+    gpu_buffer_destroy(l.g, l.step);
+    gpu_buffer_destroy(l.g, l.x);
+    gpu_buffer_destroy(l.g, l.y);
+    gpu_close(l.g);
+    assert_int_equal(mem_live(), 0);
+    vk_fault_remove();
+    lives(&l.options);
+}
+
 /* Only launches that touch what another one wrote are held apart. */
 static void barriers_stand_where_they_must(void **state)
 {
@@ -272,6 +298,7 @@ int main(int argc, char **argv)
     };
     const struct CMUnitTest vulkan[] = {
         cmocka_unit_test_prestate(barriers_stand_where_they_must, &o),
+        cmocka_unit_test_prestate(a_device_that_does_not_answer_is_lost, &o),
         cmocka_unit_test_prestate(every_vulkan_call_may_fail, &o),
     };
     log_set_level(LOG_ERROR);

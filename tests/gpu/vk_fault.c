@@ -49,7 +49,7 @@ static struct {
 static struct {
     uint64_t after, calls, barriers;
     VkResult result;
-    const char *failed;
+    const char *failed, *next;
 } fault;
 
 /* A lost device runs nothing: what was submitted must have ended before the loss is told. */
@@ -67,8 +67,11 @@ static bool must_fail(const char *name)
     bool again = fault.failed && fault.result == VK_ERROR_DEVICE_LOST &&
                  (strcmp(name, "vkQueueSubmit") == 0 || strcmp(name, "vkWaitSemaphores") == 0 ||
                   strcmp(name, "vkGetSemaphoreCounterValue") == 0);
+    if (fault.next && strcmp(name, fault.next) == 0)
+        fault.after = fault.calls;
     if (fault.calls != fault.after)
         return again;
+    fault.next = NULL;
     fault.failed = name;
     if (fault.result == VK_ERROR_DEVICE_LOST)
         settle();
@@ -143,7 +146,13 @@ void vk_fault_after(uint64_t n, int result)
     fault.after = n;
     fault.result = (VkResult)result;
     fault.calls = fault.barriers = 0;
-    fault.failed = NULL;
+    fault.failed = fault.next = NULL;
+}
+
+void vk_fault_next(const char *call, int result)
+{
+    vk_fault_after(0, result);
+    fault.next = call;
 }
 
 uint64_t vk_fault_calls(void)

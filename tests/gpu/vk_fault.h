@@ -14,6 +14,8 @@ void vk_fault_remove(void);
 /* The n-th call from now (1: the next) gives `result` (a VkResult below 0); n = 0: none. With
  * VK_ERROR_DEVICE_LOST all calls after it that wait or submit do so too, as on a lost device. */
 void vk_fault_after(uint64_t n, int result);
+/* The same for the next call of that name; `result` may be a success too (VK_TIMEOUT). */
+void vk_fault_next(const char *call, int result);
 uint64_t vk_fault_calls(void);      /* since the last vk_fault_after */
 const char *vk_fault_failed(void);  /* the call that failed; NULL: none yet */
 uint64_t vk_fault_barriers(void);   /* vkCmdPipelineBarrier since the last vk_fault_after */

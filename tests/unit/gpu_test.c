@@ -228,6 +228,28 @@ static void many_buffers_come_and_go(void **state)
         gpu_buffer_destroy(f->g, b[i]);
 }
 
+/* More than the machine has is refused, though nothing of it was touched yet. */
+static void memory_that_is_not_there_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    const struct gpu_info *info = gpu_info(f->g);
+    struct gpu_buffer *b[256] = { 0 };
+    struct err e;
+    size_t n = 0;
+    enum err_code rc = ERR_OK;
+    /* Staged ones are cleared by the device: that would really take the memory. */
+    if (info->ref || f->options.staged_copies || !info->software ||
+        info->memory_bytes > (uint64_t)200 << 30)
+        skip();
+    while (n < 256 && !(rc = gpu_buffer_create(f->g, GPU_MAX_BUFFER, GPU_DEVICE, &b[n], &e)))
+        n++;
+    assert_int_equal(rc, ERR_NO_DEVICE_MEMORY);
+    assert_non_null(strstr(e.text, "left"));
+    assert_true(n <= info->memory_bytes / GPU_MAX_BUFFER);
+    while (n > 0)
+        gpu_buffer_destroy(f->g, b[--n]);
+}
+
 static void buffer_limits_are_errors(void **state)
 {
     struct fixture *f = *state;
@@ -670,6 +692,7 @@ int main(int argc, char **argv)
         TEST(buffers_are_zeroed_and_hold_what_is_written),
         TEST(maps_are_where_they_are_promised),
         TEST(many_buffers_come_and_go),
+        TEST(memory_that_is_not_there_is_refused),
         TEST(buffer_limits_are_errors),
         TEST(devices_are_chosen_by_name_and_index),
         TEST(the_device_says_what_it_is),
