@@ -348,14 +348,16 @@ void store_close(struct store *s)
 static enum err_code collect(struct store *s, struct arena *a, uint64_t *freed, struct err *e)
 {
     struct catalog_trash *rows;
-    size_t n;
+    size_t n, unlinked = 0;
     enum err_code code = catalog_trash(s->catalog, a, &rows, &n, e);
     if (code || n == 0)
         return code;
     for (size_t i = 0; !code && i < n; i++)
-        if (!rows[i].owned)
+        if (!rows[i].owned) {
             code = blob_unlink(&s->blobs, &rows[i].digest, freed, e);
-    if (!code)
+            unlinked++;
+        }
+    if (!code && unlinked)
         code = blob_sync(&s->blobs, e); /* a file must be gone before it is forgotten */
     if (!code)
         code = catalog_begin(s->catalog, e);

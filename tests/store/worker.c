@@ -3,12 +3,15 @@
  *   worker HOME list                      opens, lists and resolves everything, one name a line
  *   worker HOME do KILL-AT WORD...        one operation; the KILL-AT-th file operation of it (1..) is
  *                                         the last of the process; 0: none. `open` counts as one
+ *   worker HOME fail AT WORD...           one operation whose AT-th file operation fails with EIO;
+ *                                         then the process is killed, whatever came of it
  *   worker HOME loop                      reads operations from stdin, a line each
  *
  * Operations: import NAME copy|reference FILE... · cp FROM TO · rm NAME
  * Before each, "> OPERATION", after it "< CODE", written at once: what was acknowledged. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <stdlib.h>
@@ -107,7 +110,7 @@ int main(int argc, char **argv)
     if (argc < 3 || store_setup(&e))
         return 2;
     fault_install();
-    bool one = strcmp(argv[2], "do") == 0 && argc > 4;
+    bool fail = strcmp(argv[2], "fail") == 0, one = (fail || strcmp(argv[2], "do") == 0) && argc > 4;
     uint64_t kill_at = one ? strtoull(argv[3], NULL, 10) : 0;
     bool opening = one && strcmp(argv[4], "open") == 0;
     if (opening)
@@ -119,8 +122,10 @@ int main(int argc, char **argv)
     say("> open", NULL, 0);
     int status = 0;
     if (one && !opening) {
-        fault_after(kill_at, 0, false);
+        fault_after(kill_at, fail ? EIO : 0, false);
         status = operate(s, argv + 4, (size_t)argc - 4) != ERR_OK;
+        if (fail)
+            raise(SIGKILL);
     } else if (!one) {
         status = strcmp(argv[2], "list") == 0 ? list(s) : loop(s);
     }

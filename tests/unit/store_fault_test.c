@@ -174,6 +174,59 @@ static void a_reflink_is_hashed_and_not_copied(void **state)
     p->s = NULL;
 }
 
+/* ---- the order of things --------------------------------------------------------------------- */
+
+static char order[64]; /* what was done to a blob, a letter each */
+
+static void note(char c)
+{
+    size_t n = strlen(order);
+    if (n + 1 < sizeof order)
+        order[n] = c;
+}
+static ssize_t noted_write(int fd, const void *p, size_t n, uint64_t offset)
+{
+    note('w');
+    return file_system.write(fd, p, n, offset);
+}
+static int noted_sync(int fd)
+{
+    struct stat st;
+    assert_int_equal(fstat(fd, &st), 0);
+    note(S_ISDIR(st.st_mode) ? 'D' : 'F');
+    return file_system.sync(fd);
+}
+static int noted_rename(int from_dir, const char *from, int to_dir, const char *to)
+{
+    note('r');
+    return file_system.rename(from_dir, from, to_dir, to);
+}
+static int noted_unlink(int dir, const char *name)
+{
+    note('u');
+    return file_system.unlink(dir, name);
+}
+
+/* No kill can show a missing sync, for the page cache survives it. This can. */
+static void a_blob_is_synced_before_it_is_named(void **state)
+{
+    struct place *p = *state;
+    struct file_ops ops = file_system;
+    ops.write = noted_write;
+    ops.sync = noted_sync;
+    ops.rename = noted_rename;
+    ops.unlink = noted_unlink;
+    ok(store_open_with(&ops, p->home, &p->s, e));
+    memset(order, 0, sizeof order);
+    ok(import_file(p->s, "m", model_file(p, "bytes"), STORE_COPY, e));
+    assert_string_equal(order, "wFrD"); /* bytes, file, its name, the directory */
+    memset(order, 0, sizeof order);
+    ok(store_remove(p->s, "m", NULL, e));
+    assert_string_equal(order, "uD");
+    store_close(p->s);
+    p->s = NULL;
+}
+
 /* ---- what fails in the middle ---------------------------------------------------------------- */
 
 /* Every file in blobs/ is named by the catalog, every model's files hold what they should, and
@@ -480,6 +533,7 @@ int main(void)
         T(our_own_blob_is_not_taken_for_the_users),
         T(a_lost_or_damaged_blob_is_noticed_and_repaired_by_import),
         T(a_reflink_is_hashed_and_not_copied),
+        T(a_blob_is_synced_before_it_is_named),
         M(every_allocation_may_fail),
         M(nothing_leaks),
         M(every_file_operation_may_fail),
