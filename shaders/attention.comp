@@ -32,29 +32,6 @@ float top[HEADS], sum[HEADS];
 
 uint lane = gl_SubgroupInvocationID;
 
-// Written out: a loop over doubling distances stays a loop in some compilers, and then everything around
-// it is indexed at run time.
-#define OVER_LANES(v, op)                                                                          \
-    if (SUBGROUP > 1) v = op(v, subgroupShuffleXor(v, 1));                                         \
-    if (SUBGROUP > 2) v = op(v, subgroupShuffleXor(v, 2));                                         \
-    if (SUBGROUP > 4) v = op(v, subgroupShuffleXor(v, 4));                                         \
-    if (SUBGROUP > 8) v = op(v, subgroupShuffleXor(v, 8));                                         \
-    if (SUBGROUP > 16) v = op(v, subgroupShuffleXor(v, 16));                                       \
-    if (SUBGROUP > 32) v = op(v, subgroupShuffleXor(v, 32));
-#define PLUS(a, b) ((a) + (b))
-
-float max_lanes(float v)
-{
-    OVER_LANES(v, max)
-    return v;
-}
-
-float add_lanes(float v)
-{
-    OVER_LANES(v, PLUS)
-    return v;
-}
-
 // 8 elements of slice s of token t in its page's slot, as two vectors.
 #define LOAD_SLICE(buf, slot, t, s, a, b)                                                          \
     if ((MODE & KVT_MASK) == KVT_F16) {                                                            \
@@ -131,7 +108,7 @@ void run(uint slot, uint t0, uint low, uint high)
             acc[h * SLICES * 2 + i] *= fade;
     }
     [[unroll]] for (uint t = 0; t < RUN; t++) {
-        bool held = t0 + t <= high; // pages may hold anything beyond
+        bool held = t0 + t >= low && t0 + t <= high; // pages may hold anything elsewhere
         float w[HEADS];
         [[unroll]] for (uint h = 0; h < HEADS; h++)
             w[h] = subgroupShuffle(score[h], t + NIL);

@@ -46,3 +46,27 @@ float mac(float a, float b, float c)
     precise float r = a + b * c;
     return r;
 }
+
+// Over the lanes of the subgroup; every lane gets the result.
+// Written out: a loop over doubling distances stays a loop in some compilers, and then everything around
+// it is indexed at run time.
+#define OVER_LANES(v, op)                                                                          \
+    if (SUBGROUP > 1) v = op(v, subgroupShuffleXor(v, 1));                                         \
+    if (SUBGROUP > 2) v = op(v, subgroupShuffleXor(v, 2));                                         \
+    if (SUBGROUP > 4) v = op(v, subgroupShuffleXor(v, 4));                                         \
+    if (SUBGROUP > 8) v = op(v, subgroupShuffleXor(v, 8));                                         \
+    if (SUBGROUP > 16) v = op(v, subgroupShuffleXor(v, 16));                                       \
+    if (SUBGROUP > 32) v = op(v, subgroupShuffleXor(v, 32));
+#define PLUS(a, b) ((a) + (b))
+
+float max_lanes(float v)
+{
+    OVER_LANES(v, max)
+    return v;
+}
+
+float add_lanes(float v)
+{
+    OVER_LANES(v, PLUS)
+    return v;
+}

@@ -516,13 +516,15 @@ static void rope(struct builder *b, const struct layer_plan *lp, uint32_t il, co
 {
     const struct hparams *hp = b->hp;
     const struct plan *p = b->p;
-    struct plan_launch *l = add_launch(b, "rope", KERNEL_rope);
+    bool whole = hp->rope && hp->n_rot == hp->head_k && hp->head_k % 8 == 0 && p->kv_type != KV_Q8_0;
+    struct plan_launch *l = add_launch(b, "rope", whole ? KERNEL_rope_whole : KERNEL_rope);
     uint32_t mode = kvt_of(p->kv_type);
     if (hp->arch->rope_pairs == ROPE_HALF)
         mode |= ROPE_NEOX;
     if (hp->arch->qk_norm)
         mode |= ROPE_QKNORM;
-    l->spec[SPEC_LOCAL] = p->device.software ? lanes_of(&p->device) : 32;
+    l->spec[SPEC_LOCAL] = whole ? p->device.subgroup : p->device.software ? lanes_of(&p->device) : 32;
+    l->spec[SPEC_COLS] = whole ? ceil_div(p->kv_dim / 8, p->device.subgroup) : 1;
     l->spec[SPEC_MODE] = mode;
     l->push.rope = (struct push_rope){
         .n_head = hp->n_head,

@@ -71,6 +71,10 @@ static void check(struct judge *j, size_t which, uint32_t mode, uint32_t local, 
     uint32_t n_rot = heads[which].n_rot, kv_dim = (head_dim + 31) / 32 * 32, all = n_head + 2 * n_kv;
     struct call c = { .spec = { [SPEC_LOCAL] = local, [SPEC_MODE] = mode,
                                 [SPEC_SUBGROUP] = j->info->subgroup } };
+    if (j->kernel == KERNEL_rope_whole) {
+        c.spec[SPEC_LOCAL] = j->info->subgroup;
+        c.spec[SPEC_COLS] = (kv_dim / 8 + j->info->subgroup - 1) / j->info->subgroup;
+    }
     uint32_t *step = judge_step(j, &c, N_ROWS, 0), n_pages = N_ROWS * ROW_SPAN;
     float *qkv = call_bind(j, &c, 1, N_ROWS * all * head_dim * 4);
     float *table = call_bind(j, &c, 2, N_POS * n_rot * 4), *norms = call_bind(j, &c, 3, 2 * head_dim * 4);
@@ -116,6 +120,10 @@ void check_rope(struct judge *j)
     uint32_t n = 0;
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
         for (size_t m = 0; m < sizeof modes / sizeof modes[0]; m++, n++) {
+            bool whole = heads[i].n_rot == heads[i].head_dim && heads[i].head_dim % 8 == 0 &&
+                         (modes[m] & KVT_MASK) != KVT_Q8;
+            if (j->kernel == KERNEL_rope_whole && !whole)
+                continue;
             judge_case(j, "%u+%u heads of %u, rotated %u, mode %u, local %u, %s", heads[i].n_head,
                        heads[i].n_kv, heads[i].head_dim, heads[i].n_rot, modes[m], locals[m % 5],
                        fill_name(fills[n % 4]));

@@ -12,6 +12,7 @@ ref_kernel *const ref_kernels[KERNEL_COUNT] = {
     MATMUL_Q8(q5_k), MATMUL_Q8(q6_k),
     [KERNEL_norm] = ref_norm,
     [KERNEL_rope] = ref_rope,
+    [KERNEL_rope_whole] = ref_rope,
     [KERNEL_attention] = ref_attention,
     [KERNEL_attention_join] = ref_attention_join,
 };
