@@ -9,6 +9,8 @@
 
 #define OWNER(type, member, p) ((type *)(void *)((char *)(p) - offsetof(type, member)))
 #define MAX_RESIDENTS 64
+#define PARALLEL_GPU 8 /* sequences, where nothing else is said */
+#define PARALLEL_CPU 4 /* ... whose memory is the machine's */
 
 /* What a load would take, worked out on a worker from the file's head. It owns itself, so that a
  * place can be withdrawn meanwhile. */
@@ -18,7 +20,7 @@ struct estimate_job {
     struct place *place; /* NULL: withdrawn */
     char *path;
     struct model_options options;
-    uint32_t parallel;
+    uint32_t parallel, usual;
     uint64_t budget;
     bool exact;          /* the context was asked for: it is not made smaller */
     struct model_estimate estimate;
@@ -295,7 +297,7 @@ static enum err_code estimate(struct estimate_job *q)
     uint64_t rest = q->estimate.weight_bytes + q->estimate.scratch_bytes;
     uint64_t kv = q->estimate.kv_bytes;
     uint32_t n_ctx = q->estimate.n_ctx;
-    uint32_t n = residency_parallel(q->parallel, kv, rest, q->budget);
+    uint32_t n = residency_parallel(q->parallel, q->usual, kv, rest, q->budget);
     while (!(c = estimate_as(q, n, n_ctx)) && q->bytes > q->budget && n > 1)
         n /= 2;
     if (c || q->bytes <= q->budget || !q->exact || !kv)
@@ -349,7 +351,9 @@ static void start_estimate(struct loader *l, struct place *p)
         .job = { .work = work_estimate, .done = done_estimate },
         .loader = l, .place = p, .path = path,
         .options = { .path = path, .n_ctx = n_ctx, .kv_type = c->kv_type },
-        .parallel = c->parallel, .budget = l->budget, .exact = n_ctx != 0,
+        .parallel = c->parallel,
+        .usual = l->open.device.software ? PARALLEL_CPU : PARALLEL_GPU,
+        .budget = l->budget, .exact = n_ctx != 0,
     };
     p->estimate = q;
     if (jobs_submit(l->d->jobs, LANE_WORDS, &q->job, &why)) {

@@ -81,14 +81,14 @@ static bool parallel_fits(uint32_t n, uint64_t kv_bytes, uint64_t rest, uint64_t
     return !__builtin_mul_overflow(kv_bytes, n, &kv) && fits(rest, kv, budget);
 }
 
-uint32_t residency_parallel(uint32_t wanted, uint64_t kv_bytes, uint64_t rest, uint64_t budget)
+uint32_t residency_parallel(uint32_t wanted, uint32_t usual, uint64_t kv_bytes, uint64_t rest,
+                            uint64_t budget)
 {
-    static const uint32_t choices[] = { 8, 4, 2 };
     if (wanted)
         return wanted;
-    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++)
-        if (parallel_fits(choices[i], kv_bytes, rest, budget) &&
-            (choices[i] <= 4 || parallel_fits(choices[i], kv_bytes, 0, budget / 8)))
-            return choices[i];
+    for (uint32_t n = usual; n > 1; n /= 2)
+        if (parallel_fits(n, kv_bytes, rest, budget) &&
+            (n <= 4 || parallel_fits(n, kv_bytes, 0, budget / 8)))
+            return n;
     return 1;
 }

@@ -38,8 +38,9 @@ int64_t residency_next(const struct resident_fact *m, size_t n);
 
 /* How many sequences of a model to make room for. kv_bytes: of one sequence; rest: weights and
  * scratch; budget: all of the device that we may use. `wanted` is the operator's number, 0 for
- * none: then 8 where their KV takes no more than an eighth of the budget, else 4 where it fits,
- * else fewer. At least 1. */
-uint32_t residency_parallel(uint32_t wanted, uint64_t kv_bytes, uint64_t rest, uint64_t budget);
+ * none: then `usual` where their KV takes no more than an eighth of the budget, else 4 where it
+ * fits, else fewer. At least 1. */
+uint32_t residency_parallel(uint32_t wanted, uint32_t usual, uint64_t kv_bytes, uint64_t rest,
+                            uint64_t budget);
 
 #endif

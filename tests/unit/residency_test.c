@@ -100,12 +100,13 @@ static void deadlines(void **state)
 static void sequences_by_memory(void **state)
 {
     (void)state;
-    assert_int_equal(residency_parallel(3, 1 << 20, 0, 1), 3);       /* the operator's word */
-    assert_int_equal(residency_parallel(0, 10, 100, 1000), 8);       /* an eighth of the budget */
-    assert_int_equal(residency_parallel(0, 20, 100, 1000), 4);       /* fits, but takes more */
-    assert_int_equal(residency_parallel(0, 300, 200, 1000), 2);
-    assert_int_equal(residency_parallel(0, 900, 200, 1000), 1);
-    assert_int_equal(residency_parallel(0, UINT64_MAX / 2, 0, UINT64_MAX), 2);
+    assert_int_equal(residency_parallel(3, 8, 1 << 20, 0, 1), 3);       /* the operator's word */
+    assert_int_equal(residency_parallel(0, 8, 10, 100, 1000), 8);       /* an eighth of the budget */
+    assert_int_equal(residency_parallel(0, 8, 20, 100, 1000), 4);       /* fits, but takes more */
+    assert_int_equal(residency_parallel(0, 8, 300, 200, 1000), 2);
+    assert_int_equal(residency_parallel(0, 8, 900, 200, 1000), 1);
+    assert_int_equal(residency_parallel(0, 4, 10, 100, 1000), 4);    /* a CPU's usual number */
+    assert_int_equal(residency_parallel(0, 8, UINT64_MAX / 2, 0, UINT64_MAX), 2);
 }
 
 int main(void)
