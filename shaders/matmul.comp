@@ -46,7 +46,9 @@ uint x_word(uint row0, uint c, uint at, uint quad, uint w)
     uvec4 q = xq[c * X_FETCHES];
     [[unroll]] for (uint f = 1; f < X_FETCHES; f++)
         q = quad / X_LANES == f ? xq[c * X_FETCHES + f] : q;
-    return subgroupShuffle(q[w], quad % X_LANES);
+    // K parts that share a subgroup are at different inputs: each has its own eight lanes
+    uint from = KPARTS > 1 && SUBGROUP > BLOCK_LANES ? gl_SubgroupInvocationID & ~(X_LANES - 1) : 0;
+    return subgroupShuffle(q[w], from + quad % X_LANES);
 }
 #else
 uint x_word(uint row0, uint c, uint at, uint quad, uint w)
