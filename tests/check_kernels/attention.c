@@ -75,12 +75,8 @@ static void make(struct judge *j, struct setup *s, size_t which_heads, size_t wh
                                        (s->n_head * s->head_dim + 127) / 128 * Q8_GROUP_QUADS,
                                        spans[which_span].window, splits, split, spans[which_span].softcap };
     s->call = (struct call){ .push = &s->push };
-    uint32_t spec[N_SPEC] = { subgroup,
-                              (s->kv_dim / 8 + subgroup - 1) / subgroup,
-                              s->heads_per_group,
-                              mode | (spans[which_span].softcap > 0 ? ATTN_SOFTCAP : 0u),
-                              subgroup,
-                              s->kv_dim / 8 };
+    uint32_t spec[N_SPEC] = { subgroup, (s->kv_dim / 8 + subgroup - 1) / subgroup, s->heads_per_group, mode,
+                              subgroup, s->kv_dim / 8 };
     memcpy(s->call.spec, spec, sizeof spec);
     uint32_t *step = judge_step(j, &s->call, N_ROWS, 0);
     for (uint32_t row = 0; row < N_ROWS; row++) {
