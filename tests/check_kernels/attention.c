@@ -145,22 +145,27 @@ static void check_one(struct judge *j, size_t h, size_t span, uint32_t mode, uin
         return;
     /* a score is off by a few roundings of its largest terms; exp passes that on */
     double most = spans[span].kv == SPIKES ? 1000 : 1;
-    double off = 4e-6 + 4e-7 * (double)spans[span].q_size * sqrt((double)s.head_dim) * most;
+    double off = 1.5e-6 + 1.5e-7 * (double)spans[span].q_size * sqrt((double)s.head_dim) * most;
     judge_out(j, &s, 5, 6, off);
     judge_partials(j, &s, off);
 }
 
+/* Wide heads take long to compile: they meet fewer spans, and share fewer keys. */
 void check_attention(struct judge *j)
 {
     static const uint32_t kinds[] = { KVT_F16, KVT_F32, KVT_Q8 };
     uint32_t n = 0;
-    for (size_t h = 0; h < sizeof heads / sizeof heads[0]; h++)
-        for (size_t span = 0; span < sizeof spans / sizeof spans[0]; span++, n++) {
+    for (size_t h = 0; h < sizeof heads / sizeof heads[0]; h++) {
+        bool is_wide = heads[h].head_dim > 128;
+        for (size_t span = 0; span < (is_wide ? 3 : sizeof spans / sizeof spans[0]); span++, n++) {
             uint32_t mode = kinds[(h + span) % 3];
             if (heads[h].head_dim % 32 == 0 && span % 2)
                 mode |= ATTN_TO_Q8;
-            check_one(j, h, span, mode, 1 + n % 4);
+            if (spans[span].softcap > 0)
+                mode |= ATTN_SOFTCAP;
+            check_one(j, h, span, mode, is_wide ? 2 : 1 + n % 4);
         }
+    }
 }
 
 /* ---- attention_join ------------------------------------------------------------------------------------ */
@@ -187,7 +192,7 @@ static void check_join_one(struct judge *j, size_t h, size_t span, uint32_t mode
     s.call.groups[0] = s.n_head;
     s.call.groups[2] = 1;
     if (call_run(j, &s.call))
-        judge_out(j, &s, 2, 3, 4e-6);
+        judge_out(j, &s, 2, 3, 1e-6);
 }
 
 void check_join(struct judge *j)

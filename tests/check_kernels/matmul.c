@@ -142,7 +142,7 @@ static void make(struct judge *j, struct product *p, const struct shape *s, cons
 
 /* ---- how far off --------------------------------------------------------------------------------------- */
 
-#define PER_SUM 2e-6      /* of the sum of |products| */
+#define PER_SUM 1e-6      /* of the sum of |products| */
 #define PER_VALUE 2e-6    /* of the result: exp, tanh, division, the last rounding */
 
 static double act_size(double v) /* at least |act(v)|; no activation is steeper than 1.2 */

@@ -106,7 +106,7 @@ static void check(struct judge *j, size_t which, uint32_t mode, uint32_t local, 
         for (uint32_t i = 0; i < kv_dim; i++)
             most = fmax(most, fabs((double)ref[h * kv_dim + i]));
         for (uint32_t i = 0; i < kv_dim; i++)
-            allow[h * kv_dim + i] = 2e-6 * most;
+            allow[h * kv_dim + i] = 1e-6 * most;
     }
     judge_floats(j, &c, 5, c.bind[5].bytes / 4, allow);
     judge_pages(j, &c, 6, n_pages * n_kv, mode & KVT_MASK, kv_dim, 2e-6);

@@ -89,7 +89,7 @@ static void do_head(const struct ref_call *c, uint32_t row, uint32_t head, uint3
         float kv[REF_MAX_HEAD];
         kv_get(kv_slot(c->at[2], page, p->n_kv, kv_head, kvt, p->kv_dim), t % KV_PAGE_TOKENS, kv);
         double score = dot(q, kv, p->kv_dim);
-        if (p->softcap > 0)
+        if (c->spec[SPEC_MODE] & ATTN_SOFTCAP)
             score = (double)p->softcap * tanh(score / (double)p->softcap);
         kv_get(kv_slot(c->at[3], page, p->n_kv, kv_head, kvt, p->kv_dim), t % KV_PAGE_TOKENS, kv);
         see(&h, score, kv, p->kv_dim);
