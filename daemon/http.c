@@ -8,6 +8,9 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 
+#define TICK_MS 1000
+#define RETRY_MS 20 /* a connection that could not be taken */
+
 /* ---- time limits ------------------------------------------------------------------------------ */
 
 static uint64_t after(const struct conn *c, unsigned ms)
@@ -56,13 +59,15 @@ static void check_deadline(struct conn *c, uint64_t now)
 
 static void on_tick(uv_timer_t *timer);
 
-static void start_ticking(struct http_server *s)
+/* Once a second while there is a connection; sooner where one waits for memory. */
+static void start_ticking(struct http_server *s, unsigned ms)
 {
-    if (s->ticking || s->closing)
+    if ((s->ticking && s->tick_ms <= ms) || s->closing)
         return;
     unsigned hurry = s->o.hurry ? s->o.hurry : 1;
-    unsigned period = 1000 / hurry ? 1000 / hurry : 1;
+    unsigned period = ms / hurry ? ms / hurry : 1;
     s->ticking = uv_timer_start(&s->timer, on_tick, period, period) == 0;
+    s->tick_ms = ms;
 }
 
 /* ---- closing ------------------------------------------------------------------------------------ */
@@ -291,7 +296,7 @@ static struct conn *conn_create(struct http_server *s, bool local)
     s->alive++;
     s->counts.open++;
     s->counts.connections++;
-    start_ticking(s);
+    start_ticking(s, TICK_MS);
     return c;
 }
 
@@ -302,7 +307,7 @@ static void accept_one(struct listener *l)
     struct conn *c = conn_create(s, local);
     l->pending = !c;
     if (!c) {
-        start_ticking(s); /* tries again */
+        start_ticking(s, RETRY_MS);
         return;
     }
     if (uv_accept(&l->io.stream, &c->io.stream)) {
@@ -344,10 +349,12 @@ static void on_tick(uv_timer_t *timer)
         next = c->next;
         check_deadline(c, now);
     }
-    if (!s->conns && !pending) {
-        uv_timer_stop(&s->timer);
-        s->ticking = false;
-    }
+    if (pending)
+        return;
+    uv_timer_stop(&s->timer);
+    s->ticking = false;
+    if (s->conns)
+        start_ticking(s, TICK_MS);
 }
 
 /* ---- the server ---------------------------------------------------------------------------------- */

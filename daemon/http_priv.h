@@ -89,6 +89,7 @@ struct http_server {
     struct conn *conns;
     uv_timer_t timer;
     bool ticking, draining, closing;
+    unsigned tick_ms;
     size_t alive; /* handles and connections that still point here */
     struct http_counts counts;
     time_t date_of;
