@@ -180,6 +180,8 @@ static void start_unload(struct loader *l, struct resident *r)
     r->unload.job.done = done_unload;
     if (engine_unload(l->d->engine, &r->unload, NULL))
         r->fact.moving = false; /* the engine's queue is full: tried again by the timer */
+    else
+        r->model = NULL; /* the engine's to free: nobody may look at it any more */
 }
 
 static void on_timer(uv_timer_t *timer)

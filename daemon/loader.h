@@ -19,7 +19,7 @@ struct resident { /* a model in memory, or on its way in or out */
     char *path, *name, *digest;
     struct file_identity identity;
     uint32_t n_ctx, n_seq;
-    struct engine_model *model;  /* NULL while it is loading */
+    struct engine_model *model;  /* NULL while it is loading or unloading */
     struct model_info info;
     struct device_info device;
     bool leaving;                /* is being unloaded, or will be */

@@ -778,7 +778,10 @@ class Hostile(Case):
         while time.monotonic() < stop:
             try:
                 c = self.d.connection(tcp=rng.random() < 0.3)
-                kind = rng.randrange(5)
+                kind = rng.randrange(6)
+                if kind == 5:
+                    self.d.get(rng.choice(["/api/ps", "/metrics", "/healthz"]))
+                    continue
                 body = {"model": "tiny", "prompt": "x" * rng.randrange(200), "keep_alive": rng.choice([0, 0.02, 10]),
                         "stream": rng.random() < 0.5, "options": {"num_predict": rng.randrange(40)}}
                 if kind == 0:
