@@ -133,7 +133,7 @@ void put_q8(uint row, uint k, float v[8], bool mine)
         m = max(m, abs(v[i]));
     m = max(m, subgroupShuffleXor(m, 1));
     m = max(m, subgroupShuffleXor(m, 2));
-    float inv = m > 0 ? 127.0 / m : 0;
+    float inv = q8_inverse(m);
     ivec4 a = ivec4(roundEven(vec4(v[0], v[1], v[2], v[3]) * inv));
     ivec4 b = ivec4(roundEven(vec4(v[4], v[5], v[6], v[7]) * inv));
     float total = float(a.x + a.y + a.z + a.w + b.x + b.y + b.z + b.w);
@@ -144,7 +144,7 @@ void put_q8(uint row, uint k, float v[8], bool mine)
         out_q8[at + in_group / 4 + 1] = pack_bytes(b);
     }
     if (mine && in_group % 32 == 0)
-        out_q8[at + 32 + in_group / 32] = floatBitsToUint(m / 127.0);
+        out_q8[at + 32 + in_group / 32] = floatBitsToUint(q8_scale(m));
     if (mine && in_group % 16 == 0)
         out_q8[at + 36 + in_group % 32 / 16 * 4 + in_group / 32] = floatBitsToUint(total);
 }

@@ -43,7 +43,7 @@ void main()
                 v[i] /= sum;
                 m = max(m, abs(v[i]));
             }
-            float inv = m > 0 ? 127.0 / m : 0;
+            float inv = q8_inverse(m);
             uint at = (row * p.outq_stride + k / 128 * Q8_GROUP_QUADS) * 4, j = k % 128 / 32;
             vec2 sums = vec2(0);
             for (uint i = 0; i < 8; i++) {
@@ -55,7 +55,7 @@ void main()
                     sums.y += total;
                 out_q8[at + j * 8 + i] = pack_bytes(four);
             }
-            out_q8[at + 32 + j] = floatBitsToUint(m / 127.0);
+            out_q8[at + 32 + j] = floatBitsToUint(q8_scale(m));
             out_q8[at + 36 + j] = floatBitsToUint(sums.x);
             out_q8[at + 40 + j] = floatBitsToUint(sums.y);
         } else {

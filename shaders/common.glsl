@@ -35,6 +35,16 @@ layout(constant_id = SPEC_KPARTS) const uint KPARTS = 1;
 WORDS_IN(0, step_words);
 #define STEP_ROW(row, word) step_words[STEP_ROWS + (row) * STEP_ROW_WORDS + (word)]
 
+// Scale of a q8 block whose largest magnitude is `top`, and the scale's inverse.
+float q8_scale(float top)
+{
+    return top > Q8_LEAST ? top / 127.0 : 0.0;
+}
+float q8_inverse(float top)
+{
+    return top > Q8_LEAST ? 127.0 / top : 0.0;
+}
+
 uint pack_bytes(ivec4 v)
 {
     return uint(v.x & 255) | uint(v.y & 255) << 8 | uint(v.z & 255) << 16 | uint(v.w) << 24;

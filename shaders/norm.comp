@@ -82,7 +82,7 @@ void main()
                         y[at] = v[i][t];
                 }
         if ((MODE & NM_TO_Q8) != 0) {
-            float dx = top / 127.0, inv = top > 0 ? 127.0 / top : 0;
+            float dx = q8_scale(top), inv = q8_inverse(top);
             uint at = (row * p.q_stride + b / 4 * Q8_GROUP_QUADS) * 4, j = b & 3;
             vec2 sums = vec2(0);
             [[unroll]] for (uint i = 0; i < 8; i++) {

@@ -49,8 +49,9 @@
  * A row of k inputs takes NG * 11 quads: per group g of 128 inputs 8 quads of int8 (quad i: inputs
  * g*128 + 16i .. +15, the first in bits 0..7 of word 0), then 3 quads of f32, one word for each of the
  * 4 blocks: dx; the sum of q over the block's first 16 (a whole number); the same over its second 16.
- * dx = max|x| / 127 over the block; q = rint(x * (1/dx)), ties to even; max 0: dx = 0 and q = 0. Blocks
- * past k are zero. f32 activations are rows of k floats, k/4 quads. */
+ * dx = max|x| / 127 over the block; q = rint(x * (1/dx)), ties to even; where max|x| is at most Q8_LEAST
+ * (1/dx might be infinite): dx = 0 and q = 0. Blocks past k are zero. f32 activations are rows of k
+ * floats, k/4 quads. */
 #ifndef HEARTH_SHADERS_PUSH_H
 #define HEARTH_SHADERS_PUSH_H
 
@@ -66,6 +67,7 @@
 #define BLOCK_OUTPUTS 16 /* outputs of an output block */
 #define BLOCK_LANES 8
 #define Q8_GROUP_QUADS 11
+#define Q8_LEAST 1e-30
 #define MAX_STEP_ROWS 128
 #define KV_PAGE_TOKENS 32
 
@@ -185,7 +187,7 @@
     F32 softcap;
 
 /* K and V pages of a layer: [page][kv head][token in page][kv_dim] elements; q8: per (page, kv head)
- * [token][kv_dim] int8, then [token][kv_dim/32] f32 scales (d = max|x|/127, q = rint(x/d)).
+ * [token][kv_dim] int8, then [token][kv_dim/32] f32 scales (d and q as in q8 rows).
  * Bytes of one (page, kv head), T = KV_PAGE_TOKENS, D = kv_dim: f16 T*D*2, f32 T*D*4, q8 T*D + T*D/8. */
 
 #ifdef __STDC__

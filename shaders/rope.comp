@@ -79,14 +79,14 @@ void write_kv(uint row, uint pos, uint kv_head, bool is_k)
             float top = 0;
             for (uint i = 0; i < 32; i++)
                 top = max(top, abs(head[b * 32 + i]));
-            float inv = top > 0 ? 127.0 / top : 0;
+            float inv = q8_inverse(top);
             for (uint i = 0; i < 8; i++) {
                 vec4 v = vec4(head[b * 32 + 4 * i], head[b * 32 + 4 * i + 1], head[b * 32 + 4 * i + 2],
                               head[b * 32 + 4 * i + 3]);
                 uint four = pack_bytes(ivec4(roundEven(v * inv)));
                 PUT(k_pages, at + b * 8 + i, four)
             }
-            uint bits = floatBitsToUint(top / 127.0);
+            uint bits = floatBitsToUint(q8_scale(top));
             PUT(k_pages, scale_at + b, bits)
         }
     }

@@ -227,7 +227,7 @@ uint32_t *judge_step(struct judge *j, struct call *c, uint32_t n_rows, uint32_t 
 
 const char *fill_name(enum fill f)
 {
-    static const char *const names[] = { "plain", "zeros", "huge", "tiny", "spikes", "signs" };
+    static const char *const names[] = { "plain", "zeros", "huge", "tiny", "spikes", "signs", "vanishing" };
     return names[f];
 }
 
@@ -239,6 +239,7 @@ void fill_floats(struct judge *j, float *x, size_t n, enum fill f)
                : f == ZEROS     ? 0
                : f == HUGE_ONES ? v * 1e15f
                : f == TINY      ? v * 1e-15f
+               : f == VANISHING ? (judge_random(j) % 2 ? v * 1e-36f : v * 1e-40f)
                : f == SPIKES    ? (judge_random(j) % 61 == 0 ? v * 1000 : v * 0.01f)
                                 : (v < 0 ? -1.0f : 1.0f);
     }

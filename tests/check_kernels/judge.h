@@ -64,7 +64,7 @@ uint32_t judge_random(struct judge *j);
 float judge_uniform(struct judge *j); /* -1 .. 1 */
 uint32_t *judge_step(struct judge *j, struct call *c, uint32_t n_rows, uint32_t n_out); /* binding 0 */
 
-enum fill { PLAIN, ZEROS, HUGE_ONES, TINY, SPIKES, SIGNS, N_FILLS };
+enum fill { PLAIN, ZEROS, HUGE_ONES, TINY, SPIKES, SIGNS, VANISHING /* subnormal, or nearly */ };
 const char *fill_name(enum fill f);
 void fill_floats(struct judge *j, float *x, size_t n, enum fill f);
 

@@ -116,7 +116,7 @@ static void check(struct judge *j, size_t which, uint32_t mode, uint32_t local, 
 void check_rope(struct judge *j)
 {
     static const uint32_t locals[] = { 8, 32, 64, 16, 4 };
-    static const enum fill fills[] = { PLAIN, SPIKES, ZEROS, SIGNS };
+    static const enum fill fills[] = { PLAIN, SPIKES, ZEROS, SIGNS, VANISHING };
     uint32_t n = 0;
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
         for (size_t m = 0; m < sizeof modes / sizeof modes[0]; m++, n++) {
@@ -126,7 +126,7 @@ void check_rope(struct judge *j)
                 continue;
             judge_case(j, "%u+%u heads of %u, rotated %u, mode %u, local %u, %s", heads[i].n_head,
                        heads[i].n_kv, heads[i].head_dim, heads[i].n_rot, modes[m], locals[m % 5],
-                       fill_name(fills[n % 4]));
-            check(j, i, modes[m], locals[m % 5], fills[n % 4]);
+                       fill_name(fills[n % 5]));
+            check(j, i, modes[m], locals[m % 5], fills[n % 5]);
         }
 }

@@ -47,7 +47,11 @@ float q8_quantise(const float *x, int8_t q[32])
     float top = 0;
     for (int i = 0; i < 32; i++)
         top = fmaxf(top, fabsf(x[i]));
-    float inv = top > 0 ? 127.0f / top : 0;
+    if (!(top > (float)Q8_LEAST)) {
+        memset(q, 0, 32);
+        return 0;
+    }
+    float inv = 127.0f / top;
     for (int i = 0; i < 32; i++)
         q[i] = (int8_t)rintf(x[i] * inv);
     return top / 127.0f;
