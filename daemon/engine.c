@@ -221,6 +221,8 @@ static enum err_code begin_turn(struct engine *en, struct seat *s, struct run *r
         .n_tokens = s->n,
         .sampling = r->sampling,
         .max_tokens = r->max_tokens ? r->max_tokens - r->n_made : 0,
+        .words = r->words,
+        .want_logprob = r->want_logprob,
         .ignore_eog = r->ignore_eog,
         .n_top = r->n_top,
         .user = r,

@@ -98,6 +98,8 @@ struct run {
     size_t n_tokens;
     struct sampling sampling;
     uint32_t max_tokens, n_top;
+    const struct words *words; /* whose end-of-generation tokens end it */
+    bool want_logprob;
     bool ignore_eog;
     float *scores;              /* TURN_SCORE: [n_tokens]; scores[0] is left alone */
     void (*notify)(struct run *r); /* Thread: loop. There are events, or it has ended */

@@ -220,6 +220,8 @@ static void begin_generation(struct gen *g)
     g->run.n_tokens = n;
     g->run.sampling = sampling_of(o);
     g->run.n_top = g->req.logprobs ? g->req.top_logprobs : 0;
+    g->run.want_logprob = g->req.logprobs;
+    g->run.words = lookup_words(&g->lookup);
     g->run.ignore_eog = option_given(o, OPTION_IGNORE_EOS) && o->ignore_eos;
     g->run.max_tokens = room;
     if (option_given(o, OPTION_NUM_PREDICT) && o->num_predict >= 0 && o->num_predict < room)

@@ -196,7 +196,8 @@ void block(uint row0, uint kb, uint lane)
             scale_words sw = fetch_scales(ob, kb, h, lane);
             [[unroll]] for (uint part = 0; part < 2; part++) {
                 vec2 s = scale_of(sw, kb, part);
-                [[unroll]] for (uint i = part * 16; i < part * 16 + 16; i++) {
+                [[unroll]] for (uint k = 0; k < 16; k++) { // counted from 0: else it stays a loop
+                    uint i = part * 16 + k;
                     uint q = PLANE_PAIR(PLANE_A, a_, i);
 #if PLANE_B
                     q += PLANE_PAIR(PLANE_B, b_, i) << SHIFT_B;

@@ -59,7 +59,6 @@ struct model {
     struct recording rec[PLAN_PROGRAMS];
     struct kv kv;
     struct sampler sampler;
-    const struct words *words; /* of the caller; NULL: no end-of-generation tokens */
     struct session *sessions;  /* [n_seq] */
     uint32_t next;             /* session whose prefill goes first in the next step */
     struct model_info info;

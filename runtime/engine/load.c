@@ -378,7 +378,6 @@ enum err_code model_load(struct runtime *r, const struct model_options *o, struc
     if (!l.m)
         return err_no_memory(e, sizeof *l.m, "the model");
     l.m->rt = r;
-    l.m->words = o->words;
     enum err_code code = gguf_open(o->path, &l.g, e);
     if (code == ERR_OK)
         code = load(&l, o);

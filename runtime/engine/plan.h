@@ -85,6 +85,7 @@ struct plan_matrix {
     const struct gguf_tensor *part[3];
     uint32_t n_part;
     bool paired;        /* outputs come in pairs: (i of the first half, i of the second half) */
+    bool exact;         /* its activations are never quantised */
     bool as_f32;        /* parts of different types, decoded to F32 */
     uint32_t type_id;
     uint32_t k, m;      /* inputs, padded to 32; outputs that exist */

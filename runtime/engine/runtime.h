@@ -89,8 +89,6 @@ enum kv_type { KV_F16, KV_F32, KV_Q8_0 };
 
 struct model_options {
     const char *path;
-    const struct words *words; /* of the same file: its end-of-generation tokens end a turn; it must
-                                  outlive the model. NULL: no token does */
     uint32_t n_ctx;        /* most tokens of one session; 0: the model's own limit, at most 4096 */
     uint32_t n_seq;        /* sessions that can hold n_ctx tokens at once; 0: 4 */
     enum kv_type kv_type;
@@ -149,6 +147,8 @@ struct turn {
     size_t n_tokens;        /* 1 .. n_ctx */
     struct sampling sampling;
     uint32_t max_tokens;    /* 0: until end of generation or the context is full */
+    const struct words *words; /* of the model's file: its end-of-generation tokens end the turn; must
+                               live as long as the turn. NULL: no token ends it */
     bool ignore_eog;        /* bench: go on after an end-of-generation token */
     uint32_t n_top;         /* most likely tokens wanted with each event, 0..20 */
     bool want_logprob;      /* events of TURN_GENERATE carry logprob (else NaN; costs a pass over the

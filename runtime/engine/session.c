@@ -109,7 +109,7 @@ static void describe(const struct session *s, const float *logits, struct event 
 
 static bool is_end(const struct session *s, int32_t token)
 {
-    const struct words *w = s->m->words;
+    const struct words *w = s->turn.words;
     return w && !s->turn.ignore_eog && words_tokenizer(w) &&
            tokenizer_is_eog(words_tokenizer(w), token);
 }
