@@ -96,7 +96,7 @@ static void set_groups(struct model *m, uint32_t which, size_t from, size_t to, 
     uint32_t *args = gpu_buffer_map(m->rec[which].args);
     for (size_t i = from; i < to; i++) {
         plan_groups(&g->launch[i], g->cols, m->n_rows, m->n_out, n_splits, args + 3 * i);
-        m->counters.weight_bytes += g->launch[i].weight_bytes;
+        m->counters.weight_bytes += g->launch[i].weight_bytes * args[3 * i + 1]; /* once a tile */
     }
     m->counters.launches += to - from;
 }
@@ -104,7 +104,8 @@ static void set_groups(struct model *m, uint32_t which, size_t from, size_t to, 
 /* Lays out the step's segments and returns their number. */
 static size_t line_up(struct model *m)
 {
-    uint32_t body = m->n_rows > 1, head = m->n_out > 1, n_splits = splits_needed(m);
+    uint32_t body = plan_program_for(m->n_rows), head = plan_program_for(m->n_out);
+    uint32_t n_splits = splits_needed(m);
     const struct plan_program *b = &m->plan->program[body], *h = &m->plan->program[head];
     size_t n = 0;
     set_groups(m, body, 0, b->n_body, n_splits);

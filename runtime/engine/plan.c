@@ -5,8 +5,18 @@
 
 #define ALIGN 256u
 #define SLAB ((uint64_t)512 << 20) /* a weight slab; a slice never straddles two */
-#define TILE_COLS 4
 #define MAX_LOGIT_BYTES ((uint64_t)64 << 20)
+
+/* Rows of a tile in each program. Eight rows in one tile read every weight once. */
+static const uint32_t plan_cols[PLAN_PROGRAMS] = { 1, 4, 8 };
+
+uint32_t plan_program_for(uint32_t n_rows)
+{
+    uint32_t which = 0;
+    while (which + 1 < PLAN_PROGRAMS && plan_cols[which] < n_rows)
+        which++;
+    return which;
+}
 
 static uint64_t align_up(uint64_t n, uint64_t to)
 {
@@ -835,7 +845,7 @@ static void emit_program(struct builder *b, uint32_t which, const struct layer_p
                          const struct head_plan *head, const uint32_t tables[2])
 {
     b->prog = &b->p->program[which];
-    b->prog->cols = which == 0 ? 1 : TILE_COLS;
+    b->prog->cols = plan_cols[which];
     b->layer = -1;
     emit_embed(b, head);
     for (uint32_t il = 0; il < b->hp->n_layer; il++) {
@@ -977,7 +987,7 @@ void plan_print(const struct plan *p, struct buf *out)
                (unsigned long long)p->scratch_bytes);
     for (uint32_t i = 0; i < PLAN_PROGRAMS; i++) {
         const struct plan_program *g = &p->program[i];
-        buf_printf(out, "\nprogram for %s: %zu launches\n", i == 0 ? "one row" : "many rows", g->n);
+        buf_printf(out, "\nprogram for tiles of %u: %zu launches\n", g->cols, g->n);
         for (size_t k = 0; k < g->n; k++)
             print_launch(p, g, &g->launch[k], out);
     }

@@ -136,7 +136,7 @@ struct plan_program {
     struct plan_launch *launch;
     size_t n_body; /* launches before the head (the final norm and what follows) */
 };
-#define PLAN_PROGRAMS 2 /* one row; tiles of rows */
+#define PLAN_PROGRAMS 3 /* tiles of 1, 4 and 8 rows */
 
 struct plan {
     struct arena arena;
@@ -169,12 +169,15 @@ enum err_code plan_create(const struct hparams *hp, const struct weights *w,
                           struct plan **out, struct err *e);
 void plan_destroy(struct plan *p);
 
+/* The program whose tile fits n_rows best; the last one for all larger steps. */
+uint32_t plan_program_for(uint32_t n_rows);
+
 /* What the groups of a launch are for a step of n_rows rows of which n_out want logits, the longest
  * timeline needing n_splits splits. */
 void plan_groups(const struct plan_launch *l, uint32_t cols, uint32_t n_rows, uint32_t n_out,
                  uint32_t n_splits, uint32_t groups[3]);
 
-/* Both programs as text, one launch a line. */
+/* The programs as text, one launch a line. */
 void plan_print(const struct plan *p, struct buf *out);
 
 #endif

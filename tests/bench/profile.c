@@ -94,7 +94,7 @@ static struct row measure(struct model *m, uint32_t which, size_t first, uint32_
 
 static void profile(struct model *m, uint32_t rows, uint32_t at, int repeat, const char *only)
 {
-    uint32_t which = rows > 1, splits = at / m->plan->split_tokens + 1;
+    uint32_t which = plan_program_for(rows), splits = at / m->plan->split_tokens + 1;
     const struct plan_program *g = &m->plan->program[which];
     struct row total = { 0 };
     fill_step(m, rows, at);
