@@ -93,6 +93,7 @@ struct builder {
     struct plan_program *prog; /* being written */
     int32_t layer;
     uint32_t slab;             /* buffer of the weight slab being filled */
+    struct plan_launch sink;   /* written to and never read, after an error */
     enum err_code code;        /* the first error; later calls do nothing */
     struct err *e;
 };
@@ -230,9 +231,8 @@ static uint32_t vector_of(struct builder *b, const struct gguf_tensor *x, uint32
 static struct plan_launch *add_launch(struct builder *b, const char *label, enum kernel kernel)
 {
     struct plan_program *g = b->prog;
-    static struct plan_launch sink; /* written to and never read, after an error */
     if (!grow(b, &g->launch, &g->cap, g->n + 1, sizeof *g->launch))
-        return &sink;
+        return &b->sink;
     struct plan_launch *l = &g->launch[g->n++];
     *l = (struct plan_launch){ .label = label, .layer = b->layer, .kernel = kernel, .groups = { 1, 1, 1 } };
     l->spec[SPEC_COLS] = 1;
