@@ -142,7 +142,7 @@ int main(int argc, char **argv)
     }
     struct err e;
     struct runtime *rt;
-    struct model *m;
+    struct model *m = NULL;
     json_setup();
     struct runtime_options ro = { .device = device };
     struct model_options mo = { .path = path, .n_ctx = at + 64, .n_seq = 1 };

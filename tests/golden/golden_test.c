@@ -76,7 +76,7 @@ static void compute(struct runtime *rt, const struct options *o, const char *fil
     char path[4096];
     struct err e;
     struct model *m;
-    struct session *s;
+    struct session *s = NULL;
     int len = snprintf(path, sizeof path, "%s/%s", o->models, file);
     if (len < 0 || (size_t)len >= sizeof path) {
         fprintf(stderr, "%s: path too long\n", file);

@@ -397,8 +397,7 @@ static void *on_small_stack(void *arg)
 {
     (void)arg;
     static const char *const deep[] = {
-        "{% macro f() %}{% for x in [1] %}{{ [f()]|join|upper }}{% endfor %}{% endmacro %}{{ f() "
-        "}}",
+        "{% macro f() %}{% for x in [1] %}{{ [f()]|join|upper }}{% endfor %}{% endmacro %}{{ f() }}",
         "{% macro f() %}{% call f() %}x{% endcall %}{{ caller() }}{% endmacro %}{{ f() }}",
         "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
     };

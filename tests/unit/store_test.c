@@ -721,6 +721,14 @@ static void open_collects_leftovers_and_nothing_else(void **state)
     assert_int_equal(sql_int(in(p, "home/db"), "SELECT count(*) FROM trash"), 0);
 }
 
+/* Of this thread alone: what else the machine does is not the store's. */
+static int64_t cpu_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
 static void list_of_1000_models_takes_milliseconds(void **state)
 {
     struct place *p = *state;
@@ -745,9 +753,9 @@ static void list_of_1000_models_takes_milliseconds(void **state)
     int64_t open_ns = clock_ns() - t, best = INT64_MAX;
     for (int i = 0; i < 30; i++) {
         struct store_list *l = NULL;
-        t = clock_ns();
+        t = cpu_ns();
         ok(store_list(p->s, &l, e));
-        t = clock_ns() - t;
+        t = cpu_ns() - t;
         best = t < best ? t : best;
         assert_int_equal(l->n, 1000);
         for (size_t k = 1; k < l->n; k++)
