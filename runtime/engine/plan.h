@@ -177,7 +177,17 @@ uint32_t plan_program_for(uint32_t n_rows);
 void plan_groups(const struct plan_launch *l, uint32_t cols, uint32_t n_rows, uint32_t n_out,
                  uint32_t n_splits, uint32_t groups[3]);
 
-/* The programs as text, one launch a line. */
+/* What a program amounts to. */
+struct plan_totals {
+    size_t launches, most_a_layer; /* of all; of the layer that has most */
+    size_t pipelines;              /* different kernels and specialisations */
+    uint64_t weight_bytes;         /* read for each tile of rows */
+};
+struct plan_totals plan_program_totals(const struct plan *p, uint32_t which);
+/* Different pipelines of programs from .. to - 1 together. */
+size_t plan_pipelines(const struct plan *p, uint32_t from, uint32_t to);
+
+/* The programs as text, one launch a line, each program under its totals. */
 void plan_print(const struct plan *p, struct buf *out);
 
 #endif
