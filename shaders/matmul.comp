@@ -1,8 +1,8 @@
 #version 450
 // v[row][o] = mult * sum over k of W[o][k] x[row][k], then an epilogue. Decode and prefill are this one
 // kernel with tiles of SPEC_COLS rows; an output is summed by one lane in ascending k (or, on a GPU, by
-// SPEC_KPARTS lanes that take every KPARTS-th group of 128 inputs, joined in order), whatever the tile, so
-// that a row's bits do not depend on its company.
+// SPEC_KPARTS lanes that take every KPARTS-th block of 32 inputs, of q8 rows every KPARTS-th group of 128,
+// joined in order), whatever the tile, so that a row's bits do not depend on its company.
 //
 // Quantised weights meet q8 activations: a 32-bit product (lo | hi << 16) * x serves two outputs; sums of
 // 16 inputs stay below 2^15 (15 * 127 * 16 = 30480), then the halves are split.
@@ -20,6 +20,13 @@ FLOATS_IN(4, bias);
 shared float part[KPARTS > 1 ? KPARTS * BLOCK_LANES * 2 * PAIRS : 1];
 
 float acc[2 * PAIRS]; // [block][col][lo, hi]
+
+// Lanes of an output block in one workgroup: where blocks are few, several workgroups share one.
+#if TEXEL
+#define LANES BLOCK_LANES
+#else
+#define LANES (KPARTS > 1 ? gl_WorkGroupSize.x / KPARTS : BLOCK_LANES)
+#endif
 
 // Lanes of one output block that share an x load; a subgroup may hold fewer or more.
 #define X_LANES (SUBGROUP < BLOCK_LANES ? SUBGROUP : BLOCK_LANES)
@@ -60,7 +67,7 @@ uint x_word(uint row0, uint c, uint at, uint quad, uint w)
 uint block_of(uint b)
 {
     uint lanes = gl_LocalInvocationID.x / BLOCK_LANES;
-    uint ob = KPARTS > 1 ? gl_WorkGroupID.x * BLOCKS + b
+    uint ob = KPARTS > 1 ? gl_WorkGroupID.x / (BLOCK_LANES / LANES) * BLOCKS + b
                          : (gl_WorkGroupID.x * (gl_WorkGroupSize.x / BLOCK_LANES) + lanes) * BLOCKS + b;
     return min(ob, p.n_ob - 1);
 }
@@ -223,15 +230,18 @@ void block(uint row0, uint kb, uint lane)
 }
 #endif
 
+// Roundings are fixed (precise) here too: variants of this kernel must agree to the bit.
 float activation(float v)
 {
     if ((MODE & EPI_ACT_MASK) == EPI_SILU)
         return v / (1.0 + exp(-v));
-    if ((MODE & EPI_ACT_MASK) == EPI_GELU) // 0.5 v (1 + tanh(u)), written so that exp cannot overflow
-        return v / (1.0 + exp(-2.0 * 0.7978845608028654 * (v + 0.044715 * v * v * v)));
+    if ((MODE & EPI_ACT_MASK) == EPI_GELU) { // 0.5 v (1 + tanh(u)), written so that exp cannot overflow
+        precise float u = v + 0.044715 * v * v * v;
+        return v / (1.0 + exp(-2.0 * 0.7978845608028654 * u));
+    }
     // erf by Abramowitz & Stegun 7.1.26 is not enough for f32: this is 7.1.28's rational form, 3e-7
     float z = abs(v) * 0.7071067811865476;
-    float t = 1.0 + z * (0.0705230784 + z * (0.0422820123 + z * (0.0092705272 +
+    precise float t = 1.0 + z * (0.0705230784 + z * (0.0422820123 + z * (0.0092705272 +
               z * (0.0001520143 + z * (0.0002765672 + z * 0.0000430638)))));
     t *= t; t *= t; t *= t; t *= t;
     float erf = 1.0 - 1.0 / t;
@@ -274,8 +284,9 @@ void put_pair(uint row, uint ob, uint lane, float lo, float hi)
 
 void main()
 {
-    uint lane = gl_LocalInvocationID.x % BLOCK_LANES, row0 = gl_WorkGroupID.y * COLS;
-    uint kpart = KPARTS > 1 ? gl_LocalInvocationID.x / BLOCK_LANES : 0;
+    uint mine = gl_LocalInvocationID.x % LANES, row0 = gl_WorkGroupID.y * COLS;
+    uint lane = mine + gl_WorkGroupID.x % (BLOCK_LANES / LANES) * LANES;
+    uint kpart = KPARTS > 1 ? gl_LocalInvocationID.x / LANES : 0;
     [[unroll]] for (uint i = 0; i < 2 * PAIRS; i++)
         acc[i] = 0;
 #ifdef X_F32
@@ -289,13 +300,13 @@ void main()
 
     if (KPARTS > 1) {
         [[unroll]] for (uint i = 0; i < 2 * PAIRS; i++)
-            part[(kpart * 2 * PAIRS + i) * BLOCK_LANES + lane] = acc[i];
+            part[(kpart * 2 * PAIRS + i) * BLOCK_LANES + mine] = acc[i];
         barrier();
         if (kpart > 0)
             return;
         for (uint k = 1; k < KPARTS; k++)
             [[unroll]] for (uint i = 0; i < 2 * PAIRS; i++)
-                acc[i] += part[(k * 2 * PAIRS + i) * BLOCK_LANES + lane];
+                acc[i] += part[(k * 2 * PAIRS + i) * BLOCK_LANES + mine];
     }
 
     uint n_rows = step_words[(MODE & MM_GATHERED) != 0 ? STEP_N_OUT : STEP_N_ROWS];
@@ -304,10 +315,10 @@ void main()
             [[unroll]] for (uint b = 0; b < BLOCKS; b++) {
                 uint lanes = gl_LocalInvocationID.x / BLOCK_LANES;
                 uint ob = KPARTS > 1
-                              ? gl_WorkGroupID.x * BLOCKS + b
+                              ? gl_WorkGroupID.x / (BLOCK_LANES / LANES) * BLOCKS + b
                               : (gl_WorkGroupID.x * (gl_WorkGroupSize.x / BLOCK_LANES) + lanes) * BLOCKS + b;
+                precise vec2 v = vec2(acc[(b * COLS + c) * 2], acc[(b * COLS + c) * 2 + 1]) * p.mult;
                 if (ob < p.n_ob)
-                    put_pair(row0 + c, ob, lane, acc[(b * COLS + c) * 2] * p.mult,
-                             acc[(b * COLS + c) * 2 + 1] * p.mult);
+                    put_pair(row0 + c, ob, lane, v.x, v.y);
             }
 }

@@ -146,7 +146,8 @@
     F32 scale; /* the result is multiplied with it */
 
 /* matmul: v[row][o] = mult * sum_k W[o][k] x[row][k], then the epilogue. Group x = output blocks /
- * those of a workgroup, y = tile of SPEC_COLS rows. */
+ * those of a workgroup, y = tile of SPEC_COLS rows. With SPEC_KPARTS > 1 a workgroup is SPEC_KPARTS *
+ * L lanes and does L of a block's 8 lanes (8, 4, 2 or 1; with texel loads always 8): x = n_ob * 8 / L. */
 #define PUSH_MATMUL                                                                                \
     U32 plane0, plane1, plane2, plane3; /* quads */                                                \
     U32 n_kb;                           /* blocks of 32 inputs */                                  \

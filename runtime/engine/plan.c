@@ -5,6 +5,7 @@
 
 #define ALIGN 256u
 #define SLAB ((uint64_t)512 << 20) /* a weight slab; a slice never straddles two */
+#define MAX_GROUPS 65534u /* of a dispatch in one dimension, an even number */
 #define MAX_LOGIT_BYTES ((uint64_t)64 << 20)
 
 /* Rows of a tile in each program. Eight rows in one tile read every weight once. */
@@ -173,6 +174,8 @@ static void slice_matrix(struct builder *b, struct plan_matrix *m)
                         m->k, (unsigned long long)one.bytes, (unsigned long long)most));
         return;
     }
+    if (per > MAX_GROUPS)
+        per = MAX_GROUPS;
     for (uint32_t ob = 0; ob < n_ob;) {
         uint32_t n = (uint64_t)(n_ob - ob) < per ? n_ob - ob : (uint32_t)per;
         if (!add_slice(b, m, &cap, ob, n))
@@ -318,14 +321,25 @@ static bool uses_q8(const struct builder *b, uint32_t matrix)
     return b->p->device.q8 && kernels_of(m->type_id)->quantised && !m->exact;
 }
 
-/* How many lanes share an output pair: enough subgroups to fill the device, none with nothing to do. */
-static uint32_t kparts_of(const struct plan_device *d, uint32_t n_ob, uint32_t n_kb)
+/* How a workgroup of a real GPU stands over a matrix: `kparts` lanes share an output pair, and the
+ * workgroup does `lanes` of an output block's eight. */
+struct spread {
+    uint32_t kparts, lanes;
+};
+
+/* Enough subgroups to fill the device and none with nothing to do, then enough workgroups that every core
+ * has two and none with less than a subgroup. It does not look at the tile: the order of a sum is the same
+ * in every program (plan.h). */
+static struct spread spread_of(const struct plan_device *d, uint32_t n_ob, uint32_t n_kb)
 {
-    uint32_t parts = 4;
-    while (parts < 32 && parts * BLOCK_LANES * 2 <= d->max_local && parts * 8 <= n_kb &&
-           (uint64_t)n_ob * parts * BLOCK_LANES / 32 < (uint64_t)d->cores * 16)
-        parts *= 2;
-    return parts;
+    struct spread s = { 4, BLOCK_LANES };
+    while (s.kparts < 32 && s.kparts * BLOCK_LANES * 2 <= d->max_local && s.kparts * 8 <= n_kb &&
+           (uint64_t)n_ob * s.kparts * BLOCK_LANES / 32 < (uint64_t)d->cores * 16)
+        s.kparts *= 2;
+    while (s.lanes > 2 && n_ob * (BLOCK_LANES / s.lanes) < 2 * d->cores &&
+           s.kparts * s.lanes / 2 >= d->subgroup)
+        s.lanes /= 2;
+    return s;
 }
 
 static void matmul_slice(struct builder *b, const struct matmul_args *a, const struct plan_matrix *m,
@@ -334,17 +348,18 @@ static void matmul_slice(struct builder *b, const struct matmul_args *a, const s
     const struct plan_device *d = &b->p->device;
     const struct type_kernels *t = kernels_of(m->type_id);
     struct plan_launch *l = add_launch(b, a->label, q8 ? t->matmul_q8 : t->matmul_f);
-    uint32_t n_kb = m->k / 32, per_group;
+    uint32_t n_kb = m->k / 32;
     l->spec[SPEC_COLS] = b->prog->cols;
     l->spec[SPEC_MODE] = a->mode;
     if (d->software) {
         l->spec[SPEC_LOCAL] = lanes_of(d);
         l->spec[SPEC_BLOCKS] = q8 ? 2 : 1;
-        per_group = l->spec[SPEC_LOCAL] / BLOCK_LANES * l->spec[SPEC_BLOCKS];
+        l->groups[0] = ceil_div(s->n_ob, l->spec[SPEC_LOCAL] / BLOCK_LANES * l->spec[SPEC_BLOCKS]);
     } else {
-        l->spec[SPEC_KPARTS] = kparts_of(d, s->n_ob, n_kb);
-        l->spec[SPEC_LOCAL] = BLOCK_LANES * l->spec[SPEC_KPARTS];
-        per_group = 1;
+        struct spread over = spread_of(d, s->n_ob, n_kb);
+        l->spec[SPEC_KPARTS] = over.kparts;
+        l->spec[SPEC_LOCAL] = over.lanes * over.kparts;
+        l->groups[0] = s->n_ob * (BLOCK_LANES / over.lanes);
     }
     l->push.matmul = (struct push_matmul){
         .plane0 = s->layout.plane[0],
@@ -367,7 +382,6 @@ static void matmul_slice(struct builder *b, const struct matmul_args *a, const s
         bind_vector(b, l, 4, a->bias);
     else
         bind(l, 4, BUF_STEP);
-    l->groups[0] = ceil_div(s->n_ob, per_group);
     l->dim[1] = a->mode & MM_GATHERED ? DIM_OUT_TILES : DIM_TILES;
     l->weight_bytes = s->layout.bytes;
 }

@@ -9,6 +9,7 @@
 struct way { /* of cutting up */
     uint32_t cols, blocks, kparts;
     bool all; /* for every type, not only for some: a pipeline takes long to compile */
+    uint32_t lanes; /* of an output block in a workgroup; 0: all eight */
 };
 struct shape {
     uint32_t k, m, rows;
@@ -16,9 +17,10 @@ struct shape {
     enum fill fill;
 };
 static const struct way ways[] = {
-    { 1, 1, 1, true },  { 2, 1, 1, false }, { 3, 1, 1, false }, { 4, 1, 1, true },
-    { 8, 1, 1, false }, { 1, 2, 1, true },  { 4, 2, 1, true },  { 1, 1, 4, false },
-    { 1, 1, 16, true }, { 4, 1, 4, false }, { 2, 2, 4, false },
+    { 1, 1, 1, true, 0 }, { 2, 1, 1, false, 0 }, { 3, 1, 1, false, 0 }, { 4, 1, 1, true, 0 },
+    { 8, 1, 1, false, 0 }, { 1, 2, 1, true, 0 }, { 4, 2, 1, true, 0 }, { 1, 1, 4, false, 0 },
+    { 1, 1, 16, true, 0 }, { 4, 1, 4, false, 0 }, { 2, 2, 4, false, 0 }, { 1, 1, 8, false, 4 },
+    { 4, 1, 16, false, 2 },
 };
 /* Those that meet every way and every epilogue: one and two planes, sub-blocks, floats. */
 static const enum kernel thorough[] = { KERNEL_matmul_q4_0, KERNEL_matmul_q6_k, KERNEL_matmul_q5_1_f,
@@ -112,10 +114,15 @@ static void make_sums(struct judge *j, struct product *p)
     }
 }
 
+static uint32_t lanes_of(const struct way *w)
+{
+    return w->lanes ? w->lanes : BLOCK_LANES;
+}
+
 static uint32_t local_of(const struct judge *j, const struct way *w)
 {
     uint32_t least = j->info->subgroup < BLOCK_LANES ? BLOCK_LANES : j->info->subgroup;
-    return w->kparts > 1 ? BLOCK_LANES * w->kparts : least;
+    return w->kparts > 1 ? lanes_of(w) * w->kparts : least;
 }
 
 static void make(struct judge *j, struct product *p, const struct shape *s, const struct way *w, uint32_t mode)
@@ -139,7 +146,7 @@ static void make(struct judge *j, struct product *p, const struct shape *s, cons
     for (uint32_t i = 0; i < s->rows * p->y_stride && (mode & EPI_MASK) == EPI_ADD; i++)
         y[i] = judge_uniform(j) * 2;
     p->call.push = &p->push;
-    p->call.groups[0] = (p->w.l.n_ob + per_group - 1) / per_group;
+    p->call.groups[0] = (p->w.l.n_ob + per_group - 1) / per_group * (BLOCK_LANES / lanes_of(w));
     p->call.groups[1] = (s->rows + w->cols - 1) / w->cols;
     p->call.groups[2] = 1;
 }
@@ -233,12 +240,13 @@ static void check(struct judge *j, const struct shape *s, const struct way *w, u
 }
 
 /* The same rows in tiles of one and of `cols`: equal bits, with each number of K parts. */
-static void check_company(struct judge *j, uint32_t blocks, uint32_t kparts, uint32_t cols)
+static void check_company(struct judge *j, const struct way *way)
 {
     struct product p[2];
-    struct way w[2] = { { 1, 1, kparts, true }, { cols, blocks, kparts, true } };
+    struct way w[2] = { { 1, 1, way->kparts, true, 0 }, *way };
     uint64_t seed = j->seed;
-    judge_case(j, "same bits: cols %u blocks %u kparts %u", cols, blocks, kparts);
+    judge_case(j, "same bits: cols %u blocks %u kparts %u lanes %u", way->cols, way->blocks, way->kparts,
+               lanes_of(way));
     for (int i = 0; i < 2; i++) {
         j->seed = seed;
         make(j, &p[i], &usual, &w[i], EPI_STORE);
@@ -252,7 +260,8 @@ static void check_company(struct judge *j, uint32_t blocks, uint32_t kparts, uin
 static bool fits(const struct judge *j, const struct way *w)
 {
     uint32_t shared = w->kparts > 1 ? w->kparts * BLOCK_LANES * 2 * w->blocks * w->cols * 4 : 0;
-    return local_of(j, w) <= j->info->max_local && shared <= j->info->max_shared;
+    return local_of(j, w) <= j->info->max_local && shared <= j->info->max_shared &&
+           (lanes_of(w) == BLOCK_LANES || !j->info->texel_loads);
 }
 
 void check_matmul(struct judge *j)
@@ -270,8 +279,8 @@ void check_matmul(struct judge *j)
     for (size_t i = 1; i < sizeof ways / sizeof ways[0]; i++)
         if (fits(j, &ways[i]) && (all || ways[i].all)) {
             check(j, &usual, &ways[i], EPI_STORE);
-            if (ways[i].cols > 1)
-                check_company(j, ways[i].blocks, ways[i].kparts, ways[i].cols);
+            if (ways[i].cols > 1 || ways[i].lanes)
+                check_company(j, &ways[i]);
         }
     for (size_t i = 0; i < sizeof epilogues / sizeof epilogues[0]; i++)
         if (all || i == j->kernel % (sizeof epilogues / sizeof epilogues[0]))
