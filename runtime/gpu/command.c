@@ -448,10 +448,18 @@ enum err_code vk_command_end(struct gpu_command *base, struct err *e)
 
 /* ---- submits ------------------------------------------------------------------------------- */
 
-enum err_code vk_submit(struct gpu *g, struct gpu_command *const *c, size_t n, uint64_t *ticket,
-                        struct err *e)
+/* What the caller does about an error is to write the buffers of what failed anew: nothing may be using
+ * them still. */
+static enum err_code at_rest(struct vk_device *d, enum err_code rc)
 {
-    struct vk_device *d = (struct vk_device *)g;
+    if (rc && rc != ERR_GPU_LOST)
+        vk_settle(d);
+    return rc;
+}
+
+static enum err_code submit(struct vk_device *d, struct gpu_command *const *c, size_t n,
+                            uint64_t *ticket, struct err *e)
+{
     VkCommandBuffer list[SEND_AT_ONCE];
     uint32_t slot = d->next_slot, used = 0;
     enum err_code rc = vk_wait_for(d, d->slot_ticket[slot], e);
@@ -474,6 +482,13 @@ enum err_code vk_submit(struct gpu *g, struct gpu_command *const *c, size_t n, u
     d->slot_ticket[slot] = *ticket;
     d->next_slot = (slot + 1) % VK_SLOTS;
     return ERR_OK;
+}
+
+enum err_code vk_submit(struct gpu *g, struct gpu_command *const *c, size_t n, uint64_t *ticket,
+                        struct err *e)
+{
+    struct vk_device *d = (struct vk_device *)g;
+    return at_rest(d, submit(d, c, n, ticket, e));
 }
 
 /* Between the two stamps of that submit; 0 where they are no longer (or never were) there. */
@@ -499,7 +514,7 @@ enum err_code vk_wait(struct gpu *g, uint64_t ticket, int64_t *device_ns, struct
     struct vk_device *d = (struct vk_device *)g;
     if (ticket > d->submitted)
         return err_set(e, ERR_INVALID, "no submit has ticket %llu", (unsigned long long)ticket);
-    enum err_code rc = vk_wait_for(d, ticket, e);
+    enum err_code rc = at_rest(d, vk_wait_for(d, ticket, e));
     if (!rc && device_ns)
         *device_ns = device_time(d, ticket);
     return rc;

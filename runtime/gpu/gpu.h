@@ -114,7 +114,8 @@ enum err_code gpu_command_end(struct gpu_command *c, struct err *e); /* now it c
 void gpu_command_destroy(struct gpu_command *c); /* NULL is fine; not while it runs */
 uint32_t gpu_command_launches(const struct gpu_command *c);
 
-/* One submit of n commands in order. No allocation. *ticket names it for gpu_wait. */
+/* One submit of n commands in order. No allocation. *ticket names it for gpu_wait. After an error of
+ * this or of gpu_wait, but ERR_GPU_LOST, nothing that was submitted runs any more. */
 enum err_code gpu_submit(struct gpu *g, struct gpu_command *const *c, size_t n, uint64_t *ticket,
                          struct err *e);
 /* Waits until that submit is done, at most 10 s (software devices, which compile a kernel when it
