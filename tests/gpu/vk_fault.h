@@ -12,12 +12,22 @@ bool vk_fault_install(void); /* false: there is no Vulkan loader */
 void vk_fault_remove(void);
 
 /* The n-th call from now (1: the next) gives `result` (a VkResult below 0); n = 0: none. With
- * VK_ERROR_DEVICE_LOST all calls after it that wait or submit do so too, as on a lost device. */
+ * VK_ERROR_DEVICE_LOST all calls after it that wait or submit do so too, as on a lost device, until the
+ * next instance is made. */
 void vk_fault_after(uint64_t n, int result);
+/* The same, counting only calls that may give this result by the specification: out of host or of
+ * device memory, device lost, initialisation failed. `sticky`: so do all of them from then on, but
+ * those that wait for work that is on its way. */
+void vk_fault_nth(uint64_t n, int result, bool sticky);
 /* The same for the next call of that name; `result` may be a success too (VK_TIMEOUT). */
 void vk_fault_next(const char *call, int result);
-uint64_t vk_fault_calls(void);      /* since the last vk_fault_after */
+uint64_t vk_fault_calls(void);      /* that count, since the last vk_fault_after or _nth */
+const char *vk_fault_name(uint64_t n); /* of the n-th of these; NULL: none, or beyond 65536 */
 const char *vk_fault_failed(void);  /* the call that failed; NULL: none yet */
 uint64_t vk_fault_barriers(void);   /* vkCmdPipelineBarrier since the last vk_fault_after */
+/* Instances, devices and what they made, less what was destroyed, since vk_fault_install. */
+int64_t vk_fault_objects(void);
+/* Something was submitted that nobody has waited for. */
+bool vk_fault_flying(void);
 
 #endif
