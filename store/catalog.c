@@ -365,6 +365,18 @@ static enum err_code prepare_all(struct catalog *c, struct err *e)
     return ERR_OK;
 }
 
+static enum err_code configure_to_look(struct catalog *c, const char *db, struct err *e)
+{
+    int64_t version = 0;
+    sqlite3_busy_timeout(c->db, BUSY_MS);
+    sqlite3_db_config(c->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+    enum err_code code = check_version(c, db, &version, e);
+    if (!code && version != CATALOG_SCHEMA)
+        code = err_set(e, ERR_CONFLICT, "'%s' has schema %lld and is read at %d: start hearthd on it once",
+                       db, (long long)version, CATALOG_SCHEMA);
+    return code ? code : prepare_all(c, e);
+}
+
 static enum err_code configure(struct catalog *c, const char *db, struct err *e)
 {
     int64_t version = 0;
@@ -388,7 +400,9 @@ static enum err_code configure(struct catalog *c, const char *db, struct err *e)
     return code ? code : prepare_all(c, e);
 }
 
-enum err_code catalog_open(const char *db, struct catalog **out, struct err *e)
+static enum err_code open_as(const char *db, int access,
+                             enum err_code (*set_up)(struct catalog *c, const char *db, struct err *e),
+                             struct catalog **out, struct err *e)
 {
     enum err_code code = check_header(db, e);
     if (code)
@@ -397,19 +411,28 @@ enum err_code catalog_open(const char *db, struct catalog **out, struct err *e)
     if (!c)
         return err_no_memory(e, sizeof *c, "the catalog");
     int rc = sqlite3_open_v2(db, &c->db,
-                             SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW |
-                                 SQLITE_OPEN_EXRESCODE,
+                             access | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_EXRESCODE,
                              NULL);
     if (rc != SQLITE_OK)
         code = failed(c, rc, "opening it", e);
     if (!code)
-        code = configure(c, db, e);
+        code = set_up(c, db, e);
     if (code) {
         catalog_close(c);
         return code;
     }
     *out = c;
     return ERR_OK;
+}
+
+enum err_code catalog_open(const char *db, struct catalog **out, struct err *e)
+{
+    return open_as(db, SQLITE_OPEN_READWRITE, configure, out, e);
+}
+
+enum err_code catalog_look(const char *db, struct catalog **out, struct err *e)
+{
+    return open_as(db, SQLITE_OPEN_READONLY, configure_to_look, out, e);
 }
 
 void catalog_close(struct catalog *c)

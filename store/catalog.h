@@ -28,6 +28,8 @@ struct catalog;
 /* db: the file, made beforehand (empty is fine) with the mode it is to have. Runs the migrations.
  * ERR_CONFLICT: a newer schema, or not a catalog; the file and its WAL are then as before. */
 enum err_code catalog_open(const char *db, struct catalog **out, struct err *e);
+/* To read alone, whoever else reads and writes. ERR_CONFLICT: another schema, or not a catalog. */
+enum err_code catalog_look(const char *db, struct catalog **out, struct err *e);
 void catalog_close(struct catalog *c); /* NULL is fine */
 
 enum err_code catalog_begin(struct catalog *c, struct err *e);

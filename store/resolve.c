@@ -75,6 +75,8 @@ static void remember(const struct place *p, const struct file_id *id, bool sound
 {
     struct err e;
     struct catalog *c = p->s->catalog;
+    if (p->s->looking)
+        return;
     pthread_mutex_lock(&p->s->mutex);
     enum err_code code = catalog_begin(c, &e);
     if (!code)
@@ -178,7 +180,7 @@ static enum err_code name_shard(struct store *s, struct model_box *box, struct s
 {
     char name[DIGEST_HEX_SIZE + 64];
     snprintf(name, sizeof name, "%s-%05zu-of-%05zu.gguf", box->model.digest_hex, k, n);
-    if (s->ops->unlink(s->blobs.tmp, name) < 0 && errno != ENOENT)
+    if (!s->looking && s->ops->unlink(s->blobs.tmp, name) < 0 && errno != ENOENT)
         return err_errno(e, ERR_IO, errno, "naming a shard of '%s'", box->model.name);
     if (s->ops->link(f->path, s->blobs.tmp, name) < 0 && errno != EEXIST)
         return err_errno(e, ERR_IO, errno, "naming a shard of '%s'", box->model.name);

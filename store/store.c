@@ -250,11 +250,12 @@ static bool spend_reserve(struct store *s, enum err_code code)
 static enum err_code open_home(struct store *s, const char *home, struct err *e)
 {
     char real[PATH_MAX];
-    enum err_code code = make_home(home, e);
+    enum err_code code = s->looking ? ERR_OK : make_home(home, e);
     if (code)
         return code;
     if (!realpath(home, real))
-        return err_errno(e, ERR_IO, errno, "looking for '%s'", home);
+        return s->looking && errno == ENOENT ? err_set(e, ERR_NOT_FOUND, "there is no store at '%s'", home)
+                                             : err_errno(e, ERR_IO, errno, "looking for '%s'", home);
     s->home = mem_strdup(real);
     if (!s->home)
         return err_no_memory(e, strlen(real), "the store");
@@ -283,19 +284,33 @@ static enum err_code open_catalog(struct store *s, struct err *e)
 {
     char path[PATH_MAX + 4];
     snprintf(path, sizeof path, "%s/db", s->home);
-    return catalog_open(path, &s->catalog, e);
+    if (!s->looking)
+        return catalog_open(path, &s->catalog, e);
+    if (faccessat(s->home_fd, "db", F_OK, 0) < 0 && errno == ENOENT)
+        return err_set(e, ERR_NOT_FOUND, "there is no store at '%s'", s->home);
+    return catalog_look(path, &s->catalog, e);
+}
+
+static struct store *new_store(const struct file_ops *ops, bool looking, struct err *e)
+{
+    struct store *s = mem_zero(1, sizeof *s);
+    if (!s) {
+        err_no_memory(e, sizeof *s, "the store");
+        return NULL;
+    }
+    s->ops = s->blobs.ops = ops;
+    s->looking = looking;
+    s->home_fd = s->lock_fd = s->blobs.blobs = s->blobs.tmp = -1;
+    pthread_mutex_init(&s->mutex, NULL);
+    return s;
 }
 
 enum err_code store_open_with(const struct file_ops *ops, const char *home, struct store **out,
                               struct err *e)
 {
-    struct store *s = mem_zero(1, sizeof *s);
+    struct store *s = new_store(ops, false, e);
     if (!s)
-        return err_no_memory(e, sizeof *s, "the store");
-    s->ops = ops;
-    s->home_fd = s->lock_fd = s->blobs.blobs = s->blobs.tmp = -1;
-    s->blobs.ops = ops;
-    pthread_mutex_init(&s->mutex, NULL);
+        return ERR_NO_MEMORY;
     enum err_code code = open_home(s, home, e);
     if (!code)
         code = own_entry(s, "db.lock", false, 0640, e);
@@ -325,11 +340,28 @@ enum err_code store_open(const char *home, struct store **out, struct err *e)
     return store_open_with(&file_system, home, out, e);
 }
 
+enum err_code store_look(const char *home, struct store **out, struct err *e)
+{
+    struct store *s = new_store(&file_system, true, e);
+    if (!s)
+        return ERR_NO_MEMORY;
+    enum err_code code = open_home(s, home, e);
+    if (!code)
+        code = open_catalog(s, e);
+    if (!code)
+        code = blob_dir_open(&s->blobs, s->ops, s->home_fd, e);
+    if (code)
+        store_close(s);
+    else
+        *out = s;
+    return code;
+}
+
 void store_close(struct store *s)
 {
     if (!s)
         return;
-    bool opened = s->catalog != NULL;
+    bool opened = s->catalog != NULL && !s->looking;
     catalog_close(s->catalog);
     if (opened)
         keep_reserve(s); /* the WAL's room is free again */

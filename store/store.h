@@ -3,6 +3,7 @@
  * A map, in the order of a call:
  *   store_setup     once in a process: SQLite's memory goes through base/mem
  *   store_open      makes or opens a home; one process at a time
+ *   store_look      opens a home to list and resolve, beside the process that has it open
  *   store_import    open files -> a named model, copied in or by reference
  *   store_list      every model, newest first
  *   store_resolve   name -> file paths that were just checked, and facts
@@ -50,6 +51,10 @@ enum err_code store_setup(struct err *e);
  * catalog is newer than this program, or not one of ours: then nothing was written to it.
  * ERR_UNSUPPORTED: a network file system, where SQLite's WAL is not safe. */
 enum err_code store_open(const char *home, struct store **out, struct err *e);
+/* The same for store_list and store_resolve alone, whoever has the store open: nothing is made, migrated,
+ * collected or noted (SQLite may make its db-wal and db-shm). ERR_NOT_FOUND: no store there.
+ * ERR_CONFLICT: a catalog of another version than this program's. */
+enum err_code store_look(const char *home, struct store **out, struct err *e);
 void store_close(struct store *s); /* after all calls have returned; NULL is fine */
 
 /* ---- what the store knows of a model --------------------------------------------------------- */

@@ -18,6 +18,7 @@ struct store {
     const struct file_ops *ops;
     char *home;             /* absolute, without links */
     int home_fd, lock_fd;   /* lock_fd: db.lock, flock()ed while open */
+    bool looking;           /* store_look: without the lock, nothing is written */
     struct blob_dir blobs;
     struct catalog *catalog;
     /* Guards the catalog, and every change of blobs/: from the rename of a blob to the commit that

@@ -114,6 +114,71 @@ static void the_lock_of_a_killed_process_is_free(void **state)
     close(ready[1]);
 }
 
+/* What a process that only looks finds under `name`: 0 the file of that text, else a sign of what went wrong. */
+static int look_in_child(const char *home, const char *name, const char *path)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        struct store *s;
+        struct store_model *m = NULL;
+        if (store_look(home, &s, NULL))
+            _exit(1);
+        if (store_resolve(s, name, &m, NULL))
+            _exit(2);
+        int wrong = strcmp(m->path, path) != 0 || access(m->path, R_OK) != 0;
+        store_model_destroy(m);
+        store_close(s);
+        _exit(wrong ? 3 : 0);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WEXITSTATUS(status);
+}
+
+static void another_may_look_while_it_is_open(void **state)
+{
+    struct place *p = *state;
+    struct store *s;
+    reopen(p);
+    const char *file = model_file(p, "by reference");
+    ok(import_file(p->s, "m", file, STORE_REFERENCE, e));
+    assert_int_equal(look_in_child(p->home, "m", file), 0);
+    ok(store_look(p->home, &s, e)); /* what is written while it looks, it sees */
+    assert_string_equal(listed(s), "m:latest ");
+    add(p, "n", "copied in", STORE_COPY);
+    assert_string_equal(listed(s), "n:latest m:latest ");
+    fails_with(ERR_NOT_FOUND, "not found", resolve(s, "o", e));
+    /* touched: hashed again, and that is not noted */
+    const struct timespec times[2] = { { 1000000, 0 }, { 1000000, 0 } };
+    assert_int_equal(utimensat(AT_FDCWD, file, times, 0), 0);
+    ok(resolve(s, "m", e));
+    store_close(s);
+    ok(store_remove(p->s, "n", NULL, e));
+    store_close(p->s);
+    p->s = NULL;
+    assert_int_equal(look_in_child(p->home, "m", file), 0); /* nobody else has it open */
+    reopen(p);
+    assert_string_equal(listed(p->s), "m:latest ");
+}
+
+static void looking_makes_nothing(void **state)
+{
+    struct place *p = *state;
+    struct store *s;
+    char db[256];
+    fails_with(ERR_NOT_FOUND, "no store", store_look(p->home, &s, e));
+    assert_int_equal(access(p->home, F_OK), -1);
+    assert_int_equal(mkdir(p->home, 0750), 0);
+    fails_with(ERR_NOT_FOUND, "no store", store_look(p->home, &s, e));
+    assert_int_equal(access(in(p, "home/db"), F_OK), -1);
+    reopen(p);
+    store_close(p->s);
+    p->s = NULL;
+    snprintf(db, sizeof db, "%s/db", p->home);
+    sql(db, "PRAGMA user_version = 99");
+    fails_with(ERR_CONFLICT, "99", store_look(p->home, &s, e));
+}
+
 static void homes_that_cannot_be(void **state)
 {
     struct place *p = *state;
@@ -777,6 +842,8 @@ int main(void)
         T(open_narrows_what_is_too_open),
         T(a_second_opener_is_told_who_has_it),
         T(the_lock_of_a_killed_process_is_free),
+        T(another_may_look_while_it_is_open),
+        T(looking_makes_nothing),
         T(homes_that_cannot_be),
         T(a_newer_schema_is_refused_and_untouched),
         T(a_newer_schema_in_the_wal_is_refused_and_untouched),
