@@ -111,11 +111,15 @@ static const struct setting settings[] = {
     { "log-level", "L", "HEARTH_LOG", "info", NULL, set_log_level, AT(log_level),
       "error, warn, info or debug", "error, warn, info, debug" },
     { "explain", "MODEL", NULL, "", "", set_text, AT(explain), "a model or a file",
-      "print the launches that a model file compiles to, and leave" },
-    { "subgroup", "N", NULL, "32", NULL, set_count, AT(subgroup), "a number",
-      "with --explain: subgroup size of the device" },
-    { "cores", "N", NULL, "32", NULL, set_count, AT(cores), "a number",
-      "with --explain: compute units of the device" },
+      "print what a model compiles to, on --device or one described by the next four, and leave" },
+    { "subgroup", "N", NULL, "0", "32", set_count, AT(subgroup), "a number",
+      "with --explain: subgroup size, a power of two; below 32: a software device" },
+    { "cores", "N", NULL, "0", "32", set_count, AT(cores), "a number",
+      "with --explain: compute units to fill" },
+    { "max-local", "N", NULL, "0", "1024", set_count, AT(max_local), "a number",
+      "with --explain: invocations of a workgroup" },
+    { "max-range", "MIB", NULL, "0", "2048", set_count, AT(max_range_mib), "a number",
+      "with --explain: MiB that one binding spans" },
 };
 #define N_SETTINGS (sizeof settings / sizeof *settings)
 

@@ -36,7 +36,7 @@ struct config {
     enum log_level log_level;
     /* --explain */
     const char *explain;
-    uint32_t subgroup, cores;
+    uint32_t subgroup, cores, max_local, max_range_mib; /* all 0: the device that is here */
     /* where derived defaults are kept */
     char socket_path[256], home_path[1024];
 };

@@ -296,24 +296,46 @@ static int print(struct buf *text)
     return rc;
 }
 
-/* A file's path, or a model of the store. */
+/* A file's path, or a model of the store, which another daemon may have open. */
+static enum err_code find_model(const struct config *c, struct store **s, struct store_model **m,
+                                const char **path, struct err *e)
+{
+    *path = c->explain;
+    if (access(c->explain, R_OK) == 0)
+        return ERR_OK;
+    enum err_code code = store_setup(e);
+    code = code ? code : store_look(c->home, s, e);
+    code = code ? code : store_resolve(*s, c->explain, m, e);
+    if (!code)
+        *path = (*m)->path;
+    return code;
+}
+
+static bool describes_device(const struct config *c)
+{
+    return c->subgroup || c->cores || c->max_local || c->max_range_mib;
+}
+
 static enum err_code explain(const struct config *c, struct buf *out, struct err *e)
 {
     struct store *s = NULL;
     struct store_model *m = NULL;
-    enum err_code code = ERR_OK;
+    struct runtime *r = NULL;
+    struct runtime_options device = { .device = c->device };
     struct explain_options o = {
-        .path = c->explain, .subgroup = c->subgroup, .cores = c->cores,
-        .software = strcmp(c->device, "ref") == 0 || c->subgroup < 32,
+        .model = { .n_ctx = c->context, .n_seq = c->parallel, .kv_type = c->kv_type },
+        .subgroup = c->subgroup,
+        .cores = c->cores,
+        .max_local = c->max_local,
+        .max_range = (uint64_t)c->max_range_mib << 20,
     };
-    if (access(c->explain, R_OK) != 0) {
-        code = store_setup(e);
-        code = code ? code : store_open(c->home, &s, e);
-        code = code ? code : store_resolve(s, c->explain, &m, e);
-        o.path = m ? m->path : NULL;
-    }
+    enum err_code code = find_model(c, &s, &m, &o.model.path, e);
+    if (!code && !describes_device(c) && (code = runtime_create(&device, &r, e)) == ERR_NO_DEVICE)
+        code = err_prefix(e, "no device to plan for (--subgroup N describes one that is not here)");
+    o.runtime = r;
     if (!code)
         code = model_explain(&o, out, e);
+    runtime_destroy(r);
     store_model_destroy(m);
     store_close(s);
     return code;

@@ -793,7 +793,8 @@ static void add_fixed_buffers(struct builder *b)
     uint64_t rows = MAX_STEP_ROWS, f = sizeof(float), q = 16 * rows;
     uint32_t n_qkv = hparams_q_rows(hp) + hparams_k_rows(hp) + hparams_v_rows(hp);
     uint32_t n_o = pad32(hp->n_head * hp->head_k);
-    uint64_t fit = MAX_LOGIT_BYTES / (f * hp->n_vocab);
+    uint64_t most = p->device.max_range < MAX_LOGIT_BYTES ? p->device.max_range : MAX_LOGIT_BYTES;
+    uint64_t fit = most / (f * hp->n_vocab);
     p->max_out = fit < 1 ? 1 : fit > rows ? MAX_STEP_ROWS : (uint32_t)fit;
     bool q8 = p->device.q8;
     struct plan_buffer_spec fixed[BUF_FIXED_COUNT] = {
@@ -834,6 +835,18 @@ static void check_ranges(struct builder *b)
                             "MiB at once: choose a smaller context or fewer sequences",
                             p->buffers[i].name, (unsigned long long)(p->buffers[i].bytes >> 20), p->n_seq,
                             p->n_ctx, (unsigned long long)(most >> 20)));
+}
+
+static void check_locals(struct builder *b)
+{
+    const struct plan *p = b->p;
+    for (uint32_t i = 0; i < PLAN_PROGRAMS && !p->device.ref; i++)
+        for (size_t k = 0; k < p->program[i].n && b->code == ERR_OK; k++) {
+            const struct plan_launch *l = &p->program[i].launch[k];
+            if (l->spec[SPEC_LOCAL] > p->device.max_local)
+                fail(b, err_set(b->e, ERR_UNSUPPORTED, "'%s' wants workgroups of %u; the device has at most %u",
+                                l->label, l->spec[SPEC_LOCAL], p->device.max_local));
+        }
 }
 
 static void sum_bytes(struct plan *p, uint32_t n_layer)
@@ -897,6 +910,7 @@ static void build(struct builder *b, struct layer_plan *layers)
     check_ranges(b);
     for (uint32_t i = 0; i < PLAN_PROGRAMS && b->code == ERR_OK; i++)
         emit_program(b, i, layers, &head, tables);
+    check_locals(b);
     sum_bytes(b->p, hp->n_layer);
 }
 

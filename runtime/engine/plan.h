@@ -162,7 +162,8 @@ struct plan_options {
     enum kv_type kv_type;
 };
 
-/* hp and w must outlive the plan. ERR_UNSUPPORTED names the shape that no kernel of ours does;
+/* hp and w must outlive the plan. ERR_UNSUPPORTED names the shape that no kernel of ours does, or the
+ * size of a workgroup that the device does not have;
  * ERR_TOO_LARGE a binding that the device cannot span, with the numbers. */
 enum err_code plan_create(const struct hparams *hp, const struct weights *w,
                           const struct plan_device *device, const struct plan_options *o,

@@ -140,14 +140,21 @@ enum err_code model_estimate(const struct model_options *o, struct model_estimat
 enum err_code model_explain(const struct explain_options *o, struct buf *out, struct err *e)
 {
     struct paper p;
-    struct plan_device d = { .software = o->software,
-                             .q8 = o->software,
-                             .subgroup = o->subgroup ? o->subgroup : 8,
-                             .cores = o->cores ? o->cores : 1,
-                             .max_local = 1024,
-                             .max_range = (uint64_t)128 << 20 };
-    struct plan_options po = { 0, 0, KV_F16 };
-    enum err_code code = plan_on_paper(o->path, &d, &po, &p, e);
+    uint32_t subgroup = o->subgroup ? o->subgroup : 32;
+    struct plan_device d = { .software = subgroup < 32,
+                             .q8 = subgroup < 32,
+                             .subgroup = subgroup,
+                             .cores = o->cores ? o->cores : 32,
+                             .max_local = o->max_local ? o->max_local : 1024,
+                             .max_range = o->max_range ? o->max_range : (uint64_t)2 << 30 };
+    if (o->runtime)
+        d = plan_device_of(gpu_info(o->runtime->gpu));
+    if (d.subgroup > 128 || (d.subgroup & (d.subgroup - 1)) != 0)
+        return err_set(e, ERR_INVALID, "subgroups are of 1, 2, 4 ... 128 lanes, not %u", d.subgroup);
+    struct plan_options po = { o->model.n_ctx, o->model.n_seq, o->model.kv_type };
+    enum err_code code = plan_on_paper(o->model.path, &d, &po, &p, e);
+    if (code == ERR_OK && o->runtime)
+        buf_printf(out, "%s, %s\n", o->runtime->info.name, o->runtime->info.driver);
     if (code == ERR_OK)
         plan_print(p.plan, out);
     drop_plan(&p);

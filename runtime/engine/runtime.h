@@ -195,13 +195,15 @@ bool model_has_work(const struct model *m);
  * Cost: for decode one submit, one wait, no allocation. */
 enum err_code model_step(struct model *m, struct step *out, struct err *e);
 
-/* The program as text, one launch a line, for decode and prefill: what `hearthd --explain` prints.
- * Needs no device and no weights: `subgroup` and `cores` describe the device to plan for. */
+/* The programs as text, one launch a line, each under its totals: what `hearthd --explain` prints.
+ * Needs no weights, and without a runtime no device either: then the rest says what to plan for. */
 struct explain_options {
-    const char *path;
-    uint32_t subgroup; /* 8 on lavapipe, 32 on NVIDIA */
-    uint32_t cores;    /* compute units to fill */
-    bool software;
+    struct model_options model;
+    const struct runtime *runtime; /* plan for its device; NULL: for the one below */
+    uint32_t subgroup;  /* 8 on lavapipe, 32 on NVIDIA; below 32: a software device. 0: 32 */
+    uint32_t cores;     /* compute units to fill; 0: 32 */
+    uint32_t max_local; /* invocations of a workgroup; 0: 1024 */
+    uint64_t max_range; /* bytes of one binding; 0: 2 GiB */
 };
 enum err_code model_explain(const struct explain_options *o, struct buf *out, struct err *e);
 

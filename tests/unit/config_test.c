@@ -133,7 +133,9 @@ static void other_actions(void **state)
     assert_int_equal(read_with(no_env, &c, &e, &a, "--version", NULL), ERR_OK);
     assert_int_equal(a, CONFIG_VERSION);
     assert_int_equal(read_with(no_env, &c, &e, &a, "--explain", "m.gguf", "--subgroup", "64",
-                               "--cores", "128", NULL), ERR_OK);
+                               "--cores", "128", "--max-range", "128", "--max-local=256", NULL), ERR_OK);
+    assert_int_equal(c.max_range_mib, 128);
+    assert_int_equal(c.max_local, 256);
     assert_int_equal(a, CONFIG_EXPLAIN);
     assert_string_equal(c.explain, "m.gguf");
     assert_int_equal(c.subgroup, 64);
