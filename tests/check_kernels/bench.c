@@ -49,11 +49,20 @@ static uint32_t or_else(uint32_t chosen, uint32_t usual)
     return chosen ? chosen : usual;
 }
 
+/* As plan.c has it for a matrix of so many outputs on a device of up to 128 cores. */
+static uint32_t usual_kparts(const struct gpu_info *d, uint32_t k)
+{
+    uint32_t parts = 4;
+    while (!d->software && parts < 32 && parts * 8 <= k / 32)
+        parts *= 2;
+    return d->software ? 1 : parts;
+}
+
 static enum err_code record(struct bench *b, struct product *p, struct err *e)
 {
     const struct gpu_info *d = b->j->info;
     const struct repack_layout *w = &p->w.l;
-    uint32_t kparts = or_else(b->o->kparts, d->software ? 1 : 8), cols = or_else(b->o->cols, p->rows);
+    uint32_t kparts = or_else(b->o->kparts, usual_kparts(d, p->k)), cols = or_else(b->o->cols, p->rows);
     uint32_t blocks = or_else(b->o->blocks, d->software && p->q8 ? 2 : 1);
     uint32_t least = d->subgroup < BLOCK_LANES ? BLOCK_LANES : d->subgroup;
     uint32_t local = kparts > 1 ? BLOCK_LANES * kparts : or_else(b->o->local, least);
@@ -136,7 +145,8 @@ static bool bench_one(struct bench *b, enum kernel k, uint32_t inputs, uint32_t 
     struct product p[2] = { 0 };
     struct err e = { 0 };
     arena_finish(b->j->arena);
-    enum err_code rc = product_make(b, &p[0], KERNEL_matmul_q4_0, inputs, n_rows, &e);
+    enum kernel q4_0 = b->j->info->software ? KERNEL_matmul_q4_0 : KERNEL_matmul_q4_0_f;
+    enum err_code rc = product_make(b, &p[0], q4_0, inputs, n_rows, &e);
     if (!rc)
         rc = product_make(b, &p[1], k, inputs, n_rows, &e);
     if (!rc)
@@ -160,7 +170,13 @@ static bool bench_kernel(struct bench *b, enum kernel k)
     return good;
 }
 
-/* What the engine runs: q8 where a type has it. With `only`, whatever that names. */
+/* Software devices get quantised activations where a type has a kernel for them, others never. */
+static bool engine_runs(const struct judge *j, enum kernel k)
+{
+    return k <= KERNEL_matmul_bf16_f || is_q8(k) == j->info->software;
+}
+
+/* What the engine runs. With `only`, whatever that names. */
 bool bench(struct judge *j, const char *only, const struct bench_options *o)
 {
     struct buf text;
@@ -171,8 +187,7 @@ bool bench(struct judge *j, const char *only, const struct bench_options *o)
     json_begin(&json, &text);
     json_arr(&json);
     for (int k = KERNEL_matmul_f32_f; k <= KERNEL_matmul_q6_k; k++) {
-        bool engine = k <= KERNEL_matmul_bf16_f || k >= KERNEL_matmul_q4_0;
-        if (only ? strstr(kernel_info((enum kernel)k)->name, only) != NULL : engine)
+        if (only ? strstr(kernel_info((enum kernel)k)->name, only) != NULL : engine_runs(j, (enum kernel)k))
             good = bench_kernel(&b, (enum kernel)k) && good;
     }
     json_arr_end(&json);

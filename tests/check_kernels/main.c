@@ -2,7 +2,7 @@
  *
  * Every kernel of shaders/kernels.def on a device against its C twin (judge.h). --only takes part of a
  * kernel's name; --storage: storage-buffer loads where the device would take texel loads. --bench measures
- * the products instead; --cols --blocks --kparts --local N: how they are cut up, else as the engine would.
+ * the products instead; $HEARTH_TEST_DEVICE stands for --device. --cols --blocks --kparts --local N: how they are cut up, else as the engine would.
  * Exit: 0 all agree, 1 some do not, 2 usage, 77 no such device. */
 #include <getopt.h>
 #include <stdio.h>
@@ -132,7 +132,7 @@ static bool judge_all(struct judge *j, const struct options *o)
 
 int main(int argc, char **argv)
 {
-    struct options o = { 0 };
+    struct options o = { .gpu.device = getenv("HEARTH_TEST_DEVICE") };
     struct arena arena = { 0 };
     struct judge j = { .arena = &arena };
     struct err e;

@@ -1,4 +1,4 @@
-/* The same bits, alone or in company (device: software, where this is the rule):
+/* The same bits, alone or in company: the rule on software devices, and everywhere with `reproducible`:
  *
  *   batch_test MODEL... [--device X]
  *
@@ -166,7 +166,7 @@ static int one(struct runtime *rt, const char *path)
 
 int main(int argc, char **argv)
 {
-    struct runtime_options ro = { 0 };
+    struct runtime_options ro = { .device = getenv("HEARTH_TEST_DEVICE"), .reproducible = true };
     struct runtime *rt;
     struct err e;
     int failed = 0, n = 0;

@@ -190,7 +190,7 @@ static void parse(int argc, char **argv, struct options *o)
 
 int main(int argc, char **argv)
 {
-    struct options o = { .kv = KV_F32 };
+    struct options o = { .kv = KV_F32, .device = getenv("HEARTH_TEST_DEVICE") };
     struct err e;
     struct runtime *rt;
     json_error_t je;
