@@ -95,7 +95,7 @@ static const struct setting settings[] = {
     { "device", "X", "HEARTH_DEVICE", "", "best real GPU, else the software one", set_text,
       AT(device), "a device", "an index, part of a name, or ref (on the CPU, no Vulkan)" },
     { "reproducible", NULL, "HEARTH_REPRODUCIBLE", "0", "off", set_switch, AT(reproducible), "",
-      "same bits alone or in a batch, on every device" },
+      "run no model whose bits depend on the batch; as options.reproducible of every request" },
     { "preload", "M,...", "HEARTH_PRELOAD", "", "none", set_text, AT(preload), "names",
       "models to load at start" },
     { "mirror", "URL", "HEARTH_MIRROR", "", "none", set_text, AT(mirror), "a URL",

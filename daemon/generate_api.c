@@ -241,6 +241,16 @@ static bool load_only(const struct gen *g)
            (g->kind == GEN_CHAT && !json_array_size(g->req.messages));
 }
 
+/* What the request demands of the model as it is loaded. */
+static enum err_code check_demands(const struct gen *g, struct err *e)
+{
+    const struct gen_options *o = &g->req.options;
+    if (option_given(o, OPTION_REPRODUCIBLE) && o->reproducible && !g->resident->info.reproducible)
+        return err_set(e, ERR_UNSUPPORTED,
+                       "\"%.200s\" is not reproducible on this device: its bits depend on the batch", g->name);
+    return ERR_OK;
+}
+
 static void on_placed(struct place *p)
 {
     struct gen *g = OWNER(struct gen, place, p);
@@ -251,7 +261,7 @@ static void on_placed(struct place *p)
         g->err = p->err;
     if (left(g))
         return;
-    if (!g->resident)
+    if (!g->resident || check_demands(g, &g->err))
         gen_fail(g);
     else if (g->kind == GEN_SCORE)
         score_begin(g);

@@ -202,6 +202,7 @@ static struct model_entry running_entry(struct daemon *d, const struct resident 
         .context_length = r->n_ctx,
         .sessions = r->n_seq,
         .active = engine_model_active(d->engine, r->model),
+        .reproducible = r->info.reproducible,
     };
 }
 

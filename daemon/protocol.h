@@ -49,7 +49,7 @@ struct gen_options {
     int64_t num_ctx, num_predict, num_keep, seed, top_k, repeat_last_n;
     double temperature, top_p, min_p, typical_p;
     double repeat_penalty, presence_penalty, frequency_penalty;
-    bool reproducible; /* ours: same bits alone or in a batch */
+    bool reproducible; /* ours: refuse rather than answer with bits that depend on the batch */
     bool ignore_eos;   /* ours: go on after an end-of-generation token */
     struct str stop[PROTOCOL_MAX_STOPS];
     size_t n_stop;
@@ -198,6 +198,7 @@ struct model_entry { /* of /api/tags and /api/ps */
     int64_t expires_wall_ns;
     uint64_t size_vram;
     uint64_t sessions, active; /* ours: sequences in the batch, and how many are at work */
+    bool reproducible;         /* ours: the same bits alone and in a batch (options.reproducible) */
 };
 enum model_list_kind { LIST_TAGS, LIST_PS };
 void model_list_write(struct buf *out, enum model_list_kind kind, const struct model_entry *v,

@@ -223,6 +223,7 @@ static void put_entry(struct json_out *j, enum model_list_kind kind, const struc
         json_uint_value(j, v->size_vram);
         json_kint(j, "sessions", (int64_t)v->sessions);
         json_kint(j, "active", (int64_t)v->active);
+        json_kbool(j, "reproducible", v->reproducible);
     }
     put_count_if(j, "context_length", v->context_length);
     put_count_if(j, "embedding_length", v->embedding_length);
@@ -276,7 +277,7 @@ static enum err_code read_entry(const json_t *o, enum model_list_kind kind, stru
         return read_time(o, "modified_at", &v->modified_wall_ns, e);
     if (read_time(o, "expires_at", &v->expires_wall_ns, e) ||
         read_uint(o, "size_vram", &v->size_vram, e) || read_uint(o, "sessions", &v->sessions, e) ||
-        read_uint(o, "active", &v->active, e))
+        read_uint(o, "active", &v->active, e) || read_bool(o, "reproducible", &v->reproducible, e))
         return ERR_INVALID;
     return ERR_OK;
 }

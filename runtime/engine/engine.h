@@ -20,7 +20,7 @@
 struct runtime {
     struct gpu *gpu;
     struct device_info info;
-    bool reproducible;
+    bool reproducible; /* as asked for */
 };
 
 struct session {

@@ -345,6 +345,7 @@ static void describe(struct model *m)
     i->n_layer = hp->n_layer;
     i->weight_bytes = p->weight_bytes;
     i->kv_bytes = p->kv_bytes;
+    i->reproducible = plan_reproducible(p);
 }
 
 static enum err_code load(struct loader *l, const struct model_options *o)
@@ -357,6 +358,8 @@ static enum err_code load(struct loader *l, const struct model_options *o)
         code = weights_bind(l->g, &m->hp, &l->w, l->e);
     if (code == ERR_OK)
         code = plan_create(&m->hp, &l->w, &device, &po, &m->plan, l->e);
+    if (code == ERR_OK && m->rt->reproducible && !plan_reproducible(m->plan))
+        code = err_set(l->e, ERR_UNSUPPORTED, "%s", "this model's plan for this device is not reproducible");
     if (code == ERR_OK)
         code = make_buffers(m, l->e);
     if (code == ERR_OK)

@@ -20,6 +20,27 @@
  *   quantise  h -> hq                 (q8 only)
  *   down      h -> x +=
  *
+ * The same bits, alone or in company. A row's logits depend on its timeline and on the device, not on the
+ * rows beside it, on where its prompt was cut, or on the pages it got. On every device, for these reasons:
+ *
+ *   - A workgroup of embed, norm, rope, attention and join reads one row, and each of these launches is
+ *     the same pipeline in every program. norm sums blocks of 32 in index order, whatever its size.
+ *   - Of matmul the programs have variants, but they differ in SPEC_COLS and SPEC_BLOCKS alone: which
+ *     outputs of which rows a lane holds. Each output is one chain of `precise` multiply-adds in ascending
+ *     k; with SPEC_KPARTS lanes to an output, lane i has every KPARTS-th block from i on, and the chains
+ *     are added from 0 up. KPARTS comes of the matrix and the device, never of the tile. Decoding the
+ *     weights, the epilogue and the activations are `precise`, so that no variant fuses what another
+ *     rounds twice; exp, tanh and division are the driver's, the same code in each.
+ *   - Attention's splits lie at absolute positions (split z: tokens z * split_tokens ..), its runs at
+ *     multiples of their length; which splits a row has comes of its position and window. One split
+ *     writes the output, several are joined in ascending order, also where the step needs more for
+ *     another row. A row of the chunk under way reads its K and V from the pages, rounded as all are.
+ *   - No atomics, no tuner, no choice by load.
+ *
+ * plan_reproducible checks what of this can be seen in a plan, tests/check_kernels the kernels ("same
+ * bits"), tests/golden/batch_test the whole. A faster plan that breaks it must be another plan, not used
+ * where the caller asked for `reproducible` (struct runtime_options, options.reproducible).
+ *
  * Thread: any; a plan is constant once made. */
 #ifndef HEARTH_ENGINE_PLAN_H
 #define HEARTH_ENGINE_PLAN_H
@@ -187,6 +208,10 @@ struct plan_totals {
 struct plan_totals plan_program_totals(const struct plan *p, uint32_t which);
 /* Different pipelines of programs from .. to - 1 together. */
 size_t plan_pipelines(const struct plan *p, uint32_t from, uint32_t to);
+
+/* Do the programs differ in their matmuls' tiles alone, so that a row's bits are the same in each? On the
+ * software device that is the rule, and not looked at. */
+bool plan_reproducible(const struct plan *p);
 
 /* The programs as text, one launch a line, each program under its totals. */
 void plan_print(const struct plan *p, struct buf *out);

@@ -43,6 +43,34 @@ size_t plan_pipelines(const struct plan *p, uint32_t from, uint32_t to)
     return n;
 }
 
+/* One launch in two programs: all but the tile is equal. */
+static bool same_sums(const struct plan_launch *a, const struct plan_launch *b)
+{
+    bool tiled = a->weight_bytes != 0;
+    for (int i = 0; i < N_SPEC; i++)
+        if (a->spec[i] != b->spec[i] && !(tiled && (i == SPEC_COLS || i == SPEC_BLOCKS)))
+            return false;
+    for (int i = 0; i < GPU_MAX_BINDINGS; i++)
+        if (a->bind[i].buffer != b->bind[i].buffer || a->bind[i].offset != b->bind[i].offset)
+            return false;
+    return a->kernel == b->kernel && a->layer == b->layer && a->weight_bytes == b->weight_bytes &&
+           memcmp(a->push.bytes, b->push.bytes, sizeof a->push.bytes) == 0;
+}
+
+bool plan_reproducible(const struct plan *p)
+{
+    const struct plan_program *one = &p->program[0];
+    for (uint32_t i = 1; i < PLAN_PROGRAMS && !p->device.software; i++) {
+        const struct plan_program *g = &p->program[i];
+        if (g->n != one->n || g->n_body != one->n_body)
+            return false;
+        for (size_t k = 0; k < g->n; k++)
+            if (!same_sums(&one->launch[k], &g->launch[k]))
+                return false;
+    }
+    return true;
+}
+
 static void print_launch(const struct plan *p, const struct plan_program *g, const struct plan_launch *l,
                          struct buf *out)
 {
@@ -84,9 +112,10 @@ void plan_print(const struct plan *p, struct buf *out)
     const struct plan_device *d = &p->device;
     buf_printf(out,
                "%s device of subgroup %u and %u cores, workgroups of at most %u, bindings of %llu MiB; %zu "
-               "pipelines in all\n",
+               "pipelines in all; %sreproducible\n",
                d->ref ? "ref" : d->software ? "software" : "real", d->subgroup, d->cores, d->max_local,
-               (unsigned long long)(d->max_range >> 20), plan_pipelines(p, 0, PLAN_PROGRAMS));
+               (unsigned long long)(d->max_range >> 20), plan_pipelines(p, 0, PLAN_PROGRAMS),
+               plan_reproducible(p) ? "" : "not ");
     for (uint32_t i = 0; i < PLAN_PROGRAMS; i++) {
         const struct plan_program *g = &p->program[i];
         struct plan_totals t = plan_program_totals(p, i);

@@ -25,7 +25,7 @@ enum err_code runtime_create(const struct runtime_options *o, struct runtime **o
     memcpy(r->info.driver, info->driver, sizeof r->info.driver);
     r->info.software = info->software;
     r->info.memory_bytes = info->memory_bytes;
-    r->reproducible = o->reproducible || info->software;
+    r->reproducible = o->reproducible;
     *out = r;
     return ERR_OK;
 }

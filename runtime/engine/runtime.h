@@ -69,7 +69,8 @@ struct runtime_options {
     const char *device;    /* "" or NULL: best real GPU, else the software one; an index; part of a
                               name; "ref": the C twins, no Vulkan */
     const char *cache_dir; /* pipeline cache and tuner; NULL: none */
-    bool reproducible;     /* same bits alone or in a batch on every device */
+    bool reproducible;     /* load no model whose sessions' bits depend on their company (ERR_UNSUPPORTED).
+                              No plan of today does that, on any device: see plan.h */
 };
 struct device_info {
     char name[256];
@@ -111,6 +112,7 @@ struct model_info {
     uint32_t n_vocab, n_ctx, n_seq, n_ctx_train, n_embd, n_layer;
     uint64_t weight_bytes, kv_bytes, device_bytes; /* device_bytes: all of it on the device */
     int64_t load_ns;
+    bool reproducible; /* a session's bits are the same alone and in a batch, however its prompt is cut */
 };
 const struct model_info *model_info(const struct model *m);
 

@@ -373,6 +373,23 @@ class Generate(Case):
         if not FAKE:
             self.assertGreater(len({sample(n) for n in range(5)}), 1)
 
+    def test_reproducible(self):
+        self.assertEqual(self.generate(options={"reproducible": True, "num_predict": 2}).status, 200)
+        self.assertEqual([m["reproducible"] for m in self.d.get("/api/ps").json["models"]], [True])
+        for value in 1, "yes":
+            self.refused(self.generate(options={"reproducible": value}), 400, "\"reproducible\" must be of type boolean")
+
+    @fake_only
+    def test_reproducible_or_not_at_all(self):
+        self.d.orders(irreproducible=1, **self.N_CTX)
+        self.d.get("/healthz")
+        self.d.ok("/api/generate", {"model": "tiny", "keep_alive": 0, "stream": False})
+        refused = self.generate(options={"reproducible": True})
+        self.refused(refused, refused.status, "not reproducible")
+        self.assertGreaterEqual(refused.status, 400)
+        self.assertEqual([m["reproducible"] for m in self.d.get("/api/ps").json["models"]], [False])
+        self.assertEqual(self.generate(options={"reproducible": False, "num_predict": 2}).status, 200)
+
     def test_logprobs(self):
         r = self.generate(stream=False, logprobs=True, top_logprobs=3).json
         self.assertEqual(len(r["logprobs"]), 8)

@@ -17,7 +17,7 @@ PROGRAM = re.compile(r"^program for tiles of (\d+): (\d+) launches, at most (\d+
                      r"(\d+) bytes of weights a tile$")
 LAUNCH = re.compile(r"^ +(\d+|-)  (\S.*?) +(\w+) +local (\d+) .*groups (.*?)(?: weights (\d+))?  ")
 DEVICE = re.compile(r"^(real|software|ref) device of subgroup (\d+) and (\d+) cores, workgroups of at most (\d+), "
-                    r"bindings of (\d+) MiB; (\d+) pipelines in all$", re.MULTILINE)
+                    r"bindings of (\d+) MiB; (\d+) pipelines in all; reproducible$", re.MULTILINE)
 
 
 class Explain(unittest.TestCase):

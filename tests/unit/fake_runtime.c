@@ -61,6 +61,8 @@ static void read_orders(void)
             atomic_store(&fake.lose_at_step, value);
         else if (strcmp(name, "fail_load") == 0)
             atomic_store(&fake.fail_load, value);
+        else if (strcmp(name, "irreproducible") == 0)
+            atomic_store(&fake.irreproducible, value);
         else if (strcmp(name, "n_ctx") == 0)
             atomic_store(&fake.n_ctx, value);
         else if (strcmp(name, "eog_at") == 0)
@@ -145,6 +147,7 @@ enum err_code model_load(struct runtime *r, const struct model_options *o, struc
         .n_seq = q.n_seq < MAX_SEQ ? q.n_seq : MAX_SEQ, .n_ctx_train = q.n_ctx,
         .weight_bytes = q.weight_bytes, .kv_bytes = q.kv_bytes,
         .device_bytes = q.weight_bytes + q.kv_bytes + q.scratch_bytes, .load_ns = 1000,
+        .reproducible = !atomic_load(&fake.irreproducible),
     };
     r->models++;
     atomic_fetch_add(&fake.loads, 1);

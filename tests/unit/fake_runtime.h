@@ -14,6 +14,7 @@ struct fake_runtime {
     atomic_int lose_at_step;   /* counts down: at 1 the step loses the device; 0: never */
     atomic_int fail_at_step;   /* the same, with an error that leaves all usable */
     atomic_int fail_load;      /* the next loads fail with this error code */
+    atomic_int irreproducible; /* models say so of themselves */
     atomic_int eog_at;         /* the token at this position ends a generation; 0: none does */
     atomic_int n_ctx;          /* of a model that is loaded without saying */
     atomic_ullong memory;      /* of the device */

@@ -334,20 +334,17 @@ static void check_workgroups(const struct paper *x)
 /* What makes a row's bits independent of its company (plan.h): the programs differ in their tiles alone. */
 static void check_same_sums(const struct paper *x)
 {
-    const struct plan_program *one = &x->p->program[0];
-    for (uint32_t i = 1; i < PLAN_PROGRAMS; i++) {
-        const struct plan_program *g = &x->p->program[i];
-        HOLDS(((struct where){ x, g, SIZE_MAX }), g->n == one->n, "%zu launches, not %zu", g->n, one->n);
-        for (size_t k = 0; k < g->n; k++)
-            for (int s = 0; s < N_SPEC; s++) {
-                bool tile = g->launch[k].weight_bytes && (s == SPEC_COLS || s == SPEC_BLOCKS);
-                HOLDS(((struct where){ x, g, k }),
-                      tile || (g->launch[k].spec[s] == one->launch[k].spec[s] &&
-                               g->launch[k].kernel == one->launch[k].kernel),
-                      "specialisation %d is %u, and %u in tiles of %u", s, g->launch[k].spec[s],
-                      one->launch[k].spec[s], one->cols);
-            }
-    }
+    struct plan_launch *l = &x->p->program[2].launch[x->p->program[2].n / 2], was = *l;
+    HOLDS(((struct where){ .x = x }), plan_reproducible(x->p), "not reproducible");
+    l->spec[SPEC_KPARTS] *= 2; /* and it does look */
+    HOLDS(((struct where){ .x = x }), !plan_reproducible(x->p), "other sums are not seen");
+    *l = was;
+    l->push.bytes[0] ^= 1;
+    HOLDS(((struct where){ .x = x }), !plan_reproducible(x->p), "another push constant is not seen");
+    *l = was;
+    x->p->program[1].n--;
+    HOLDS(((struct where){ .x = x }), !plan_reproducible(x->p), "a missing launch is not seen");
+    x->p->program[1].n++;
 }
 
 /* ---- the tests ------------------------------------------------------------------------------- */

@@ -330,7 +330,7 @@ static void lists(void **state)
           .modified_wall_ns = S, .details = { .format = STR("gguf"), .family = STR("llama") },
           .context_length = 8192 },
         { .name = STR("b:1"), .digest = STR("11"), .expires_wall_ns = 7 * S, .size_vram = 3,
-          .sessions = 4, .active = 2 },
+          .sessions = 4, .active = 2, .reproducible = true },
     };
     struct buf b;
     struct err e;
@@ -349,7 +349,7 @@ static void lists(void **state)
         if (kind == LIST_TAGS)
             assert_true(out[0].modified_wall_ns == S);
         else
-            assert_true(out[1].expires_wall_ns == 7 * S && out[1].active == 2);
+            assert_true(out[1].expires_wall_ns == 7 * S && out[1].active == 2 && out[1].reproducible);
         mem_free(out);
         json_decref(t);
     }
