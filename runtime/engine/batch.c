@@ -52,6 +52,16 @@ static void add_rows(struct model *m, struct session *s, uint32_t most)
     }
 }
 
+/* The same for prompt rows, within the step's span of tokens; a step's first row always. Returns the tokens
+ * that they see. */
+static uint64_t add_prompt(struct model *m, struct session *s, uint32_t most, uint64_t seen)
+{
+    uint32_t was = m->n_rows, from = s->n_held, fit = plan_rows_in_span(m->plan, seen, from, most);
+    add_rows(m, s, fit > 0 || was > 0 ? fit : 1);
+    uint64_t n = m->n_rows - was;
+    return n * (from + 1ull) + n * (n - 1) / 2;
+}
+
 /* Rows of prompt that this step takes beside its decode rows. */
 static uint32_t prompt_room(const struct model *m)
 {
@@ -69,10 +79,11 @@ static void gather(struct model *m)
         if (session_pending(&m->sessions[i]) == 1)
             add_rows(m, &m->sessions[i], 1);
     uint32_t room = prompt_room(m), end = m->n_rows + room;
+    uint64_t seen = 0;
     for (uint32_t k = 0; k < n && m->n_rows < end; k++) {
         struct session *s = &m->sessions[(m->next + k) % n];
         if (session_pending(s) > 1)
-            add_rows(m, s, end - m->n_rows);
+            seen += add_prompt(m, s, end - m->n_rows, seen);
     }
     m->next = (m->next + 1) % n;
     m->step[STEP_N_ROWS] = m->n_rows;

@@ -6,6 +6,10 @@
 #define ALIGN 256u
 #define SLAB ((uint64_t)512 << 20) /* a weight slab; a slice never straddles two */
 #define MAX_GROUPS 65534u /* of a dispatch in one dimension, an even number */
+#define MAX_PARTIAL_BYTES ((uint64_t)128 << 20)
+/* Multiplications and additions of attention that a core is given in one dispatch: at 8 GFLOP/s, which a
+ * slow one does, 125 ms. A submit holds the attention of a few layers and must end well before 2 s. */
+#define CORE_ATTENTION 1000000000ull
 #define MAX_LOGIT_BYTES ((uint64_t)64 << 20)
 
 /* Rows of a tile in each program. Eight rows in one tile read every weight once. */
@@ -770,6 +774,22 @@ static uint64_t kv_slot_bytes(const struct plan *p)
     return p->kv_type == KV_F16 ? n * 2 : p->kv_type == KV_F32 ? n * 4 : n + n / 8;
 }
 
+static uint64_t partial_bytes(const struct plan *p, const struct hparams *hp, uint32_t split_tokens)
+{
+    return (uint64_t)MAX_STEP_ROWS * hp->n_head * ceil_div(p->n_ctx, split_tokens) * (p->kv_dim + 2) * 4;
+}
+
+/* Tokens of an attention split. A real GPU has many cores to fill and one split a workgroup: there it is
+ * halved while the partials of a full step do not take too much. */
+static uint32_t split_tokens_of(const struct plan *p, const struct hparams *hp)
+{
+    uint64_t most = p->device.max_range < MAX_PARTIAL_BYTES ? p->device.max_range : MAX_PARTIAL_BYTES;
+    uint32_t n = 512;
+    while (!p->device.software && n > 2 * KV_PAGE_TOKENS && partial_bytes(p, hp, n / 2) <= most)
+        n /= 2;
+    return n;
+}
+
 static void size_context(struct plan *p, const struct hparams *hp, const struct plan_options *o)
 {
     p->n_ctx = o->n_ctx ? o->n_ctx : hp->n_ctx_train < 4096 ? hp->n_ctx_train : 4096;
@@ -782,8 +802,9 @@ static void size_context(struct plan *p, const struct hparams *hp, const struct 
     p->kv_dim = ceil_div(hp->head_k, 32) * 32;
     p->max_pages = ceil_div(p->n_ctx, KV_PAGE_TOKENS);
     p->n_pages = p->max_pages * p->n_seq;
-    p->split_tokens = 512;
+    p->split_tokens = split_tokens_of(p, hp);
     p->max_splits = ceil_div(p->n_ctx, p->split_tokens);
+    p->step_span = (p->device.cores ? p->device.cores : 1) * CORE_ATTENTION / (4ull * hp->n_head * hp->head_k);
 }
 
 static void add_fixed_buffers(struct builder *b)
@@ -808,8 +829,7 @@ static void add_fixed_buffers(struct builder *b)
         [BUF_Q] = { "q", rows * hp->n_head * p->kv_dim * f, GPU_DEVICE },
         [BUF_O] = { "o", rows * n_o * f, GPU_DEVICE },
         [BUF_OQ] = { "o (q8)", q8 ? q * q8_quads(n_o) : 0, GPU_DEVICE },
-        [BUF_PARTIAL] = { "partials", rows * hp->n_head * p->max_splits * (p->kv_dim + 2) * f,
-                          GPU_DEVICE },
+        [BUF_PARTIAL] = { "partials", partial_bytes(p, hp, p->split_tokens), GPU_DEVICE },
         [BUF_Y] = { "y", hp->arch->sandwich ? rows * hp->n_embd * f : 0, GPU_DEVICE },
         [BUF_H] = { "h", rows * pad32(hp->n_ff) * f, GPU_DEVICE },
         [BUF_HQ] = { "h (q8)", q8 ? q * q8_quads(hp->n_ff) : 0, GPU_DEVICE },
@@ -956,19 +976,4 @@ void plan_destroy(struct plan *p)
     mem_free(p->buffers);
     arena_finish(&p->arena);
     mem_free(p);
-}
-
-void plan_groups(const struct plan_launch *l, uint32_t cols, uint32_t n_rows, uint32_t n_out,
-                 uint32_t n_splits, uint32_t groups[3])
-{
-    const uint32_t by_dim[] = {
-        [DIM_ROWS] = n_rows,
-        [DIM_TILES] = ceil_div(n_rows, cols),
-        [DIM_OUT] = n_out,
-        [DIM_OUT_TILES] = ceil_div(n_out, cols),
-        [DIM_SPLITS] = n_splits,
-        [DIM_JOIN] = n_splits > 1 ? n_rows : 0,
-    };
-    for (int i = 0; i < 3; i++)
-        groups[i] = l->dim[i] == DIM_FIXED ? l->groups[i] : by_dim[l->dim[i]];
 }

@@ -168,6 +168,9 @@ struct plan {
     enum kv_type kv_type;
     uint32_t max_out;      /* rows of BUF_LOGITS */
     uint32_t split_tokens, max_splits;
+    uint64_t step_span; /* tokens that the prompt rows of a step may see in all (a row at position p sees
+                           p + 1): bounds one attention dispatch, which cannot be cut. Decode rows, of
+                           which a session has one, are not counted */
     size_t n_buffers, cap_buffers;
     struct plan_buffer_spec *buffers;
     size_t n_matrices, cap_matrices;
@@ -193,6 +196,10 @@ void plan_destroy(struct plan *p);
 
 /* The program whose tile fits n_rows best; the last one for all larger steps. */
 uint32_t plan_program_for(uint32_t n_rows);
+
+/* Prompt rows, from position `from` on and at most `most`, that a step has room for whose other prompt
+ * rows see `seen` tokens in all. */
+uint32_t plan_rows_in_span(const struct plan *p, uint64_t seen, uint32_t from, uint32_t most);
 
 /* What the groups of a launch are for a step of n_rows rows of which n_out want logits, the longest
  * timeline needing n_splits splits. */

@@ -331,6 +331,31 @@ static void check_workgroups(const struct paper *x)
     }
 }
 
+/* Attention of one row over a whole default context fills the cores; of a step's rows, no dispatch has
+ * more than a slow core does in an eighth of a second (8 GFLOP/s). */
+static void check_attention(const struct paper *x)
+{
+    const struct plan *p = x->p;
+    struct where w = { .x = x, .g = &p->program[0] };
+    while (strcmp(w.g->launch[w.at].label, "attention") != 0)
+        w.at++;
+    uint32_t groups[3], step = 0;
+    plan_groups(&w.g->launch[w.at], 1, 1, 1, p->max_splits, groups);
+    HOLDS(w, groups[0] * groups[2] >= 2 * CORES, "%u workgroups of %u tokens", groups[0] * groups[2],
+          p->split_tokens);
+    HOLDS(w, p->split_tokens % KV_PAGE_TOKENS == 0, "splits of %u tokens", p->split_tokens);
+    double a_token = 4.0 * x->m->n_head * x->m->head;
+    for (uint32_t at = 0; at < 131072; at += step) { /* a prompt, step by step */
+        step = plan_rows_in_span(p, 0, at, MAX_STEP_ROWS);
+        HOLDS(w, step > 0, "no room for a row at %u", at);
+        double tokens = step * (at + 1.0) + step * (step - 1.0) / 2;
+        HOLDS(w, tokens * a_token <= 1e9 * CORES, "%u rows at %u in one dispatch", step, at);
+        HOLDS(w, step == MAX_STEP_ROWS || (tokens + at + step) * a_token > 0.99e9 * CORES,
+              "only %u rows at %u", step, at);
+    }
+    HOLDS(w, plan_rows_in_span(p, p->step_span, 0, 1) == 0, "room where all is taken");
+}
+
 /* What makes a row's bits independent of its company (plan.h): the programs differ in their tiles alone. */
 static void check_same_sums(const struct paper *x)
 {
@@ -395,6 +420,12 @@ static void test_workgroups(void **state)
 {
     (void)state;
     ON_GPUS(check_workgroups);
+}
+
+static void test_attention(void **state)
+{
+    (void)state;
+    ON_GPUS(check_attention);
 }
 
 static void test_same_sums(void **state)
@@ -493,7 +524,7 @@ int main(void)
         cmocka_unit_test(test_shared_memory), cmocka_unit_test(test_limits_real),
         cmocka_unit_test(test_limits_software), cmocka_unit_test(test_launches),
         cmocka_unit_test(test_bytes), cmocka_unit_test(test_workgroups),
-        cmocka_unit_test(test_same_sums), cmocka_unit_test(test_small_devices),
+        cmocka_unit_test(test_attention), cmocka_unit_test(test_same_sums), cmocka_unit_test(test_small_devices),
         cmocka_unit_test(test_large_things),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
