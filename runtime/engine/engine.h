@@ -20,6 +20,7 @@
 struct runtime {
     struct gpu *gpu;
     struct device_info info;
+    struct plan_device plan_device;
     bool reproducible; /* as asked for */
 };
 

@@ -351,13 +351,12 @@ static void describe(struct model *m)
 static enum err_code load(struct loader *l, const struct model_options *o)
 {
     struct model *m = l->m;
-    struct plan_device device = plan_device_of(gpu_info(m->rt->gpu));
     struct plan_options po = { o->n_ctx, o->n_seq, o->kv_type };
     enum err_code code = hparams_read(l->g, &m->hp, l->e);
     if (code == ERR_OK)
         code = weights_bind(l->g, &m->hp, &l->w, l->e);
     if (code == ERR_OK)
-        code = plan_create(&m->hp, &l->w, &device, &po, &m->plan, l->e);
+        code = plan_create(&m->hp, &l->w, &m->rt->plan_device, &po, &m->plan, l->e);
     if (code == ERR_OK && m->rt->reproducible && !plan_reproducible(m->plan))
         code = err_set(l->e, ERR_UNSUPPORTED, "%s", "this model's plan for this device is not reproducible");
     if (code == ERR_OK)

@@ -14,7 +14,8 @@ enum err_code runtime_create(const struct runtime_options *o, struct runtime **o
     struct runtime *r = mem_zero(1, sizeof *r);
     if (!r)
         return err_no_memory(e, sizeof *r, "the runtime");
-    struct gpu_options go = { .device = o->device, .cache_dir = o->cache_dir };
+    struct gpu_options go = { .device = o->device, .cache_dir = o->cache_dir, .storage_loads = o->as_gpu,
+                              .staged_copies = o->as_gpu };
     enum err_code code = gpu_open(&go, &r->gpu, e);
     if (code != ERR_OK) {
         mem_free(r);
@@ -23,9 +24,12 @@ enum err_code runtime_create(const struct runtime_options *o, struct runtime **o
     const struct gpu_info *info = gpu_info(r->gpu);
     memcpy(r->info.name, info->name, sizeof r->info.name);
     memcpy(r->info.driver, info->driver, sizeof r->info.driver);
-    r->info.software = info->software;
+    r->info.software = info->software && !o->as_gpu;
     r->info.memory_bytes = info->memory_bytes;
     r->reproducible = o->reproducible;
+    r->plan_device = plan_device_of(info);
+    if (o->as_gpu)
+        r->plan_device.software = r->plan_device.ref = r->plan_device.q8 = false;
     *out = r;
     return ERR_OK;
 }
@@ -148,7 +152,7 @@ enum err_code model_explain(const struct explain_options *o, struct buf *out, st
                              .max_local = o->max_local ? o->max_local : 1024,
                              .max_range = o->max_range ? o->max_range : (uint64_t)2 << 30 };
     if (o->runtime)
-        d = plan_device_of(gpu_info(o->runtime->gpu));
+        d = o->runtime->plan_device;
     if (d.subgroup > 128 || (d.subgroup & (d.subgroup - 1)) != 0)
         return err_set(e, ERR_INVALID, "subgroups are of 1, 2, 4 ... 128 lanes, not %u", d.subgroup);
     struct plan_options po = { o->model.n_ctx, o->model.n_seq, o->model.kv_type };

@@ -71,6 +71,7 @@ struct runtime_options {
     const char *cache_dir; /* pipeline cache and tuner; NULL: none */
     bool reproducible;     /* load no model whose sessions' bits depend on their company (ERR_UNSUPPORTED).
                               No plan of today does that, on any device: see plan.h */
+    bool as_gpu;           /* test: plan, load and bind as for a real GPU, whatever the device is */
 };
 struct device_info {
     char name[256];

@@ -1,6 +1,6 @@
 /* The same bits, alone or in company: the rule on software devices, and everywhere with `reproducible`:
  *
- *   batch_test MODEL... [--device X]
+ *   batch_test MODEL... [--device X] [--as-gpu]
  *
  * For each model: the logits of a timeline alone; in a batch of 8 sessions with other timelines; with its
  * prompt cut at every place of a few; and after another timeline with a common prefix. And the batch is a
@@ -171,9 +171,11 @@ int main(int argc, char **argv)
     struct err e;
     int failed = 0, n = 0;
     json_setup();
-    for (int i = 1; i + 1 < argc; i++)
-        if (strcmp(argv[i], "--device") == 0)
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--device") == 0 && i + 1 < argc)
             ro.device = argv[i + 1];
+        ro.as_gpu = ro.as_gpu || strcmp(argv[i], "--as-gpu") == 0;
+    }
     if (runtime_create(&ro, &rt, &e) != ERR_OK)
         die("device", &e);
     for (int i = 1; i < argc; i++) {
@@ -181,6 +183,8 @@ int main(int argc, char **argv)
             i++;
             continue;
         }
+        if (strcmp(argv[i], "--as-gpu") == 0)
+            continue;
         n++;
         failed += one(rt, argv[i]);
     }

@@ -1,12 +1,13 @@
 /* Every architecture row against Hugging Face transformers: the models of models.py, run here, against
  * the logits of reference.py.
  *
- *   golden_test MODELS MANIFEST [--device X] [--kv f32|f16|q8_0] [--only NAME]
+ *   golden_test MODELS MANIFEST [--device X] [--as-gpu] [--kv f32|f16|q8_0] [--only NAME]
  *
  * Per run: the largest error over all positions, as a share of the logits' spread (max - min of the
  * reference), and whether the top token agrees wherever the reference's best two are further apart than
  * twice the limit. Limits: 1e-3 with f32 KV; 1e-2 with f16 KV; quantised activations (a software device
- * with quantised weights) and q8_0 KV are reported without a limit of their own but must keep 0.15. */
+ * with quantised weights) and q8_0 KV are reported without a limit of their own but must keep 0.15.
+ * --as-gpu: the plan, the copies and the load path of a real GPU, on the software device. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@
 struct options {
     const char *models, *manifest, *device, *only;
     enum kv_type kv;
+    bool as_gpu;
 };
 struct run {
     const char *name;
@@ -170,6 +172,8 @@ static void parse(int argc, char **argv, struct options *o)
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--device") == 0 && i + 1 < argc)
             o->device = argv[++i];
+        else if (strcmp(argv[i], "--as-gpu") == 0)
+            o->as_gpu = true;
         else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc)
             o->only = argv[++i];
         else if (strcmp(argv[i], "--kv") == 0 && i + 1 < argc) {
@@ -183,7 +187,7 @@ static void parse(int argc, char **argv, struct options *o)
             o->manifest = argv[i];
     }
     if (!o->manifest) {
-        fprintf(stderr, "usage: golden_test MODELS MANIFEST [--device X] [--kv T] [--only NAME]\n");
+        fprintf(stderr, "usage: golden_test MODELS MANIFEST [--device X] [--as-gpu] [--kv T] [--only NAME]\n");
         exit(2);
     }
 }
@@ -201,7 +205,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s: %s\n", o.manifest, je.text);
         return 2;
     }
-    struct runtime_options ro = { .device = o.device };
+    struct runtime_options ro = { .device = o.device, .as_gpu = o.as_gpu };
     if (runtime_create(&ro, &rt, &e) != ERR_OK)
         die("device", &e);
     char dir[4096];
