@@ -3,6 +3,7 @@
 a daemon that has the store open. explain_test.py HEARTHD [unittest arguments]"""
 import os
 import re
+import struct
 import subprocess
 import sys
 import tempfile
@@ -13,11 +14,39 @@ import tiny_gguf  # noqa: E402
 from hearthd import SLOW, Daemon  # noqa: E402
 
 HEARTHD = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "build/hearthd"
+MOST_A_LAYER = 10 # as in plan_test.c
 PROGRAM = re.compile(r"^program for tiles of (\d+): (\d+) launches, at most (\d+) a layer, (\d+) pipelines, "
                      r"(\d+) bytes of weights a tile$")
 LAUNCH = re.compile(r"^ +(\d+|-)  (\S.*?) +(\w+) +local (\d+) .*groups (.*?)(?: weights (\d+))?  ")
 DEVICE = re.compile(r"^(real|software|ref) device of subgroup (\d+) and (\d+) cores, workgroups of at most (\d+), "
                     r"bindings of (\d+) MiB; (\d+) pipelines in all; reproducible$", re.MULTILINE)
+
+
+def write_8b(path):
+    """Llama-3.1-8B in Q4_0 (its logits' matrix too), a hole where the weights would be. Bytes of what a decode
+    step reads of them."""
+    keys = [("general.architecture", tiny_gguf.STRING, "llama"), ("llama.attention.layer_norm_rms_epsilon",
+                                                                  tiny_gguf.F32, 1e-5)]
+    keys += [("llama." + k, tiny_gguf.U32, v) for k, v in (
+        ("context_length", 131072), ("embedding_length", 4096), ("block_count", 32), ("feed_forward_length", 14336),
+        ("attention.head_count", 32), ("attention.head_count_kv", 8))]
+    weights = [("token_embd", 4096, 128256), ("output", 4096, 128256), ("output_norm", 4096)]
+    for i in range(32):
+        weights += [("blk.%d.%s" % (i, name), *shape) for name, *shape in (
+            ("attn_norm", 4096), ("attn_q", 4096, 4096), ("attn_k", 4096, 1024), ("attn_v", 4096, 1024),
+            ("attn_output", 4096, 4096), ("ffn_norm", 4096), ("ffn_gate", 4096, 14336), ("ffn_up", 4096, 14336),
+            ("ffn_down", 14336, 4096))]
+    head, at = struct.pack("<4sIQQ", b"GGUF", 3, len(weights), len(keys)), 0
+    for key, kind, v in keys:
+        head += tiny_gguf.string(key) + struct.pack("<I", kind) + tiny_gguf.value(kind, v)
+    for name, *shape in weights:
+        head += tiny_gguf.string(name + ".weight") + struct.pack("<I%dQ" % len(shape), len(shape), *shape)
+        head += struct.pack("<IQ", 2 if len(shape) == 2 else 0, at) # Q4_0, F32
+        at += shape[0] * shape[1] // 32 * 18 if len(shape) == 2 else shape[0] * 4
+    with open(path, "wb") as f:
+        f.write(head)
+        f.truncate(len(head) + 32 + at)
+    return at - 128256 * 4096 // 32 * 18
 
 
 class Explain(unittest.TestCase):
@@ -69,6 +98,22 @@ class Explain(unittest.TestCase):
         vocab = len(tiny_gguf.vocabulary()[0])
         embd, ff = tiny_gguf.EMBD, tiny_gguf.FF
         self.assertGreaterEqual(programs[0][0][4], 4 * (4 * embd * embd + 3 * embd * ff + embd * vocab))
+
+    def test_8b_on_128_cores(self):
+        weights = write_8b(self.file)
+        for subgroup in "32", "64":
+            text = self.explain("--subgroup", subgroup, "--cores", "128")
+            self.assertLessEqual(int(DEVICE.search(text).group(6)), 60)
+            for line in text.splitlines():
+                head, launch = PROGRAM.match(line), LAUNCH.match(line)
+                if head:
+                    self.assertLessEqual(int(head.group(3)), MOST_A_LAYER)
+                    self.assertLessEqual(int(head.group(5)), 1.05 * weights)
+                    self.assertGreaterEqual(int(head.group(5)), 0.99 * weights)
+                elif launch:
+                    self.assertLessEqual(int(launch.group(4)), 256)
+                    groups = int(launch.group(5).split()[0]) if launch.group(6) else 256
+                    self.assertTrue(256 <= groups <= 65535, line)
 
     def test_the_device_that_is_here(self):
         text = self.explain("--device", "ref")

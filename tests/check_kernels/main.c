@@ -1,8 +1,9 @@
 /* check_kernels [--device X] [--storage] [--only NAME] [--seed N] [--bench] [--json]
  *
  * Every kernel of shaders/kernels.def on a device against its C twin (judge.h). --only takes part of a
- * kernel's name; --storage: storage-buffer loads where the device would take texel loads. --bench measures
- * the products instead; $HEARTH_TEST_DEVICE stands for --device. --cols --blocks --kparts --local N: how they are cut up, else as the engine would.
+ * kernel's name; --storage: storage-buffer loads where the device would take texel loads; without --device,
+ * $HEARTH_TEST_DEVICE. --bench measures the products instead; --cols --blocks --kparts --local N: how they
+ * are cut up, else as the engine would.
  * Exit: 0 all agree, 1 some do not, 2 usage, 77 no such device. */
 #include <getopt.h>
 #include <stdio.h>
