@@ -154,20 +154,21 @@ static void drop_model(struct engine_model *m)
     m->model = NULL;
 }
 
+/* The loop hears of the loss before the runs end: who asks again then gets a new device. */
 static void lose_device(struct engine *en, const struct err *why)
 {
     log_line(LOG_ERROR, "msg=\"device lost\" error=\"%s\"", why->text);
+    pthread_mutex_lock(&en->lock);
+    en->stats.lost++;
+    en->stats.open = false;
+    pthread_mutex_unlock(&en->lock);
+    jobs_post(en->o.jobs, &en->lost_post);
     for (struct engine_model *m = en->models; m; m = m->next) {
         fail_model_runs(en, m, why);
         drop_model(m);
     }
     runtime_destroy(en->runtime);
     en->runtime = NULL;
-    pthread_mutex_lock(&en->lock);
-    en->stats.lost++;
-    en->stats.open = false;
-    pthread_mutex_unlock(&en->lock);
-    jobs_post(en->o.jobs, &en->lost_post);
 }
 
 static void on_lost(struct post *p)
@@ -280,12 +281,12 @@ static bool admit(struct engine *en, struct engine_model *m)
         struct run *r = take_waiting(m);
         struct err why = { 0 };
         enum err_code c = seat_run(en, m, s, r, &why);
+        if (c == ERR_GPU_LOST)
+            lose_device(en, &why);
         if (c)
             fail_run(en, r, &why);
-        if (c == ERR_GPU_LOST) {
-            lose_device(en, &why);
+        if (c == ERR_GPU_LOST)
             return false;
-        }
     }
     return true;
 }
@@ -322,12 +323,12 @@ static bool look_at_seat(struct engine *en, struct seat *s)
         s->paused = false;
         atomic_store(&r->starved, false);
         enum err_code c = begin_turn(en, s, r, &why);
-        if (c)
-            fail_run(en, r, &why);
         if (c == ERR_GPU_LOST) {
-            lose_device(en, &why);
+            lose_device(en, &why); /* this run too */
             return false;
         }
+        if (c)
+            fail_run(en, r, &why);
     }
     return true;
 }
