@@ -73,7 +73,7 @@ static struct {
 } real;
 
 static struct {
-    uint64_t after, calls, barriers;
+    uint64_t after, every, calls, barriers;
     VkResult result;
     unsigned kind;  /* only calls that give one of these count */
     bool sticky;
@@ -115,6 +115,7 @@ static bool must_fail(const char *name, unsigned gives)
         return fails_again(name, gives);
     fault.next = NULL;
     fault.failed = name;
+    fault.after += fault.every;
     fault.lost = fault.result == VK_ERROR_DEVICE_LOST;
     if (fault.lost)
         settle();
@@ -221,6 +222,7 @@ void vk_fault_remove(void)
 void vk_fault_after(uint64_t n, int result)
 {
     fault.after = n;
+    fault.every = 0;
     fault.result = (VkResult)result;
     fault.kind = UINT_MAX;
     fault.calls = fault.barriers = 0;
@@ -249,6 +251,12 @@ void vk_fault_nth(uint64_t n, int result, bool sticky)
     vk_fault_after(n, result);
     fault.kind = kind_of(fault.result);
     fault.sticky = sticky;
+}
+
+void vk_fault_every(uint64_t n, int result)
+{
+    vk_fault_nth(n, result, false);
+    fault.every = n;
 }
 
 void vk_fault_next(const char *call, int result)

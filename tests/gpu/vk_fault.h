@@ -19,7 +19,8 @@ void vk_fault_after(uint64_t n, int result);
  * device memory, device lost, initialisation failed. `sticky`: so do all of them from then on, but
  * those that wait for work that is on its way. */
 void vk_fault_nth(uint64_t n, int result, bool sticky);
-/* The same for the next call of that name; `result` may be a success too (VK_TIMEOUT). */
+void vk_fault_every(uint64_t n, int result); /* and every n-th after it */
+/* As vk_fault_after, for the next call of that name; `result` may be a success too (VK_TIMEOUT). */
 void vk_fault_next(const char *call, int result);
 uint64_t vk_fault_calls(void);      /* that count, since the last vk_fault_after or _nth */
 const char *vk_fault_name(uint64_t n); /* of the n-th of these; NULL: none, or beyond 65536 */
