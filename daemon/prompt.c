@@ -222,6 +222,9 @@ static enum err_code make(const struct prompt_want *w, struct prompt *out, struc
             return c;
         t = own;
     }
+    if (!t && words_no_template(w->words)->code)
+        return err_set(e, ERR_UNSUPPORTED, "the template of \"%.*s\" cannot be used: %s",
+                       (int)r->model.n, r->model.p, words_no_template(w->words)->text);
     if (!t && r->messages)
         return err_set(e, ERR_INVALID, "\"%.*s\" does not support chat: its file has no template",
                        (int)r->model.n, r->model.p);
@@ -230,11 +233,17 @@ static enum err_code make(const struct prompt_want *w, struct prompt *out, struc
     return c;
 }
 
+enum err_code prompt_no_tokenizer(const struct words *w, struct err *e)
+{
+    const struct err *why = words_no_tokenizer(w);
+    return err_set(e, ERR_UNSUPPORTED, "this model has no tokenizer: %s",
+                   why->code ? why->text : "its file's key 'tokenizer.ggml.model' names none");
+}
+
 enum err_code prompt_make(const struct prompt_want *w, struct prompt *out, struct err *e)
 {
     if (!words_tokenizer(w->words))
-        return err_set(e, ERR_UNSUPPORTED, "this model has no tokenizer: %s",
-                       words_no_tokenizer(w->words)->text);
+        return prompt_no_tokenizer(w->words, e);
     enum err_code c = make(w, out, e);
     if (c)
         return c;

@@ -2,7 +2,8 @@
  * a long prompt holds up nobody.
  *
  * Rules: chat goes through the model's template (or the request's); generate too, as one user
- * message after the system text, unless `raw`. A BOS that the model wants is put in front where
+ * message after the system text, unless `raw`; without a template it is the text as it stands, but one
+ * that cannot be used is an error. A BOS that the model wants is put in front where
  * the text does not begin with it. Where the prompt is longer than the context and `truncate` is
  * on, the oldest messages but the system's are left out, the last one never; how many is said. */
 #ifndef HEARTH_DAEMON_PROMPT_H
@@ -30,6 +31,7 @@ struct prompt {
 };
 /* Chat, generate and render. ERR_INVALID: too long, or a template's own objection. */
 enum err_code prompt_make(const struct prompt_want *w, struct prompt *out, struct err *e);
+enum err_code prompt_no_tokenizer(const struct words *w, struct err *e); /* the error: why there is none */
 void prompt_init(struct prompt *p);
 void prompt_finish(struct prompt *p);
 

@@ -119,8 +119,7 @@ void words_work(struct job *j)
     const struct words *w = lookup_words(&g->lookup);
     const struct tokenizer *t = words_tokenizer(w);
     if (!t)
-        err_set(&g->err, ERR_UNSUPPORTED, "this model has no tokenizer: %s",
-                words_no_tokenizer(w)->text);
+        prompt_no_tokenizer(w, &g->err);
     else if (g->kind == GEN_TOKENIZE)
         gen_failed(g, tokenize(g, t, &g->err));
     else if (g->kind == GEN_DETOKENIZE)
