@@ -10,7 +10,7 @@
 /* NULL, or what is wrong. */
 static const char *point(const struct life *clean, uint64_t n, bool sticky, struct err *e)
 {
-    struct life l = { .path = clean->path, .device = "ref" };
+    struct life l = life_like(clean);
     uint64_t base = mem_live();
     *e = (struct err){ 0 };
     mem_fail_after(n, sticky);

@@ -24,9 +24,16 @@ static enum err_code generate(struct life *l, struct err *e)
     return code;
 }
 
+struct life life_like(const struct life *l)
+{
+    return (struct life){
+        .path = l->path, .device = l->device, .cache_dir = l->cache_dir, .as_gpu = l->as_gpu
+    };
+}
+
 enum err_code life_live(struct life *l, struct err *e)
 {
-    struct runtime_options ro = { .device = l->device, .cache_dir = l->cache_dir };
+    struct runtime_options ro = { .device = l->device, .cache_dir = l->cache_dir, .as_gpu = l->as_gpu };
     struct model_options mo = { .path = l->path, .n_ctx = 32, .n_seq = 2 };
     enum err_code code = l->words ? ERR_OK : words_load(l->path, &l->words, e);
     if (code == ERR_OK && !l->rt)

@@ -8,7 +8,8 @@
 #define LIFE_TOKENS 8
 
 struct life {
-    const char *path, *device, *cache_dir; /* the caller's; all else begins as zeros */
+    const char *path, *device, *cache_dir; /* the caller's; all below as_gpu begins as zeros */
+    bool as_gpu;
     struct words *words;
     struct runtime *rt;
     struct model *model;
@@ -16,6 +17,8 @@ struct life {
     int32_t tokens[LIFE_TOKENS];
     uint32_t n_tokens;
 };
+/* Another on the same path and device. */
+struct life life_like(const struct life *l);
 /* From the file to the eighth token; ERR_OK: they are there. */
 enum err_code life_live(struct life *l, struct err *e);
 void life_unload(struct life *l); /* device and words stay */

@@ -1,12 +1,13 @@
-/* vulkan_fault MODEL CACHE-DIR [STRIDE]: the n-th Vulkan call fails, over device, load, eight tokens and
- * unload; with every result that the specification lets such a call give, once and from then on.
- * Nothing crashes; the error says which call it was; what there is goes on (a lost device: a new one)
- * and gives the right tokens; no Vulkan object and no block of memory is left.
+/* vulkan_fault MODEL CACHE-DIR [STRIDE | gpu]: the n-th Vulkan call fails, over device, load, eight
+ * tokens and unload; with every result that the specification lets such a call give, once and from
+ * then on. Nothing crashes; the error says which call it was; what there is goes on (a lost device: a
+ * new one) and gives the right tokens; no Vulkan object and no block of memory is left.
  *
  * In two places: WARM, on a device that has run the model before, for every n of a load, eight tokens
  * and an unload (370 points of 20 ms); and OWN, with a device for each n, where the software driver
  * makes code again (70 points of 300 ms): the first `each` calls of every function, and every
- * STRIDE-th of the others. STRIDE 1: every n of every row in both places (2000 points). */
+ * STRIDE-th of the others. STRIDE 1: every n of every row in both places (2000 points). `gpu`: planned,
+ * bound and copied as for a real GPU; of OWN only the lost device. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,8 +70,7 @@ static void end(struct sweep *s, struct life *l)
 /* NULL, or what is wrong. */
 static const char *point(struct sweep *s, const struct row *r, uint64_t n)
 {
-    struct life own = { .path = s->clean.path, .cache_dir = s->clean.cache_dir };
-    struct life *l = s->warm.path ? &s->warm : &own;
+    struct life own = life_like(&s->clean), *l = s->warm.path ? &s->warm : &own;
     s->e = (struct err){ 0 };
     vk_fault_nth(n, r->result, r->sticky);
     enum err_code code = life_live(l, &s->e);
@@ -99,8 +99,7 @@ static const char *point(struct sweep *s, const struct row *r, uint64_t n)
 /* The functions of a life's calls that count for a row, in order; NULL: that life failed. */
 static const char **names_of(struct sweep *s, const struct row *r, uint64_t *n)
 {
-    struct life own = { .path = s->clean.path, .cache_dir = s->clean.cache_dir };
-    struct life *l = s->warm.path ? &s->warm : &own;
+    struct life own = life_like(&s->clean), *l = s->warm.path ? &s->warm : &own;
     vk_fault_nth(0, r->result, false);
     if (life_live(l, &s->e) != ERR_OK)
         return NULL;
@@ -144,8 +143,9 @@ static bool sweeps(struct sweep *s, unsigned where, uint64_t stride)
     s->blocks = mem_live();
     s->objects = vk_fault_objects();
     for (size_t i = 0; i < sizeof rows / sizeof *rows && good; i++) {
-        bool ends = where == WARM && rows[i].code != ERR_NO_MEMORY && rows[i].code != ERR_NO_DEVICE_MEMORY;
-        if (!ends && (stride == 1 || (rows[i].where & where)))
+        bool lost = rows[i].code == ERR_GPU_LOST, at_open = rows[i].code == ERR_GPU;
+        bool can = where == WARM ? !lost && !at_open : lost || !s->clean.as_gpu;
+        if (can && (stride == 1 || (rows[i].where & where)))
             good = sweep(s, &rows[i], where == WARM ? 1 : stride);
     }
     return good;
@@ -169,15 +169,16 @@ static bool run(struct sweep *s, uint64_t stride)
 
 int main(int argc, char **argv)
 {
-    uint64_t stride = argc > 3 ? strtoull(argv[3], NULL, 10) : 64;
+    bool gpu = argc > 3 && strcmp(argv[3], "gpu") == 0;
+    uint64_t stride = argc > 3 && !gpu ? strtoull(argv[3], NULL, 10) : 64;
     struct sweep s = { 0 };
     json_setup();
     log_set_level(LOG_ERROR);
     if (argc < 3 || stride == 0 || !vk_fault_install()) {
-        fprintf(stderr, "vulkan_fault MODEL CACHE-DIR [STRIDE], or there is no Vulkan\n");
+        fprintf(stderr, "vulkan_fault MODEL CACHE-DIR [STRIDE | gpu], or there is no Vulkan\n");
         return 2;
     }
-    s.clean = (struct life){ .path = argv[1], .cache_dir = argv[2] };
+    s.clean = (struct life){ .path = argv[1], .cache_dir = argv[2], .as_gpu = gpu };
     bool good = run(&s, stride) && mem_live() == 0;
     vk_fault_remove();
     return !good;
