@@ -119,7 +119,7 @@ uint32_t gpu_command_launches(const struct gpu_command *c);
 enum err_code gpu_submit(struct gpu *g, struct gpu_command *const *c, size_t n, uint64_t *ticket,
                          struct err *e);
 /* Waits until that submit is done, at most 10 s (software devices, which compile a kernel when it
- * first runs: 60 s), then the device is lost; *device_ns (may be NULL): time that it took on the
+ * first runs: 180 s), then the device is lost; *device_ns (may be NULL): time that it took on the
  * device. Host reads of GPU_HOST buffers are valid afterwards. */
 enum err_code gpu_wait(struct gpu *g, uint64_t ticket, int64_t *device_ns, struct err *e);
 

@@ -19,7 +19,7 @@
 #define VK_SPIN_NS 50000
 #define VK_WAIT_NS ((int64_t)10 * 1000000000)
 /* A software device compiles a kernel when it first runs: a cold cache on a busy machine. */
-#define VK_WAIT_SOFTWARE_NS ((int64_t)60 * 1000000000)
+#define VK_WAIT_SOFTWARE_NS ((int64_t)180 * 1000000000)
 
 struct vk_range {
     uint64_t at, bytes;
