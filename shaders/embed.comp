@@ -17,15 +17,16 @@ void main()
         return;
     uint ob = token / BLOCK_OUTPUTS, lane = token % BLOCK_LANES, h = token / BLOCK_LANES % 2;
     uint to = row * p.x_stride + kb * 32;
+    lane_at at = lane_begin(ob, lane);
 #if defined(TYPE_F32)
     [[unroll]] for (uint i = 0; i < 8; i++) {
-        vec4 v = f32_quad(ob, kb * 8 + i, h, lane);
+        vec4 v = uintBitsToFloat(float_quad(at, kb * 8 + i, h));
         [[unroll]] for (uint t = 0; t < 4; t++)
             x[to + 4 * i + t] = v[t] * p.scale;
     }
 #elif defined(TYPE_F16) || defined(TYPE_BF16)
     [[unroll]] for (uint i = 0; i < 4; i++) {
-        uvec4 v = half_quad(ob, kb * 4 + i, h, lane);
+        uvec4 v = float_quad(at, kb * 4 + i, h);
         [[unroll]] for (uint t = 0; t < 4; t++) {
             vec2 two = two_floats(v[t]) * p.scale;
             x[to + 8 * i + 2 * t] = two.x;
@@ -34,16 +35,16 @@ void main()
     }
 #else
     uint a[8], b[8];
-    FETCH_PLANE(PLANE_A, p.plane0, ob, kb, lane, a)
-    FETCH_PLANE(PLANE_B, p.plane1, ob, kb, lane, b)
-    scale_words sw = fetch_scales(ob, kb, h, lane);
+    FETCH_PLANE(PLANE_A, at.a, kb, a)
+    FETCH_PLANE(PLANE_B, at.b, kb, b)
+    scale_words sw = fetch_scales(at, kb / 4);
     [[unroll]] for (uint part = 0; part < 2; part++) {
-        vec2 s = scale_of(sw, kb, part);
+        vec2 s = scale_of(sw, kb & 3, h, part);
         [[unroll]] for (uint k = 0; k < 16; k++) { // counted from 0: else it stays a loop
             uint i = part * 16 + k;
-            uint q = PLANE_PAIR(PLANE_A, a, i);
+            uint q = PLANE_PAIR(PLANE_A, a, 0, i);
 #if PLANE_B
-            q += PLANE_PAIR(PLANE_B, b, i) << SHIFT_B;
+            q += PLANE_PAIR(PLANE_B, b, 0, i) << SHIFT_B;
 #endif
             precise float w = s.x * float(int(q >> (16 * h) & 0xFFFFu) - ZERO);
 #ifdef HAS_MIN

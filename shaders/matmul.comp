@@ -20,6 +20,8 @@ FLOATS_IN(4, bias);
 shared float part[KPARTS > 1 ? KPARTS * BLOCK_LANES * 2 * PAIRS : 1];
 
 float acc[2 * PAIRS]; // [block][col][lo, hi]
+lane_at w_at[BLOCKS];
+uint x_at[COLS];      // quads
 
 // Lanes of an output block in one workgroup: where blocks are few, several workgroups share one.
 #if TEXEL
@@ -35,34 +37,55 @@ float acc[2 * PAIRS]; // [block][col][lo, hi]
 #else
 #define X_FETCHES 1
 #endif
-uvec4 xq[COLS * X_FETCHES];
+uvec4 xq[COLS * X_FETCHES], xs[COLS];
 
-// Makes the 8 quads from `at` on of each of the tile's rows ready for X_WORD.
-void load_x(uint row0, uint at)
+// Makes the 8 quads from x_at[c] + at on of each of the tile's rows ready for x_word.
+void load_x(uint at)
 {
 #if TEXEL
     uint lane = gl_SubgroupInvocationID & (X_LANES - 1);
     [[unroll]] for (uint c = 0; c < COLS; c++)
         [[unroll]] for (uint f = 0; f < X_FETCHES; f++)
-            xq[c * X_FETCHES + f] = QUAD(x, (row0 + c) * p.x_stride + at + f * X_LANES + lane);
+            xq[c * X_FETCHES + f] = QUAD(x, x_at[c] + at + f * X_LANES + lane);
 #endif
 }
 #if TEXEL
-uint x_word(uint row0, uint c, uint at, uint quad, uint w)
+// K parts that share a subgroup are at different inputs: each has its own eight lanes.
+uint first_lane()
+{
+    return KPARTS > 1 && SUBGROUP > BLOCK_LANES ? gl_SubgroupInvocationID & ~(X_LANES - 1) : 0;
+}
+uint x_word(uint c, uint at, uint quad, uint w)
 {
     uvec4 q = xq[c * X_FETCHES];
     [[unroll]] for (uint f = 1; f < X_FETCHES; f++)
         q = quad / X_LANES == f ? xq[c * X_FETCHES + f] : q;
-    // K parts that share a subgroup are at different inputs: each has its own eight lanes
-    uint from = KPARTS > 1 && SUBGROUP > BLOCK_LANES ? gl_SubgroupInvocationID & ~(X_LANES - 1) : 0;
-    return subgroupShuffle(q[w], from + quad % X_LANES);
+    return subgroupShuffle(q[w], first_lane() + quad % X_LANES);
 }
 #else
-uint x_word(uint row0, uint c, uint at, uint quad, uint w)
+uint x_word(uint c, uint at, uint quad, uint w)
 {
-    return x[(row0 + c) * p.x_stride + at + quad][w];
+    return x[x_at[c] + at + quad][w];
 }
 #endif
+
+// The scales and sums of a q8 group: quad 0 dx, 1 and 2 the sums; word j for block j.
+void load_x_scales(uint at)
+{
+#if TEXEL
+    uint quad = 8 + min(gl_SubgroupInvocationID & (X_LANES - 1), 2u);
+    [[unroll]] for (uint c = 0; c < COLS; c++)
+        xs[c] = QUAD(x, x_at[c] + at + quad);
+#endif
+}
+float x_scale(uint c, uint at, uint quad, uint j)
+{
+#if TEXEL
+    return uintBitsToFloat(subgroupShuffle(xs[c][j], first_lane() + quad));
+#else
+    return uintBitsToFloat(x[x_at[c] + at + 8 + quad][j]);
+#endif
+}
 
 uint block_of(uint b)
 {
@@ -73,122 +96,115 @@ uint block_of(uint b)
 }
 
 #ifndef X_F32
-void group(uint row0, uint g, uint lane)
+// Block j of the group whose q8 quads are at `at`, of every pair.
+void block(uint g, uint at, uint j, scale_words sw[BLOCKS])
 {
-    uint at = g * Q8_GROUP_QUADS;
-    load_x(row0, at);
-    vec4 dx[COLS], sum_a[COLS], sum_b[COLS];
-    [[unroll]] for (uint c = 0; c < COLS; c++) {
-        uint q = (row0 + c) * p.x_stride + at + 8;
-        dx[c] = uintBitsToFloat(QUAD(x, q));
-        sum_a[c] = uintBitsToFloat(QUAD(x, q + 1));
-        sum_b[c] = uintBitsToFloat(QUAD(x, q + 2));
-    }
-    scale_words sw[2 * BLOCKS];
-    [[unroll]] for (uint b = 0; b < BLOCKS; b++)
-        [[unroll]] for (uint h = 0; h < 2; h++)
-            sw[b * 2 + h] = fetch_scales(block_of(b), g * 4, h, lane);
-
-    [[unroll]] for (uint j = 0; j < 4; j++) { // constant lanes: a shuffle is one instruction
-        uint kb = g * 4 + j;
-        if (kb >= p.n_kb)
-            break;
-        int wa[BLOCKS * 32], wb[BLOCKS * 32];
-        vec2 s[4 * BLOCKS];
-        [[unroll]] for (uint b = 0; b < BLOCKS; b++) {
-            uint a_[8], b_[8];
-            FETCH_PLANE(PLANE_A, p.plane0, block_of(b), kb, lane, a_)
-            FETCH_PLANE(PLANE_B, p.plane1, block_of(b), kb, lane, b_)
-            [[unroll]] for (uint i = 0; i < 32; i++) {
-                wa[b * 32 + i] = int(PLANE_PAIR(PLANE_A, a_, i));
-#if PLANE_B
-                wb[b * 32 + i] = int(PLANE_PAIR(PLANE_B, b_, i));
-#endif
-            }
-            [[unroll]] for (uint h = 0; h < 2; h++) {
-                s[b * 4 + h * 2] = scale_of(sw[b * 2 + h], kb, 0);
-#ifdef SUB16
-                s[b * 4 + h * 2 + 1] = scale_of(sw[b * 2 + h], kb, 1);
-#endif
-            }
+    uint a_[BLOCKS * 8], b_[BLOCKS * 8];
+    vec2 s[4 * BLOCKS]; // [block][lo, hi][part]
+    [[unroll]] for (uint b = 0; b < BLOCKS; b++) {
+        uint a8[8], b8[8];
+        FETCH_PLANE(PLANE_A, w_at[b].a + g * (PLANE_QUADS(PLANE_A, 4) * LANE_STEP), j, a8)
+        FETCH_PLANE(PLANE_B, w_at[b].b + g * (PLANE_QUADS(PLANE_B, 4) * LANE_STEP), j, b8)
+        [[unroll]] for (uint i = 0; i < 8; i++) {
+            a_[b * 8 + i] = a8[i];
+            b_[b * 8 + i] = b8[i];
         }
-        [[unroll]] for (uint c = 0; c < COLS; c++) {
-            float d = dx[c][j];
-            vec2 xs = vec2(sum_a[c][j], sum_b[c][j]);
-            ivec2 sum[2 * BLOCKS]; // [block][part], (lo, hi)
-            [[unroll]] for (uint part = 0; part < 2; part++) {
-                int pa[BLOCKS], pb[BLOCKS];
-                [[unroll]] for (uint b = 0; b < BLOCKS; b++)
-                    pa[b] = pb[b] = 0;
-                [[unroll]] for (uint w = 0; w < 4; w++) {
-                    int four = int(x_word(row0, c, at, 2 * j + part, w));
-                    [[unroll]] for (uint t = 0; t < 4; t++) {
-                        int v = four << (24 - 8 * t) >> 24;
-                        [[unroll]] for (uint b = 0; b < BLOCKS; b++) {
-                            uint i = b * 32 + part * 16 + w * 4 + t;
-                            pa[b] += wa[i] * v;
-#if PLANE_B
-                            pb[b] += wb[i] * v;
+        [[unroll]] for (uint h = 0; h < 2; h++) {
+            s[b * 4 + h * 2] = scale_of(sw[b], j, h, 0);
+#ifdef SUB16
+            s[b * 4 + h * 2 + 1] = scale_of(sw[b], j, h, 1);
 #endif
-                        }
+        }
+    }
+    [[unroll]] for (uint c = 0; c < COLS; c++) {
+        float d = x_scale(c, at, 0, j);
+        vec2 xs = vec2(x_scale(c, at, 1, j), x_scale(c, at, 2, j));
+        ivec2 sum[2 * BLOCKS]; // [block][part], (lo, hi)
+        [[unroll]] for (uint part = 0; part < 2; part++) {
+            int pa[BLOCKS], pb[BLOCKS];
+            [[unroll]] for (uint b = 0; b < BLOCKS; b++)
+                pa[b] = pb[b] = 0;
+            // the weights are taken apart where they are used: made ready before, they would be spilled
+            [[unroll]] for (uint w = 0; w < 4; w++) {
+                int four = int(x_word(c, at, 2 * j + part, w));
+                [[unroll]] for (uint t = 0; t < 4; t++) {
+                    int v = four << (24 - 8 * t) >> 24;
+                    [[unroll]] for (uint b = 0; b < BLOCKS; b++) {
+                        uint i = part * 16 + w * 4 + t;
+                        pa[b] += int(PLANE_PAIR(PLANE_A, a_, b * 8, i)) * v;
+#if PLANE_B
+                        pb[b] += int(PLANE_PAIR(PLANE_B, b_, b * 8, i)) * v;
+#endif
                     }
                 }
-                [[unroll]] for (uint b = 0; b < BLOCKS; b++) {
-#if PLANE_B && PLANE_A == 2 // at most 7 * 127 * 16: still fits
-                    pa[b] += pb[b] << SHIFT_B;
-#endif
-                    int lo = pa[b] << 16 >> 16;
-                    ivec2 v = ivec2(lo, (pa[b] - lo) >> 16);
-#if PLANE_B && PLANE_A == 4
-                    lo = pb[b] << 16 >> 16;
-                    v += ivec2(lo, (pb[b] - lo) >> 16) << SHIFT_B;
-#endif
-                    sum[b * 2 + part] = v;
-                }
             }
-            [[unroll]] for (uint b = 0; b < BLOCKS; b++)
-                [[unroll]] for (uint h = 0; h < 2; h++) {
-                    uint o = (b * COLS + c) * 2 + h;
-                    vec2 s0 = s[b * 4 + h * 2];
+            [[unroll]] for (uint b = 0; b < BLOCKS; b++) {
+#if PLANE_B && PLANE_A == 2 // at most 7 * 127 * 16: still fits
+                pa[b] += pb[b] << SHIFT_B;
+#endif
+                int lo = pa[b] << 16 >> 16;
+                ivec2 v = ivec2(lo, (pa[b] - lo) >> 16);
+#if PLANE_B && PLANE_A == 4
+                lo = pb[b] << 16 >> 16;
+                v += ivec2(lo, (pb[b] - lo) >> 16) << SHIFT_B;
+#endif
+                sum[b * 2 + part] = v;
+            }
+        }
+        [[unroll]] for (uint b = 0; b < BLOCKS; b++)
+            [[unroll]] for (uint h = 0; h < 2; h++) {
+                uint o = (b * COLS + c) * 2 + h;
+                vec2 s0 = s[b * 4 + h * 2];
 #ifdef SUB16
-                    vec2 s1 = s[b * 4 + h * 2 + 1];
-                    acc[o] = mac(acc[o], s0.x * d, float(sum[b * 2][h]) - ZERO * xs.x);
-                    acc[o] = mac(acc[o], s1.x * d, float(sum[b * 2 + 1][h]) - ZERO * xs.y);
+                vec2 s1 = s[b * 4 + h * 2 + 1];
+                acc[o] = mac(acc[o], s0.x * d, float(sum[b * 2][h]) - ZERO * xs.x);
+                acc[o] = mac(acc[o], s1.x * d, float(sum[b * 2 + 1][h]) - ZERO * xs.y);
 #ifdef HAS_MIN
-                    acc[o] = mac(acc[o], s0.y, d * xs.x);
-                    acc[o] = mac(acc[o], s1.y, d * xs.y);
+                acc[o] = mac(acc[o], s0.y, d * xs.x);
+                acc[o] = mac(acc[o], s1.y, d * xs.y);
 #endif
 #else
-                    acc[o] = mac(acc[o], s0.x * d,
-                                 float(sum[b * 2][h] + sum[b * 2 + 1][h]) - ZERO * (xs.x + xs.y));
+                acc[o] = mac(acc[o], s0.x * d,
+                             float(sum[b * 2][h] + sum[b * 2 + 1][h]) - ZERO * (xs.x + xs.y));
 #ifdef HAS_MIN
-                    acc[o] = mac(acc[o], s0.y, d * (xs.x + xs.y));
+                acc[o] = mac(acc[o], s0.y, d * (xs.x + xs.y));
 #endif
 #endif
-                }
-        }
+            }
     }
+}
+
+void group(uint g, uint n_kb)
+{
+    uint at = g * Q8_GROUP_QUADS;
+    load_x(at);
+    load_x_scales(at);
+    scale_words sw[BLOCKS];
+    [[unroll]] for (uint b = 0; b < BLOCKS; b++)
+        sw[b] = fetch_scales(w_at[b], g);
+    [[unroll]] for (uint j = 0; j < 4; j++) // constant lanes: a shuffle is one instruction
+        if (g * 4 + j < n_kb)
+            block(g, at, j, sw);
 }
 #else
 // f32 activations: the weight itself, in the decoder's order of operations, times x.
-void block(uint row0, uint kb, uint lane)
+void block(uint kb)
 {
     uint at = kb * 8;
-    load_x(row0, at);
+    load_x(at);
     float w[2 * BLOCKS * 32]; // [block][i][lo, hi]
     [[unroll]] for (uint b = 0; b < BLOCKS; b++) {
-        uint ob = block_of(b);
 #if defined(TYPE_F32)
         [[unroll]] for (uint i = 0; i < 8; i++)
             [[unroll]] for (uint h = 0; h < 2; h++) {
-                vec4 v = f32_quad(ob, kb * 8 + i, h, lane);
+                vec4 v = uintBitsToFloat(float_quad(w_at[b], kb * 8 + i, h));
                 [[unroll]] for (uint t = 0; t < 4; t++)
                     w[(b * 32 + 4 * i + t) * 2 + h] = v[t];
             }
 #elif defined(TYPE_F16) || defined(TYPE_BF16)
         [[unroll]] for (uint i = 0; i < 4; i++)
             [[unroll]] for (uint h = 0; h < 2; h++) {
-                uvec4 v = half_quad(ob, kb * 4 + i, h, lane);
+                uvec4 v = float_quad(w_at[b], kb * 4 + i, h);
                 [[unroll]] for (uint t = 0; t < 4; t++) {
                     vec2 two = two_floats(v[t]);
                     w[(b * 32 + 8 * i + 2 * t) * 2 + h] = two.x;
@@ -197,17 +213,17 @@ void block(uint row0, uint kb, uint lane)
             }
 #else
         uint a_[8], b_[8];
-        FETCH_PLANE(PLANE_A, p.plane0, ob, kb, lane, a_)
-        FETCH_PLANE(PLANE_B, p.plane1, ob, kb, lane, b_)
+        FETCH_PLANE(PLANE_A, w_at[b].a, kb, a_)
+        FETCH_PLANE(PLANE_B, w_at[b].b, kb, b_)
+        scale_words sw = fetch_scales(w_at[b], kb / 4);
         [[unroll]] for (uint h = 0; h < 2; h++) {
-            scale_words sw = fetch_scales(ob, kb, h, lane);
             [[unroll]] for (uint part = 0; part < 2; part++) {
-                vec2 s = scale_of(sw, kb, part);
+                vec2 s = scale_of(sw, kb & 3, h, part);
                 [[unroll]] for (uint k = 0; k < 16; k++) { // counted from 0: else it stays a loop
                     uint i = part * 16 + k;
-                    uint q = PLANE_PAIR(PLANE_A, a_, i);
+                    uint q = PLANE_PAIR(PLANE_A, a_, 0, i);
 #if PLANE_B
-                    q += PLANE_PAIR(PLANE_B, b_, i) << SHIFT_B;
+                    q += PLANE_PAIR(PLANE_B, b_, 0, i) << SHIFT_B;
 #endif
                     precise float v = s.x * float(int(q >> (16 * h) & 0xFFFFu) - ZERO);
 #ifdef HAS_MIN
@@ -221,7 +237,7 @@ void block(uint row0, uint kb, uint lane)
     }
     [[unroll]] for (uint c = 0; c < COLS; c++)
         [[unroll]] for (uint i = 0; i < 32; i++) {
-            float v = uintBitsToFloat(x_word(row0, c, at, i / 4, i % 4));
+            float v = uintBitsToFloat(x_word(c, at, i / 4, i % 4));
             [[unroll]] for (uint b = 0; b < BLOCKS; b++)
                 [[unroll]] for (uint h = 0; h < 2; h++)
                     acc[(b * COLS + c) * 2 + h] =
@@ -289,13 +305,18 @@ void main()
     uint kpart = KPARTS > 1 ? gl_LocalInvocationID.x / LANES : 0;
     [[unroll]] for (uint i = 0; i < 2 * PAIRS; i++)
         acc[i] = 0;
+    uint n_kb = p.n_kb, x_stride = p.x_stride;
+    [[unroll]] for (uint c = 0; c < COLS; c++)
+        x_at[c] = (row0 + c) * x_stride;
+    [[unroll]] for (uint b = 0; b < BLOCKS; b++)
+        w_at[b] = lane_begin(block_of(b), lane);
 #ifdef X_F32
-    for (uint kb = kpart; kb < p.n_kb; kb += KPARTS)
-        block(row0, kb, lane);
+    for (uint kb = kpart; kb < n_kb; kb += KPARTS)
+        block(kb);
 #else
-    uint n_groups = (p.n_kb + 3) / 4;
+    uint n_groups = (n_kb + 3) / 4;
     for (uint g = kpart; g < n_groups; g += KPARTS)
-        group(row0, g, lane);
+        group(g, n_kb);
 #endif
 
     if (KPARTS > 1) {

@@ -11,23 +11,25 @@
  * r + 8 (hi) of the block, in the order that the repack's permutation gave them. kb counts
  * blocks of 32 inputs, NKB = k/32; NG = ceil(NKB/4) groups of 128 inputs; NSB = k/256.
  *
- * Quantised types are unsigned bit planes of output pairs, all quads in the order
- * [output block][...][lane 0..7]:
- *   P4   [ob][kb][h = 0,1][lane]   quad h holds inputs kb*32 + h*16 .. +15; word w (0..3) has
- *                                  inputs 4w..4w+3 of them: input 4w+t of output lo in bits
- *                                  4t..4t+3, of output hi in bits 16+4t..16+4t+3
- *   P2   [ob][kb][lane]            word w (0..3) has inputs kb*32 + 8w .. +7: input 8w+t, lo in
- *                                  bits 2t..2t+1, hi in bits 16+2t..
- *   P1   [ob][ceil(NKB/2)][lane]   quad j covers blocks kb = 2j, 2j+1: word w has inputs
- *                                  j*64 + 16w .. +15: input 16w+t, lo in bit t, hi in bit 16+t
+ * Blocks stand in pairs, so that what a workgroup reads lies in the order in which it reads it: of the n
+ * quads that a lane has in a plane, quad i is at ((ob/2 * n + i) * 2 + ob%2) * 8 + lane (LANE_QUAD), and
+ * the number of blocks is even. Below, [i] is a lane's quads in that order.
+ *
+ * Quantised types are unsigned bit planes of output pairs:
+ *   P4   [kb][h = 0,1]     quad h holds inputs kb*32 + h*16 .. +15; word w (0..3) has
+ *                          inputs 4w..4w+3 of them: input 4w+t of output lo in bits
+ *                          4t..4t+3, of output hi in bits 16+4t..16+4t+3
+ *   P2   [kb]              word w (0..3) has inputs kb*32 + 8w .. +7: input 8w+t, lo in
+ *                          bits 2t..2t+1, hi in bits 16+2t..
+ *   P1   [ceil(NKB/2)]     quad j covers blocks kb = 2j, 2j+1: word w has inputs
+ *                          j*64 + 16w .. +15: input 16w+t, lo in bit t, hi in bit 16+t
  * and the weight is d*(q - Z) or d*q + m, with scales in planes of their own:
- *   S32  [ob][NG][h = lo,hi][lane]   word j: block 4g+j: f16 d (bits 0..15), f16 m (bits 16..31)
- *   S16  [ob][ceil(NKB/8)][h][lane]  word j: f16 d of block 8i+2j (bits 0..15), of 8i+2j+1 (16..31)
- *   SK   [ob][NSB][h][lane]        Q4_K Q5_K: word j: blocks 2j and 2j+1 of the super-block: bytes
- *                                  sc(2j), mn(2j), sc(2j+1), mn(2j+1), the first in bits 0..7. Q2_K: 16
- *                                  bytes, one for each 16 inputs: sc low nibble, mn high. Q3_K Q6_K: 16
- *                                  signed bytes (Q3_K: the 6-bit scale minus 32)
- *   SD   [ob][ceil(NSB/4)][h][lane]  word j: super-block 4i+j: f16 d, f16 dmin (0 where none)
+ *   S32  [NG][h = lo,hi]   word j: block 4g+j: f16 d (bits 0..15), f16 m (bits 16..31)
+ *   S16  [NG]              word j: block 4g+j: f16 d of lo (bits 0..15), of hi (16..31)
+ *   SK   [NG]              word j: block 4g+j: two bytes of lo (bits 0..15), two of hi (16..31). Q4_K
+ *                          Q5_K: sc, mn. Q2_K: one for each 16 inputs: sc low nibble, mn high. Q3_K
+ *                          Q6_K: likewise, signed scales (Q3_K: the 6-bit scale minus 32)
+ *   SD   [ceil(NSB/2)]     f16 d, f16 dmin (0 where none) of super-block 2i of lo, of hi, then of 2i+1
  *
  * Type   bit planes  q             Z    scale planes   weight (f32, in this order of operations)
  * Q4_0   P4          p4            8    S16            d * (q - Z)
@@ -42,8 +44,8 @@
  * Q6_K   P4 P2       p4 + 16 p2    32   SK SD          (d*sc)*(q - Z)
  * push.plane[0], [1] are the bit planes, plane[2], [3] the scale planes (offsets in quads from the
  * start of the binding; unused ones 0). Float types have one plane, plane[0]:
- * F32        [ob][k/4][h = lo,hi][lane]   quad: 4 inputs
- * F16 BF16   [ob][k/8][h][lane]           quad: 8 inputs, two to a word, the lower one in bits 0..15
+ * F32        [k/4][h = lo,hi]   quad: 4 inputs
+ * F16 BF16   [k/8][h]           quad: 8 inputs, two to a word, the lower one in bits 0..15
  *
  * ---- Quantised activations (q8) ------------------------------------------------------------
  * A row of k inputs takes NG * 11 quads: per group g of 128 inputs 8 quads of int8 (quad i: inputs
@@ -66,6 +68,8 @@
 
 #define BLOCK_OUTPUTS 16 /* outputs of an output block */
 #define BLOCK_LANES 8
+#define LANE_STEP 16 /* quads between a lane's quads */
+#define LANE_QUAD(ob, n, i, lane) ((((ob) / 2 * (n) + (i)) * 2 + (ob) % 2) * BLOCK_LANES + (lane))
 #define Q8_GROUP_QUADS 11
 #define Q8_LEAST 1e-30
 #define MAX_STEP_ROWS 128

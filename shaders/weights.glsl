@@ -69,64 +69,95 @@
 #define SUB16
 #endif
 
+// Where a lane's quads begin in each plane; its next ones are LANE_STEP quads apart.
+struct lane_at {
+    uint a, b, s, d;
+};
+uint first_quad(uint plane, uint ob, uint per_lane, uint lane)
+{
+    return plane + LANE_QUAD(ob, per_lane, 0, lane);
+}
+
 #ifdef PLANE_A // quantised
 
-// The words of plane `bits` that hold block kb of a lane's output pair.
-#define FETCH_PLANE(bits, plane, ob, kb, lane, words)                                              \
+#define PLANE_QUADS(bits, n_kb) (bits == 4 ? 2 * (n_kb) : bits == 2 ? (n_kb) : ((n_kb) + 1) / 2)
+lane_at lane_begin(uint ob, uint lane)
+{
+    uint n_kb = p.n_kb, n_groups = (n_kb + 3) / 4;
+    lane_at at;
+    at.a = first_quad(p.plane0, ob, PLANE_QUADS(PLANE_A, n_kb), lane);
+    at.b = PLANE_B == 0 ? 0 : first_quad(p.plane1, ob, PLANE_QUADS(PLANE_B, n_kb), lane);
+#if defined(SCALE_S32)
+    at.s = first_quad(p.plane2, ob, 2 * n_groups, lane);
+#else
+    at.s = first_quad(p.plane2, ob, n_groups, lane);
+#endif
+    at.d = 0;
+#ifdef SCALE_SK
+    at.d = first_quad(p.plane3, ob, (n_groups + 3) / 4, lane);
+#endif
+    return at;
+}
+
+// The words of a plane of `bits` bits that hold block kb of the lane's output pair; `at` is where the
+// plane's quads of block 0 are.
+#define FETCH_PLANE(bits, at, kb, words)                                                           \
     {                                                                                              \
         if (bits == 4) {                                                                           \
-            uint at_ = plane + ((ob) * p.n_kb + (kb)) * 16 + lane;                                 \
-            uvec4 q0_ = QUAD(weights, at_), q1_ = QUAD(weights, at_ + 8);                          \
+            uvec4 q0_ = QUAD(weights, at + (kb) * (2 * LANE_STEP));                                \
+            uvec4 q1_ = QUAD(weights, at + (kb) * (2 * LANE_STEP) + LANE_STEP);                    \
             words[0] = q0_.x; words[1] = q0_.y; words[2] = q0_.z; words[3] = q0_.w;                \
             words[4] = q1_.x; words[5] = q1_.y; words[6] = q1_.z; words[7] = q1_.w;                \
         } else if (bits == 2) {                                                                    \
-            uvec4 q0_ = QUAD(weights, plane + ((ob) * p.n_kb + (kb)) * 8 + lane);                  \
+            uvec4 q0_ = QUAD(weights, at + (kb) * LANE_STEP);                                      \
             words[0] = q0_.x; words[1] = q0_.y; words[2] = q0_.z; words[3] = q0_.w;                \
         } else if (bits == 1) {                                                                    \
-            uvec4 q0_ = QUAD(weights, plane + ((ob) * ((p.n_kb + 1) / 2) + (kb) / 2) * 8 + lane);  \
+            uvec4 q0_ = QUAD(weights, at + ((kb) / 2) * LANE_STEP);                                \
             words[0] = ((kb) & 1) == 0 ? q0_.x : q0_.z;                                            \
             words[1] = ((kb) & 1) == 0 ? q0_.y : q0_.w;                                            \
         }                                                                                          \
     }
-// Input i (0..31) of a block: output lo in the low half, hi in the high half.
-#define PLANE_PAIR(bits, words, i)                                                                 \
-    (bits == 4   ? words[(i) >> 2] >> (4 * ((i) & 3)) & 0x000F000Fu                                \
-     : bits == 2 ? words[(i) >> 3] >> (2 * ((i) & 7)) & 0x00030003u                                \
-                 : words[(i) >> 4] >> ((i) & 15) & 0x00010001u)
+// Input i (0..31) of the block whose words begin at words[at]: output lo in the low half, hi in the high.
+#define PLANE_PAIR(bits, words, at, i)                                                             \
+    (bits == 4   ? words[(at) + ((i) >> 2)] >> (4 * ((i) & 3)) & 0x000F000Fu                       \
+     : bits == 2 ? words[(at) + ((i) >> 3)] >> (2 * ((i) & 7)) & 0x00030003u                       \
+                 : words[(at) + ((i) >> 4)] >> ((i) & 15) & 0x00010001u)
 
-// The scale words of output h (0 lo, 1 hi) of a lane for the blocks around kb.
+// The scales of the lane's pair for the 4 blocks of group g.
 struct scale_words {
-    uvec4 s;
-    uint d;
+    uvec4 s, s_hi; // s_hi: S32 only
+    uvec2 d;       // SK only: lo, hi
 };
 
-scale_words fetch_scales(uint ob, uint kb, uint h, uint lane)
+scale_words fetch_scales(lane_at at, uint g)
 {
     scale_words w;
-    w.d = 0;
+    w.s_hi = uvec4(0);
+    w.d = uvec2(0);
 #if defined(SCALE_S32)
-    w.s = QUAD(weights, p.plane2 + ((ob * ((p.n_kb + 3) / 4) + kb / 4) * 2 + h) * 8 + lane);
-#elif defined(SCALE_S16)
-    w.s = QUAD(weights, p.plane2 + ((ob * ((p.n_kb + 7) / 8) + kb / 8) * 2 + h) * 8 + lane);
+    w.s = QUAD(weights, at.s + g * (2 * LANE_STEP));
+    w.s_hi = QUAD(weights, at.s + g * (2 * LANE_STEP) + LANE_STEP);
 #else
-    uint n_sb = p.n_kb / 8, sb = kb / 8;
-    w.s = QUAD(weights, p.plane2 + ((ob * n_sb + sb) * 2 + h) * 8 + lane);
-    w.d = QUAD(weights, p.plane3 + ((ob * ((n_sb + 3) / 4) + sb / 4) * 2 + h) * 8 + lane)[sb & 3];
+    w.s = QUAD(weights, at.s + g * LANE_STEP);
+#endif
+#ifdef SCALE_SK
+    uvec4 d = QUAD(weights, at.d + (g / 4) * LANE_STEP);
+    w.d = (g & 2) == 0 ? d.xy : d.zw;
 #endif
     return w;
 }
 
-// Scale and minimum of the 16 inputs `part` (0, 1) of block kb: weight = x * (q - ZERO) + y.
-vec2 scale_of(scale_words w, uint kb, uint part)
+// Scale and minimum of the 16 inputs `part` (0, 1) of the group's block j, of output h (0 lo, 1 hi):
+// weight = x * (q - ZERO) + y.
+vec2 scale_of(scale_words w, uint j, uint h, uint part)
 {
 #if defined(SCALE_S32)
-    return unpackHalf2x16(w.s[kb & 3]);
+    return unpackHalf2x16(h == 0 ? w.s[j] : w.s_hi[j]);
 #elif defined(SCALE_S16)
-    vec2 d = unpackHalf2x16(w.s[(kb & 7) >> 1]);
-    return vec2((kb & 1) == 0 ? d.x : d.y, 0);
+    return vec2(unpackHalf2x16(w.s[j])[h], 0);
 #else
-    vec2 d = unpackHalf2x16(w.d);
-    uint two = w.s[(kb & 7) >> 1] >> (16 * (kb & 1));
+    vec2 d = unpackHalf2x16(w.d[h]);
+    uint two = w.s[j] >> (16 * h);
 #if defined(TYPE_Q4_K) || defined(TYPE_Q5_K)
     return vec2(d.x * float(two & 255u), -(d.y * float(two >> 8 & 255u)));
 #elif defined(TYPE_Q2_K)
@@ -137,12 +168,23 @@ vec2 scale_of(scale_words w, uint kb, uint part)
 #endif
 #endif
 }
-#endif
 
-// Input words of float types: `count` values of output h from input 4*i4 (F32) or 8*i8 (16 bits) on.
-vec4 f32_quad(uint ob, uint k4, uint h, uint lane)
+#else // floats
+
+lane_at lane_begin(uint ob, uint lane)
 {
-    return uintBitsToFloat(QUAD(weights, p.plane0 + ((ob * p.n_kb * 8 + k4) * 2 + h) * 8 + lane));
+#ifdef TYPE_F32
+    uint per_lane = p.n_kb * 16;
+#else
+    uint per_lane = p.n_kb * 8;
+#endif
+    return lane_at(first_quad(p.plane0, ob, per_lane, lane), 0, 0, 0);
+}
+
+// Inputs 4i .. 4i+3 (F32) or 8i .. 8i+7 (16 bits) of output h.
+uvec4 float_quad(lane_at at, uint i, uint h)
+{
+    return QUAD(weights, at.a + (2 * i + h) * LANE_STEP);
 }
 
 // Two 16-bit floats of a word, the lower one first.
@@ -154,8 +196,4 @@ vec2 two_floats(uint w)
     return unpackHalf2x16(w);
 #endif
 }
-
-uvec4 half_quad(uint ob, uint k8, uint h, uint lane)
-{
-    return QUAD(weights, p.plane0 + ((ob * p.n_kb * 4 + k8) * 2 + h) * 8 + lane);
-}
+#endif

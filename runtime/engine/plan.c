@@ -163,19 +163,19 @@ static void slice_matrix(struct builder *b, struct plan_matrix *m)
 {
     struct repack_layout one;
     size_t cap = 0;
-    uint32_t n_ob = ceil_div(m->m, BLOCK_OUTPUTS);
+    uint32_t n_ob = 2 * ceil_div(m->m, 2 * BLOCK_OUTPUTS); /* blocks stand in pairs */
     enum err_code code =
-        repack_layout(tensor_type_find(m->type_id), m->k, BLOCK_OUTPUTS, &one, b->e);
+        repack_layout(tensor_type_find(m->type_id), m->k, 2 * BLOCK_OUTPUTS, &one, b->e);
     if (code != ERR_OK) {
         struct gguf_quoted q = gguf_quote(m->part[0]->name);
         fail(b, err_prefix(b->e, "tensor %s", q.text));
         return;
     }
     uint64_t most = b->p->device.max_range < SLAB ? b->p->device.max_range : SLAB;
-    uint64_t per = most / one.bytes;
+    uint64_t per = most / one.bytes * 2;
     if (per == 0) {
-        fail(b, err_set(b->e, ERR_TOO_LARGE, "16 rows of %u weights take %llu bytes; the device binds %llu",
-                        m->k, (unsigned long long)one.bytes, (unsigned long long)most));
+        fail(b, err_set(b->e, ERR_TOO_LARGE, "%u rows of %u weights take %llu bytes; the device binds %llu",
+                        2 * BLOCK_OUTPUTS, m->k, (unsigned long long)one.bytes, (unsigned long long)most));
         return;
     }
     if (per > MAX_GROUPS)

@@ -2,7 +2,7 @@
  * inputs at a time (the shortest run that fills whole quads of every plane):
  *   - a bit plane: fields of 4, 2 or 1 bits, the first weight lowest, seen as 16-bit words;
  *   - scales, or the weights themselves of float types: whole quads.
- * Then two outputs are zipped: word by word, lo in the low half, for bit planes; quad by quad for the rest.
+ * Then two outputs are zipped: by 16 bits, lo in the low half, for bit planes; as the table says for the rest.
  * push.h's planes are just these streams, lane by lane. */
 #include "runtime/model/repack.h"
 
@@ -23,8 +23,10 @@ struct streams {
 struct packing {
     uint32_t id;
     uint8_t bits[2];        /* of the bit planes; 0: none */
-    uint16_t scale_span[2]; /* inputs that a quad of a scale plane covers; 0: none. Float types' weights
-                               are such a plane, at offset 0 = plane[0] */
+    struct {
+        uint16_t span; /* inputs that a quad of one output's stream covers; 0: none */
+        uint8_t unit;  /* bits that lo and hi take turns by: 16, 32, or 128 (whole quads) */
+    } scales[2];       /* float types' weights are such a plane, at offset 0 = plane[0] */
     int zero, shift;        /* q = a + (b << shift); weight = scale * (q - zero) - or + min */
     void (*to_streams)(const uint8_t *block, uint32_t n_blocks, struct streams *to);
 };
@@ -246,25 +248,25 @@ static void q6_k(const uint8_t *b, uint32_t n, struct streams *to)
 
 /* ---- the table ----------------------------------------------------------------------------------- */
 
-#define S32 128  /* inputs of a quad */
-#define S16 256
-#define SK 256
-#define SD 1024
+#define S32 { 128, 128 }, { 0, 0 }
+#define S16 { 256, 16 }, { 0, 0 }
+#define SKD { 256, 16 }, { 1024, 32 }
+#define FLOATS(n) { n, 128 }, { 0, 0 }
 static const struct packing packings[] = {
     /*                bits      scales     Z    shift */
-    { TENSOR_Q4_0, { 4, 0 }, { S16, 0 }, 8, 0, q4_0 },
-    { TENSOR_Q4_1, { 4, 0 }, { S32, 0 }, 0, 0, q4_1 },
-    { TENSOR_Q5_0, { 4, 1 }, { S16, 0 }, 16, 4, q5_0 },
-    { TENSOR_Q5_1, { 4, 1 }, { S32, 0 }, 0, 4, q5_1 },
-    { TENSOR_Q8_0, { 4, 4 }, { S16, 0 }, 128, 4, q8_0 },
-    { TENSOR_Q2_K, { 2, 0 }, { SK, SD }, 0, 0, q2_k },
-    { TENSOR_Q3_K, { 2, 1 }, { SK, SD }, 4, 2, q3_k },
-    { TENSOR_Q4_K, { 4, 0 }, { SK, SD }, 0, 0, q4_k },
-    { TENSOR_Q5_K, { 4, 1 }, { SK, SD }, 0, 4, q5_k },
-    { TENSOR_Q6_K, { 4, 2 }, { SK, SD }, 32, 4, q6_k },
-    { TENSOR_F32, { 0, 0 }, { 4, 0 }, 0, 0, NULL },
-    { TENSOR_F16, { 0, 0 }, { 8, 0 }, 0, 0, NULL },
-    { TENSOR_BF16, { 0, 0 }, { 8, 0 }, 0, 0, NULL },
+    { TENSOR_Q4_0, { 4, 0 }, { S16 }, 8, 0, q4_0 },
+    { TENSOR_Q4_1, { 4, 0 }, { S32 }, 0, 0, q4_1 },
+    { TENSOR_Q5_0, { 4, 1 }, { S16 }, 16, 4, q5_0 },
+    { TENSOR_Q5_1, { 4, 1 }, { S32 }, 0, 4, q5_1 },
+    { TENSOR_Q8_0, { 4, 4 }, { S16 }, 128, 4, q8_0 },
+    { TENSOR_Q2_K, { 2, 0 }, { SKD }, 0, 0, q2_k },
+    { TENSOR_Q3_K, { 2, 1 }, { SKD }, 4, 2, q3_k },
+    { TENSOR_Q4_K, { 4, 0 }, { SKD }, 0, 0, q4_k },
+    { TENSOR_Q5_K, { 4, 1 }, { SKD }, 0, 4, q5_k },
+    { TENSOR_Q6_K, { 4, 2 }, { SKD }, 32, 4, q6_k },
+    { TENSOR_F32, { 0, 0 }, { FLOATS(4) }, 0, 0, NULL },
+    { TENSOR_F16, { 0, 0 }, { FLOATS(8) }, 0, 0, NULL },
+    { TENSOR_BF16, { 0, 0 }, { FLOATS(8) }, 0, 0, NULL },
 };
 
 static const struct packing *find(uint32_t id)
@@ -280,12 +282,15 @@ static uint32_t ceil_div(uint32_t a, uint32_t b)
     return a / b + (a % b != 0);
 }
 
-/* Quads of one output block in plane i: 8 for each run of 64 bits of a pair, 16 for each scale quad. */
-static uint64_t plane_quads(const struct packing *t, uint32_t k, int i)
+/* Quads of a lane in plane i. */
+static uint64_t lane_quads(const struct packing *t, uint32_t k, int i)
 {
     if (i < 2)
-        return t->bits[i] ? (uint64_t)ceil_div(k, 64u / t->bits[i]) * BLOCK_LANES : 0;
-    return t->scale_span[i - 2] ? (uint64_t)ceil_div(k, t->scale_span[i - 2]) * BLOCK_OUTPUTS : 0;
+        return t->bits[i] ? ceil_div(k, 64u / t->bits[i]) : 0;
+    uint32_t span = t->scales[i - 2].span;
+    if (!span)
+        return 0;
+    return t->scales[i - 2].unit == 128 ? 2 * (uint64_t)ceil_div(k, span) : ((uint64_t)2 * k + span - 1) / span;
 }
 
 enum err_code repack_layout(const struct tensor_type *type, uint32_t k, uint32_t m,
@@ -301,10 +306,10 @@ enum err_code repack_layout(const struct tensor_type *type, uint32_t k, uint32_t
                        type->name, step);
     if (m == 0)
         return err_set(e, ERR_INVALID, "a matrix without rows");
-    struct repack_layout l = { .k = k, .n_ob = m / BLOCK_OUTPUTS + (m % BLOCK_OUTPUTS != 0) };
+    struct repack_layout l = { .k = k, .n_ob = 2 * ceil_div(m, 2 * BLOCK_OUTPUTS) };
     uint64_t at = 0;
     for (int i = 0; i < 4; i++) {
-        uint64_t quads = plane_quads(t, k, i);
+        uint64_t quads = lane_quads(t, k, i) * BLOCK_LANES;
         l.plane[i] = quads ? (uint32_t)at : 0;
         if (quads > UINT32_MAX / l.n_ob || (at += quads * l.n_ob) > UINT32_MAX)
             return err_set(e, ERR_TOO_LARGE, "a matrix of %u rows of %u weights", m, k);
@@ -316,11 +321,11 @@ enum err_code repack_layout(const struct tensor_type *type, uint32_t k, uint32_t
 
 /* ---- zipping ------------------------------------------------------------------------------------- */
 
-/* n quads of a bit plane: 4 words of lo and of hi make one; neighbours are 8 quads apart. Two a turn:
- * streams have room for a whole chunk, so the last turn may read one too many. */
-static void zip_bits(const uint16_t *lo, const uint16_t *hi, uint32_t n, uint32_t *to)
+/* n quads of a lane: 4 words of lo and of hi make one. Two a turn: streams have room for a whole chunk,
+ * so the last turn may read one too many. */
+static void zip_16(const uint16_t *lo, const uint16_t *hi, uint32_t n, uint32_t *to)
 {
-    for (uint32_t i = 0; i < n; i += 2, lo += 8, hi += 8, to += 2 * 4 * BLOCK_LANES) {
+    for (uint32_t i = 0; i < n; i += 2, lo += 8, hi += 8, to += 2 * 4 * LANE_STEP) {
         words8 l, h;
         memcpy(&l, lo, sizeof l);
         memcpy(&h, hi, sizeof h);
@@ -328,57 +333,81 @@ static void zip_bits(const uint16_t *lo, const uint16_t *hi, uint32_t n, uint32_
         words8 second = __builtin_shufflevector(l, h, 4, 12, 5, 13, 6, 14, 7, 15);
         memcpy(to, &first, sizeof first);
         if (i + 1 < n)
-            memcpy(to + 4 * BLOCK_LANES, &second, sizeof second);
+            memcpy(to + 4 * LANE_STEP, &second, sizeof second);
     }
 }
 
-/* n quads of lo and of hi; those of one output are 16 quads apart. */
-static void zip_quads(const uint8_t *lo, const uint8_t *hi, uint32_t n, uint32_t *to)
+/* n quads: 2 words of 32 bits of lo and of hi make one. */
+static void zip_32(const uint32_t *lo, const uint32_t *hi, uint32_t n, uint32_t *to)
 {
-    for (uint32_t i = 0; i < n; i++, lo += 16, hi += 16, to += 4 * BLOCK_OUTPUTS) {
+    for (uint32_t i = 0; i < n; i++, lo += 2, hi += 2, to += 4 * LANE_STEP)
+        to[0] = lo[0], to[1] = hi[0], to[2] = lo[1], to[3] = hi[1];
+}
+
+/* n quads of lo and as many of hi. */
+static void zip_128(const uint8_t *lo, const uint8_t *hi, uint32_t n, uint32_t *to)
+{
+    for (uint32_t i = 0; i < n; i++, lo += 16, hi += 16, to += 2 * 4 * LANE_STEP) {
         memcpy(to, lo, 16);
-        memcpy(to + 4 * BLOCK_LANES, hi, 16);
+        memcpy(to + 4 * LANE_STEP, hi, 16);
     }
 }
 
-/* Weights k0 .. k0 + n - 1 of a pair of rows (NULL: zeros) as a lane of output block ob. */
+/* A lane of output block ob, from input k0 (a multiple of CHUNK) on, and how many inputs. */
+struct piece {
+    uint64_t ob;
+    uint32_t lane, k0, n;
+};
+
+/* Where the piece is in plane i. */
+static uint32_t *piece_at(const struct packing *t, const struct repack_layout *l, const struct piece *p,
+                          int i, uint64_t first_quad, uint32_t *dst)
+{
+    uint64_t n = lane_quads(t, l->k, i);
+    return dst + 4 * (l->plane[i] + LANE_QUAD(p->ob, n, first_quad, p->lane));
+}
+
+/* The weights of a pair of rows (NULL: zeros) as a lane. */
 static void pack_quantised(const struct packing *t, const struct tensor_type *type,
-                           const struct repack_layout *l, const uint8_t *const pair[2], uint64_t ob,
-                           uint32_t lane, uint32_t k0, uint32_t n, uint32_t *dst)
+                           const struct repack_layout *l, const uint8_t *const pair[2],
+                           const struct piece *p, uint32_t *dst)
 {
     struct streams s[2];
     for (int h = 0; h < 2; h++) {
-        if (n < CHUNK || !pair[h])
+        if (p->n < CHUNK || !pair[h])
             memset(&s[h], 0, sizeof s[h]);
         if (pair[h])
-            t->to_streams(pair[h] + (size_t)(k0 / type->block_len) * type->block_bytes,
-                          n / type->block_len, &s[h]);
+            t->to_streams(pair[h] + (size_t)(p->k0 / type->block_len) * type->block_bytes,
+                          p->n / type->block_len, &s[h]);
     }
-    for (int i = 0; i < 2; i++) {
-        uint64_t at = l->plane[i] + ob * plane_quads(t, l->k, i) + lane;
+    for (int i = 0; i < 2; i++)
         if (t->bits[i])
-            zip_bits(s[0].bits[i], s[1].bits[i], ceil_div(n, 64u / t->bits[i]),
-                     dst + 4 * (at + (uint64_t)k0 * t->bits[i] / 64 * BLOCK_LANES));
-    }
+            zip_16(s[0].bits[i], s[1].bits[i], ceil_div(p->n, 64u / t->bits[i]),
+                   piece_at(t, l, p, i, p->k0 / (64u / t->bits[i]), dst));
     for (int i = 0; i < 2; i++) {
-        uint64_t at = l->plane[2 + i] + ob * plane_quads(t, l->k, 2 + i) + lane;
-        if (t->scale_span[i])
-            zip_quads((const uint8_t *)s[0].scales[i], (const uint8_t *)s[1].scales[i],
-                      ceil_div(n, t->scale_span[i]),
-                      dst + 4 * (at + (uint64_t)k0 / t->scale_span[i] * BLOCK_OUTPUTS));
+        uint32_t span = t->scales[i].span;
+        if (!span)
+            continue;
+        const uint32_t *lo = s[0].scales[i], *hi = s[1].scales[i];
+        uint32_t *to = piece_at(t, l, p, 2 + i, 2 * (uint64_t)p->k0 / span, dst);
+        if (t->scales[i].unit == 128)
+            zip_128((const uint8_t *)lo, (const uint8_t *)hi, ceil_div(p->n, span), to);
+        else if (t->scales[i].unit == 32)
+            zip_32(lo, hi, ceil_div(2 * p->n, span), to);
+        else
+            zip_16((const uint16_t *)lo, (const uint16_t *)hi, ceil_div(2 * p->n, span), to);
     }
 }
 
 static void pack_floats(const struct packing *t, const struct repack_layout *l,
-                        const uint8_t *const pair[2], uint64_t ob, uint32_t lane, uint32_t k0, uint32_t n,
-                        uint32_t *dst)
+                        const uint8_t *const pair[2], const struct piece *p, uint32_t *dst)
 {
     static const uint8_t zeros[16 * CHUNK / 4];
     const uint8_t *from[2];
+    uint32_t span = t->scales[0].span;
     for (int h = 0; h < 2; h++)
-        from[h] = pair[h] ? pair[h] + (size_t)(k0 / t->scale_span[0]) * 16 : zeros;
-    uint64_t at = ob * plane_quads(t, l->k, 2) + (uint64_t)k0 / t->scale_span[0] * BLOCK_OUTPUTS + lane;
-    zip_quads(from[0], from[1], n / t->scale_span[0], dst + 4 * at);
+        from[h] = pair[h] ? pair[h] + (size_t)(p->k0 / span) * 16 : zeros;
+    zip_128(from[0], from[1], p->n / span, piece_at(t, l, p, 2, 2 * (uint64_t)p->k0 / span, dst));
 }
 
 void repack_blocks(const struct tensor_type *type, const struct repack_layout *l, const void *src,
@@ -389,16 +418,16 @@ void repack_blocks(const struct tensor_type *type, const struct repack_layout *l
     for (uint32_t ob = 0; ob < n_ob; ob++, perm += BLOCK_OUTPUTS)
         for (uint32_t k0 = 0; k0 < l->k; k0 += CHUNK)
             for (uint32_t lane = 0; lane < BLOCK_LANES; lane++) {
-                uint32_t n = l->k - k0 < CHUNK ? l->k - k0 : CHUNK;
+                struct piece p = { first_ob + ob, lane, k0, l->k - k0 < CHUNK ? l->k - k0 : CHUNK };
                 const uint8_t *pair[2];
                 for (int h = 0; h < 2; h++) {
                     uint32_t from = perm[lane + (uint32_t)h * BLOCK_LANES];
                     pair[h] = from == REPACK_NONE ? NULL : (const uint8_t *)src + from * row_bytes;
                 }
                 if (t->to_streams)
-                    pack_quantised(t, type, l, pair, first_ob + ob, lane, k0, n, dst);
+                    pack_quantised(t, type, l, pair, &p, dst);
                 else
-                    pack_floats(t, l, pair, first_ob + ob, lane, k0, n, dst);
+                    pack_floats(t, l, pair, &p, dst);
             }
 }
 
@@ -415,53 +444,57 @@ static int field(const struct packing *t, const struct repack_layout *l, const s
                  uint32_t i)
 {
     uint32_t bits = t->bits[plane], in_word = 16 / bits;
-    uint64_t quad = l->plane[plane] + p->ob * plane_quads(t, l->k, plane) +
-                    (uint64_t)i / (4 * in_word) * BLOCK_LANES + p->lane;
+    uint64_t n = lane_quads(t, l->k, plane),
+             quad = l->plane[plane] + LANE_QUAD(p->ob, n, (uint64_t)i / (4 * in_word), p->lane);
     uint32_t word = p->planes[4 * quad + i / in_word % 4];
     return (int)(word >> (16 * p->h + i % in_word * bits) & ((1u << bits) - 1));
 }
 
-/* The scale quad that covers input i. */
-static const uint8_t *scale_quad(const struct packing *t, const struct repack_layout *l,
-                                 const struct place *p, int plane, uint32_t i)
+/* Word i of output p->h in a scale plane, in units of 16 or 32 bits as the plane is zipped; of whole quads
+ * for unit 128: four words of 32 bits each. */
+static uint32_t scale_word(const struct packing *t, const struct repack_layout *l, const struct place *p,
+                           int plane, uint32_t i)
 {
-    uint64_t quad = l->plane[plane] + p->ob * plane_quads(t, l->k, plane) +
-                    ((uint64_t)i / t->scale_span[plane - 2] * 2 + p->h) * BLOCK_LANES + p->lane;
-    return (const uint8_t *)(p->planes + 4 * quad);
-}
-
-static float half_in(const uint8_t *quad, uint32_t i)
-{
-    return half_to_float((uint16_t)(quad[2 * i] | quad[2 * i + 1] << 8));
+    uint64_t n = lane_quads(t, l->k, plane);
+    uint8_t unit = t->scales[plane - 2].unit;
+    uint64_t quad = unit == 128 ? (uint64_t)i / 4 * 2 + p->h : i / (64u / unit);
+    const uint32_t *q = p->planes + 4 * (l->plane[plane] + LANE_QUAD(p->ob, n, quad, p->lane));
+    if (unit == 128)
+        return q[i % 4];
+    return unit == 32 ? q[i % 2 * 2 + p->h] : q[i % 4] >> (16 * p->h) & 0xFFFF;
 }
 
 /* Scale and minimum of input i, as the type has them. */
 static void scale_of(const struct packing *t, const struct repack_layout *l, const struct place *p,
                      uint32_t i, float *scale, float *min)
 {
-    const uint8_t *s = scale_quad(t, l, p, 2, i), *d;
-    uint32_t kb = i / 32, in_256 = i % 256;
+    uint32_t s = scale_word(t, l, p, 2, i / 32);
     *min = 0;
-    if (t->scale_span[0] == S32) {
-        *scale = half_in(s, kb % 4 * 2);
-        *min = half_in(s, kb % 4 * 2 + 1);
+    if (!t->scales[1].span) {
+        *scale = half_to_float((uint16_t)s);
+        if (t->scales[0].unit == 128)
+            *min = half_to_float((uint16_t)(s >> 16));
         return;
     }
-    if (!t->scale_span[1]) {
-        *scale = half_in(s, kb % 8);
-        return;
-    }
-    d = scale_quad(t, l, p, 3, i);
-    float scale_d = half_in(d, i / 256 % 4 * 2), min_d = half_in(d, i / 256 % 4 * 2 + 1);
+    uint32_t d = scale_word(t, l, p, 3, i / 256), byte = s >> (i % 32 / 16 * 8) & 255;
+    float scale_d = half_to_float((uint16_t)d), min_d = half_to_float((uint16_t)(d >> 16));
     if (t->id == TENSOR_Q2_K) {
-        *scale = scale_d * (float)(s[in_256 / 16] & 15);
-        *min = min_d * (float)(s[in_256 / 16] >> 4);
+        *scale = scale_d * (float)(byte & 15);
+        *min = min_d * (float)(byte >> 4);
     } else if (t->zero) {
-        *scale = scale_d * (float)(int8_t)s[in_256 / 16];
+        *scale = scale_d * (float)(int8_t)byte;
     } else {
-        *scale = scale_d * (float)s[in_256 / 32 * 2];
-        *min = min_d * (float)s[in_256 / 32 * 2 + 1];
+        *scale = scale_d * (float)(s & 255);
+        *min = min_d * (float)(s >> 8 & 255);
     }
+}
+
+/* The quad of a float type's output that begins with input i. */
+static const uint32_t *float_quad(const struct packing *t, const struct repack_layout *l,
+                                  const struct place *p, uint32_t i)
+{
+    uint64_t n = lane_quads(t, l->k, 2), quad = (uint64_t)i / t->scales[0].span * 2 + p->h;
+    return p->planes + 4 * (l->plane[2] + LANE_QUAD(p->ob, n, quad, p->lane));
 }
 
 void repack_unpack(const struct tensor_type *type, const struct repack_layout *l, const void *planes,
@@ -471,8 +504,8 @@ void repack_unpack(const struct tensor_type *type, const struct repack_layout *l
     struct place p = { planes, output / BLOCK_OUTPUTS, output % BLOCK_LANES,
                        output / BLOCK_LANES % 2 };
     if (!t->to_streams) {
-        for (uint32_t i = 0; i < l->k; i += t->scale_span[0])
-            type->decode(scale_quad(t, l, &p, 2, i), t->scale_span[0], out + i);
+        for (uint32_t i = 0; i < l->k; i += t->scales[0].span)
+            type->decode(float_quad(t, l, &p, i), t->scales[0].span, out + i);
         return;
     }
     for (uint32_t i = 0; i < l->k; i++) {
@@ -481,7 +514,7 @@ void repack_unpack(const struct tensor_type *type, const struct repack_layout *l
         if (t->bits[1])
             q += field(t, l, &p, 1, i) << t->shift;
         scale_of(t, l, &p, i, &scale, &min);
-        if (t->scale_span[0] == S32)
+        if (t->scales[0].unit == 128)
             out[i] = scale * (float)q + min;
         else if (t->zero)
             out[i] = scale * (float)q;

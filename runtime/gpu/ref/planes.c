@@ -48,18 +48,18 @@ struct place {
     uint32_t lane, h;
 };
 
-/* The four words of quad i of a lane; a plane has `per_ob` of them for each lane. */
-static const uint32_t *quad(const struct planes *p, int plane, const struct place *at, uint64_t per_ob,
+/* The four words of quad i of a lane, which has `n` in the plane. */
+static const uint32_t *quad(const struct planes *p, int plane, const struct place *at, uint64_t n,
                             uint64_t i)
 {
-    return p->words + 4 * (p->plane[plane] + (at->ob * per_ob + i) * BLOCK_LANES + at->lane);
+    return p->words + 4 * (p->plane[plane] + LANE_QUAD(at->ob, n, i, at->lane));
 }
 
-/* The same of a scale plane, where lo and hi have quads of their own. */
-static const uint32_t *half_quad(const struct planes *p, int plane, const struct place *at,
-                                 uint64_t per_ob, uint64_t i)
+/* The same where lo and hi have quads of their own. */
+static const uint32_t *half_quad(const struct planes *p, int plane, const struct place *at, uint64_t n,
+                                 uint64_t i)
 {
-    return quad(p, plane, at, 2 * per_ob, 2 * i + at->h);
+    return quad(p, plane, at, 2 * n, 2 * i + at->h);
 }
 
 /* q[i] += field i << shift; `bits` is a constant where this is called, so that the loops become vectors. */
@@ -110,14 +110,14 @@ static void scales_of(const struct planes *p, const struct place *at, uint32_t k
         min[0] = min[1] = high_half(word);
         return;
     }
+    word = quad(p, 2, at, (n_kb + 3) / 4, kb / 4)[kb % 4] >> (16 * at->h);
     if (p->type->scales == S16) {
-        word = half_quad(p, 2, at, (n_kb + 7) / 8, kb / 8)[kb % 8 / 2];
-        scale[0] = scale[1] = kb % 2 ? high_half(word) : low_half(word);
+        scale[0] = scale[1] = low_half(word);
         return;
     }
-    word = half_quad(p, 3, at, (n_sb + 3) / 4, sb / 4)[sb % 4];
-    float d = low_half(word), dmin = high_half(word);
-    const uint8_t *two = (const uint8_t *)half_quad(p, 2, at, n_sb, sb) + kb % 8 * 2;
+    uint32_t dd = quad(p, 3, at, (n_sb + 1) / 2, sb / 2)[sb % 2 * 2 + at->h];
+    float d = low_half(dd), dmin = high_half(dd);
+    const uint8_t two[2] = { (uint8_t)word, (uint8_t)(word >> 8) };
     for (int part = 0; part < 2; part++) {
         if (p->type->scales == SK_SIGNED) {
             scale[part] = d * (float)(int8_t)two[part];
