@@ -15,7 +15,7 @@ void main()
     uint token = STEP_ROW(row, ROW_TOKEN) - p.first;
     if (kb >= p.n_kb || token >= p.m)
         return;
-    uint ob = token / BLOCK_OUTPUTS, lane = token % BLOCK_LANES, h = token / BLOCK_LANES % 2;
+    uint ob = token / 32 * 2 + token / 2 % 2, lane = token % 32 / 4, h = token % 2; // ORDER_QUADS
     uint to = row * p.x_stride + kb * 32;
     lane_at at = lane_begin(ob, lane);
 #if defined(TYPE_F32)

@@ -14,14 +14,22 @@ QUADS(1, weights);
 QUADS(2, x);
 FLOATS_OUT(3, y);
 FLOATS_IN(4, bias);
+QUADS(5, x_partials);
+WORDS_OUT(6, next_or_k);
+WORDS_OUT(7, q8_or_v);
+WORDS_OUT(8, partials_or_pages);
+QUADS(9, norm_or_table);
 #include "weights.glsl"
 
 #define PAIRS (BLOCKS * COLS)
+#define TERMS ((MODE & MM_TERMS) != 0 ? 2 : 1)
+#define X_ROWS (COLS * TERMS)
 shared float part[KPARTS > 1 ? KPARTS * BLOCK_LANES * 2 * PAIRS : 1];
 
 float acc[2 * PAIRS]; // [block][col][lo, hi]
+float glu[COLS * 2 * PASSES < 4 ? 4 : COLS * 2 * PASSES]; // [col][pass][block]: pairs that wait to be quantised
 lane_at w_at[BLOCKS];
-uint x_at[COLS];      // quads
+uint x_at[X_ROWS]; // quads
 
 // Lanes of an output block in one workgroup: where blocks are few, several workgroups share one.
 #if TEXEL
@@ -30,6 +38,9 @@ uint x_at[COLS];      // quads
 #define LANES (KPARTS > 1 ? gl_WorkGroupSize.x / KPARTS : BLOCK_LANES)
 #endif
 
+// x comes by one load for a whole group of 128 inputs, whose blocks are then written out one by one, or, in
+// tiles, by one for each block: written out they would be more code than the instruction cache holds.
+#define WHOLE_GROUPS (X_ROWS <= 2)
 // Lanes of one output block that share an x load; a subgroup may hold fewer or more.
 #define X_LANES (SUBGROUP < BLOCK_LANES ? SUBGROUP : BLOCK_LANES)
 #if TEXEL
@@ -37,62 +48,84 @@ uint x_at[COLS];      // quads
 #else
 #define X_FETCHES 1
 #endif
-uvec4 xq[COLS * X_FETCHES], xs[COLS];
+uvec4 xq[X_ROWS * X_FETCHES], xs[X_ROWS];
 
-// Makes the 8 quads from x_at[c] + at on of each of the tile's rows ready for x_word.
-void load_x(uint at)
+#if TEXEL
+uint x_lane()
 {
-#if TEXEL
-    uint lane = gl_SubgroupInvocationID & (X_LANES - 1);
-    [[unroll]] for (uint c = 0; c < COLS; c++)
-        [[unroll]] for (uint f = 0; f < X_FETCHES; f++)
-            xq[c * X_FETCHES + f] = QUAD(x, x_at[c] + at + f * X_LANES + lane);
-#endif
+    return gl_SubgroupInvocationID & (X_LANES - 1);
 }
-#if TEXEL
 // K parts that share a subgroup are at different inputs: each has its own eight lanes.
 uint first_lane()
 {
     return KPARTS > 1 && SUBGROUP > BLOCK_LANES ? gl_SubgroupInvocationID & ~(X_LANES - 1) : 0;
 }
-uint x_word(uint c, uint at, uint quad, uint w)
+// Word w of quad `quad` among those loaded for row c.
+uint x_quad(uint c, uint quad, uint w)
 {
     uvec4 q = xq[c * X_FETCHES];
     [[unroll]] for (uint f = 1; f < X_FETCHES; f++)
         q = quad / X_LANES == f ? xq[c * X_FETCHES + f] : q;
     return subgroupShuffle(q[w], first_lane() + quad % X_LANES);
 }
-#else
-uint x_word(uint c, uint at, uint quad, uint w)
-{
-    return x[x_at[c] + at + quad][w];
-}
 #endif
 
-// The scales and sums of a q8 group: quad 0 dx, 1 and 2 the sums; word j for block j.
+// Makes the 8 quads from x_at[c] + at on of each of the tile's rows ready.
+void load_x(uint at)
+{
+#if TEXEL
+    [[unroll]] for (uint c = 0; c < X_ROWS; c++)
+        [[unroll]] for (uint f = 0; f < X_FETCHES; f++)
+            xq[c * X_FETCHES + f] = QUAD(x, x_at[c] + at + f * X_LANES + x_lane());
+#endif
+}
+// The scales and sums of the q8 group at `at`.
 void load_x_scales(uint at)
 {
 #if TEXEL
-    uint quad = 8 + min(gl_SubgroupInvocationID & (X_LANES - 1), 2u);
-    [[unroll]] for (uint c = 0; c < COLS; c++)
-        xs[c] = QUAD(x, x_at[c] + at + quad);
+    [[unroll]] for (uint c = 0; c < X_ROWS; c++)
+        xs[c] = QUAD(x, x_at[c] + at + 8 + min(x_lane(), 2u));
 #endif
 }
-float x_scale(uint c, uint at, uint quad, uint j)
+// Block j alone: quads 0 and 1 its inputs, 2 to 4 the group's scales and sums.
+void load_x_block(uint at, uint j)
 {
 #if TEXEL
-    return uintBitsToFloat(subgroupShuffle(xs[c][j], first_lane() + quad));
-#else
-    return uintBitsToFloat(x[x_at[c] + at + 8 + quad][j]);
+    [[unroll]] for (uint c = 0; c < X_ROWS; c++)
+        [[unroll]] for (uint f = 0; f < X_FETCHES; f++) {
+            uint quad = min(f * X_LANES + x_lane(), 4u);
+            xq[c * X_FETCHES + f] = QUAD(x, x_at[c] + at + (quad < 2 ? 2 * j + quad : 6 + quad));
+        }
 #endif
 }
 
-uint block_of(uint b)
+// Word w of half `part` of the group's block j.
+uint x_word(uint c, uint at, uint j, uint part, uint w)
 {
-    uint lanes = gl_LocalInvocationID.x / BLOCK_LANES;
-    uint ob = KPARTS > 1 ? gl_WorkGroupID.x / (BLOCK_LANES / LANES) * BLOCKS + b
-                         : (gl_WorkGroupID.x * (gl_WorkGroupSize.x / BLOCK_LANES) + lanes) * BLOCKS + b;
-    return min(ob, p.n_ob - 1);
+#if TEXEL
+    return x_quad(c, WHOLE_GROUPS ? 2 * j + part : part, w);
+#else
+    return x[x_at[c] + at + 2 * j + part][w];
+#endif
+}
+// which: 0 dx, 1 and 2 the sums of the halves.
+float x_scale(uint c, uint at, uint which, uint j)
+{
+#if TEXEL
+    return uintBitsToFloat(WHOLE_GROUPS ? subgroupShuffle(xs[c][j], first_lane() + which)
+                                        : x_quad(c, 2 + which, j));
+#else
+    return uintBitsToFloat(x[x_at[c] + at + 8 + which][j]);
+#endif
+}
+
+// The first output block of a pass.
+uint first_block(uint pass)
+{
+    uint eight = KPARTS > 1 ? gl_WorkGroupID.x / (BLOCK_LANES / LANES)
+                            : gl_WorkGroupID.x * (gl_WorkGroupSize.x / BLOCK_LANES) +
+                                  gl_LocalInvocationID.x / BLOCK_LANES;
+    return (eight * PASSES + pass) * BLOCKS;
 }
 
 #ifndef X_F32
@@ -116,7 +149,7 @@ void block(uint g, uint at, uint j, scale_words sw[BLOCKS])
 #endif
         }
     }
-    [[unroll]] for (uint c = 0; c < COLS; c++) {
+    [[unroll]] for (uint c = 0; c < X_ROWS; c++) {
         float d = x_scale(c, at, 0, j);
         vec2 xs = vec2(x_scale(c, at, 1, j), x_scale(c, at, 2, j));
         ivec2 sum[2 * BLOCKS]; // [block][part], (lo, hi)
@@ -126,7 +159,7 @@ void block(uint g, uint at, uint j, scale_words sw[BLOCKS])
                 pa[b] = pb[b] = 0;
             // the weights are taken apart where they are used: made ready before, they would be spilled
             [[unroll]] for (uint w = 0; w < 4; w++) {
-                int four = int(x_word(c, at, 2 * j + part, w));
+                int four = int(x_word(c, at, j, part, w));
                 [[unroll]] for (uint t = 0; t < 4; t++) {
                     int v = four << (24 - 8 * t) >> 24;
                     [[unroll]] for (uint b = 0; b < BLOCKS; b++) {
@@ -153,7 +186,7 @@ void block(uint g, uint at, uint j, scale_words sw[BLOCKS])
         }
         [[unroll]] for (uint b = 0; b < BLOCKS; b++)
             [[unroll]] for (uint h = 0; h < 2; h++) {
-                uint o = (b * COLS + c) * 2 + h;
+                uint o = (b * COLS + c / TERMS) * 2 + h;
                 vec2 s0 = s[b * 4 + h * 2];
 #ifdef SUB16
                 vec2 s1 = s[b * 4 + h * 2 + 1];
@@ -177,16 +210,32 @@ void block(uint g, uint at, uint j, scale_words sw[BLOCKS])
 void group(uint g, uint n_kb)
 {
     uint at = g * Q8_GROUP_QUADS;
-    load_x(at);
-    load_x_scales(at);
     scale_words sw[BLOCKS];
     [[unroll]] for (uint b = 0; b < BLOCKS; b++)
         sw[b] = fetch_scales(w_at[b], g);
-    [[unroll]] for (uint j = 0; j < 4; j++) // constant lanes: a shuffle is one instruction
-        if (g * 4 + j < n_kb)
+    if (WHOLE_GROUPS) {
+        load_x(at);
+        load_x_scales(at);
+        [[unroll]] for (uint j = 0; j < 4; j++) // constant lanes: a shuffle is one instruction
+            if (g * 4 + j < n_kb)
+                block(g, at, j, sw);
+    } else {
+        for (uint j = 0; j < min(4, n_kb - g * 4); j++) {
+            load_x_block(at, j);
             block(g, at, j, sw);
+        }
+    }
 }
 #else
+uint x_float(uint c, uint at, uint quad, uint w)
+{
+#if TEXEL
+    return x_quad(c, quad, w);
+#else
+    return x[x_at[c] + at + quad][w];
+#endif
+}
+
 // f32 activations: the weight itself, in the decoder's order of operations, times x.
 void block(uint kb)
 {
@@ -237,7 +286,7 @@ void block(uint kb)
     }
     [[unroll]] for (uint c = 0; c < COLS; c++)
         [[unroll]] for (uint i = 0; i < 32; i++) {
-            float v = uintBitsToFloat(x_word(c, at, i / 4, i % 4));
+            float v = uintBitsToFloat(x_float(c, at, i / 4, i % 4));
             [[unroll]] for (uint b = 0; b < BLOCKS; b++)
                 [[unroll]] for (uint h = 0; h < 2; h++)
                     acc[(b * COLS + c) * 2 + h] =
@@ -264,13 +313,11 @@ float activation(float v)
     return 0.5 * v * (1.0 + (v < 0 ? -erf : erf));
 }
 
-// o: the output's index in the packed order of the whole matrix.
+// Output o, or pair o, of the whole matrix.
 void put(uint row, uint o, float v)
 {
     if (o >= p.m)
         return;
-    if ((MODE & MM_BIAS) != 0)
-        v += bias[o];
     if ((MODE & EPI_MASK) == EPI_ACT)
         v = activation(v);
     if ((MODE & MM_SOFTCAP) != 0)
@@ -280,66 +327,212 @@ void put(uint row, uint o, float v)
     y[row * p.y_stride + o] = v;
 }
 
-void put_pair(uint row, uint ob, uint lane, float lo, float hi)
+// A product of its own: never part of a fused multiply-add.
+float scaled(float v, float by)
 {
-    uint o = p.first + ob * BLOCK_OUTPUTS + lane;
-    if ((MODE & EPI_MASK) == EPI_GLU) {
-        uint pair = p.first / 2 + ob * BLOCK_LANES + lane;
-        if (2 * pair >= p.m)
-            return;
-        if ((MODE & MM_BIAS) != 0) {
-            lo += bias[o];
-            hi += bias[o + BLOCK_LANES];
-        }
-        y[row * p.y_stride + pair] = activation(lo) * hi;
-    } else {
-        put(row, o, lo);
-        put(row, o + BLOCK_LANES, hi);
+    precise float r = v * by;
+    return r;
+}
+
+// Sum over the lanes of an output block that are here.
+float add_block(float v)
+{
+    v += subgroupShuffleXor(v, 1);
+    if (LANES > 2)
+        v += subgroupShuffleXor(v, 2);
+    if (LANES > 4)
+        v += subgroupShuffleXor(v, 4);
+    return v;
+}
+
+// 1 / sqrt(mean of squares + eps) of a row, from its partials.
+float rms_scale(uint row, uint lane)
+{
+    uint n = p.rms_parts, quads = (n + 3) / 4;
+    precise float sum = 0;
+    for (uint i = 0; i < quads; i += LANES) {
+        uint at = i + lane % LANES;
+        vec4 v = uintBitsToFloat(QUAD(x_partials, row * p.part_stride + min(at, quads - 1)));
+        [[unroll]] for (uint t = 0; t < 4; t++)
+            sum += at * 4 + t < n ? v[t] : 0.0;
     }
+    return 1.0 / sqrt(add_block(sum) / float(p.rms_n) + p.eps);
+}
+
+// Four neighbouring outputs of a residual stream: it, the next matmul's input, and the sums of squares.
+void put_residual(uint row, uint ob, uint lane, vec4 v)
+{
+    uint o = p.first + QUADS_OUTPUT(ob, lane, 0);
+    vec4 g = uintBitsToFloat(QUAD(norm_or_table, o / 4)), a;
+    [[unroll]] for (uint i = 0; i < 4; i++) {
+        v[i] += y[row * p.y_stride + o + i];
+        y[row * p.y_stride + o + i] = v[i];
+        a[i] = v[i] * g[i];
+        if ((MODE & MM_NEXT_F32) != 0)
+            next_or_k[row * p.y_stride + o + i] = floatBitsToUint(a[i]);
+    }
+    float lower = add_block(v.x * v.x + v.y * v.y), upper = add_block(v.z * v.z + v.w * v.w);
+    if (lane < 2)
+        partials_or_pages[row * p.part_stride * 4 + p.first / BLOCK_OUTPUTS + ob + lane] =
+            floatBitsToUint(lane == 0 ? lower : upper);
+    if ((MODE & MM_NEXT_Q8) != 0) {
+        const uint terms = (MODE & MM_NEXT_TERMS) != 0 ? 2 : 1;
+        PUT_Q8(q8_or_v, row * terms * p.next_stride * 4, p.next_stride, o / 32, lane, a, terms)
+    }
+}
+
+// The same by one block: two outputs.
+void put_residual_half(uint row, uint ob, uint lane, vec2 v)
+{
+    uint o = p.first + QUADS_OUTPUT(ob, lane, 0);
+    vec4 g = uintBitsToFloat(QUAD(norm_or_table, o / 4));
+    [[unroll]] for (uint i = 0; i < 2; i++) {
+        v[i] += y[row * p.y_stride + o + i];
+        y[row * p.y_stride + o + i] = v[i];
+        next_or_k[row * p.y_stride + o + i] = floatBitsToUint(v[i] * g[o % 4 + i]);
+    }
+    float sum = add_block(v.x * v.x + v.y * v.y);
+    if (lane % LANES == 0)
+        partials_or_pages[row * p.part_stride * 4 +
+                          (p.first / 2 + ob * BLOCK_LANES + lane) / LANES] = floatBitsToUint(sum);
+}
+
+// A pair of a head: rotated, scaled, and put where it belongs.
+void put_head_pair(uint row, uint ob, uint lane, float lo, float hi)
+{
+    uint o = p.first + ob * BLOCK_OUTPUTS, h = o / p.head_dim, u = o % p.head_dim / 2 + lane;
+    uint pos = STEP_ROW(row, ROW_POS), half_dim = p.head_dim / 2;
+    bool is_q = h < p.n_head, is_v = h >= p.n_head + p.n_kv;
+    vec4 two = uintBitsToFloat(QUAD(norm_or_table, (pos * half_dim + u) / 2));
+    vec2 t = is_v ? vec2(1, 0) : (u & 1) == 0 ? two.xy : two.zw;
+    bool apart = (MODE & MM_NEOX) != 0 && !is_v; // the pair is not two neighbours
+    uint a = apart ? u : 2 * u, b = apart ? u + half_dim : 2 * u + 1;
+    float x = lo * t.x - hi * t.y, z = lo * t.y + hi * t.x;
+    if (is_q) {
+        uint to = row * p.y_stride + h * p.kv_dim;
+        y[to + a] = x * p.q_scale;
+        y[to + b] = z * p.q_scale;
+        return;
+    }
+    uint page = partials_or_pages[STEP_ROW(row, ROW_PAGES) + pos / KV_PAGE_TOKENS];
+    uint to = ((page * p.n_kv + (h - p.n_head) % p.n_kv) * KV_PAGE_TOKENS + pos % KV_PAGE_TOKENS) * p.kv_dim;
+    if ((MODE & MM_KV_F32) != 0) {
+        if (is_v) {
+            q8_or_v[to + a] = floatBitsToUint(x);
+            q8_or_v[to + b] = floatBitsToUint(z);
+        } else {
+            next_or_k[to + a] = floatBitsToUint(x);
+            next_or_k[to + b] = floatBitsToUint(z);
+        }
+        return;
+    }
+    // a word has two neighbouring dimensions: apart, they are those of two lanes
+    float other = subgroupShuffleXor((lane & 1) == 0 ? z : x, 1);
+    uint odd = lane & 1, at = apart ? (odd == 0 ? a : b - 1) : a;
+    uint word = packHalf2x16(!apart ? vec2(x, z) : odd == 0 ? vec2(x, other) : vec2(other, z));
+    if (is_v)
+        q8_or_v[(to + at) / 2] = word;
+    else
+        next_or_k[(to + at) / 2] = word;
+}
+
+// What a pass computed, of one row: v has lo, hi of each block.
+void finish(uint row, uint ob, uint lane, uint c, uint pass, vec2 v[BLOCKS])
+{
+    if ((MODE & MM_RMS) != 0) {
+        float scale = rms_scale(row, lane);
+        [[unroll]] for (uint b = 0; b < BLOCKS; b++)
+            v[b] = vec2(scaled(v[b].x, scale), scaled(v[b].y, scale));
+    }
+    if ((MODE & MM_BIAS) != 0)
+        [[unroll]] for (uint b = 0; b < BLOCKS; b++)
+            [[unroll]] for (uint h = 0; h < 2; h++) {
+                uint o = p.first + (ob + b) * BLOCK_OUTPUTS + h * BLOCK_LANES + lane;
+                v[b][h] += bias[o];
+            }
+    if ((MODE & EPI_MASK) == EPI_ADD && (MODE & (MM_NEXT_F32 | MM_NEXT_Q8)) != 0) {
+        if (BLOCKS > 1)
+            put_residual(row, ob, lane, vec4(v[0], v[BLOCKS - 1]));
+        else
+            put_residual_half(row, ob, lane, v[0]);
+        return;
+    }
+    [[unroll]] for (uint b = 0; b < BLOCKS; b++) {
+        uint o = p.first + QUADS_OUTPUT(ob + b, lane, 0);
+        if ((MODE & EPI_MASK) == EPI_HEADS) {
+            if (p.first + (ob + b) * BLOCK_OUTPUTS < p.m)
+                put_head_pair(row, ob + b, lane, v[b].x, v[b].y);
+        } else if ((MODE & EPI_MASK) == EPI_GLU) {
+            float h = activation(v[b].x) * v[b].y;
+            uint pair = p.first / 2 + GLU_PAIR(ob + b, lane);
+            if ((MODE & MM_NEXT_Q8) != 0)
+                glu[(c * PASSES + pass) * 2 + b] = h;
+            else if (2 * pair < p.m)
+                y[row * p.y_stride + pair] = h;
+        } else if (ob + b < p.n_ob) {
+            put(row, o, v[b].x);
+            put(row, o + 1, v[b].y);
+        }
+    }
+}
+
+// Every K part's sums become those of part 0.
+void join_parts(uint kpart, uint lane)
+{
+    [[unroll]] for (uint i = 0; i < 2 * PAIRS; i++)
+        part[(kpart * 2 * PAIRS + i) * BLOCK_LANES + lane] = acc[i];
+    barrier();
+    if (kpart == 0)
+        for (uint k = 1; k < KPARTS; k++)
+            [[unroll]] for (uint i = 0; i < 2 * PAIRS; i++)
+                acc[i] += part[(k * 2 * PAIRS + i) * BLOCK_LANES + lane];
 }
 
 void main()
 {
     uint mine = gl_LocalInvocationID.x % LANES, row0 = gl_WorkGroupID.y * COLS;
-    uint lane = mine + gl_WorkGroupID.x % (BLOCK_LANES / LANES) * LANES;
+    uint lane = mine + (KPARTS > 1 ? gl_WorkGroupID.x % (BLOCK_LANES / LANES) * LANES : 0);
     uint kpart = KPARTS > 1 ? gl_LocalInvocationID.x / LANES : 0;
-    [[unroll]] for (uint i = 0; i < 2 * PAIRS; i++)
-        acc[i] = 0;
-    uint n_kb = p.n_kb, x_stride = p.x_stride;
-    [[unroll]] for (uint c = 0; c < COLS; c++)
-        x_at[c] = (row0 + c) * x_stride;
-    [[unroll]] for (uint b = 0; b < BLOCKS; b++)
-        w_at[b] = lane_begin(block_of(b), lane);
-#ifdef X_F32
-    for (uint kb = kpart; kb < n_kb; kb += KPARTS)
-        block(kb);
-#else
-    uint n_groups = (n_kb + 3) / 4;
-    for (uint g = kpart; g < n_groups; g += KPARTS)
-        group(g, n_kb);
-#endif
-
-    if (KPARTS > 1) {
-        [[unroll]] for (uint i = 0; i < 2 * PAIRS; i++)
-            part[(kpart * 2 * PAIRS + i) * BLOCK_LANES + mine] = acc[i];
-        barrier();
-        if (kpart > 0)
-            return;
-        for (uint k = 1; k < KPARTS; k++)
-            [[unroll]] for (uint i = 0; i < 2 * PAIRS; i++)
-                acc[i] += part[(k * 2 * PAIRS + i) * BLOCK_LANES + mine];
-    }
-
+    uint n_kb = p.n_kb, x_stride = p.x_stride, n_groups = (n_kb + 3) / 4;
     uint n_rows = step_words[(MODE & MM_GATHERED) != 0 ? STEP_N_OUT : STEP_N_ROWS];
-    [[unroll]] for (uint c = 0; c < COLS; c++)
-        if (row0 + c < n_rows)
-            [[unroll]] for (uint b = 0; b < BLOCKS; b++) {
-                uint lanes = gl_LocalInvocationID.x / BLOCK_LANES;
-                uint ob = KPARTS > 1
-                              ? gl_WorkGroupID.x / (BLOCK_LANES / LANES) * BLOCKS + b
-                              : (gl_WorkGroupID.x * (gl_WorkGroupSize.x / BLOCK_LANES) + lanes) * BLOCKS + b;
-                precise vec2 v = vec2(acc[(b * COLS + c) * 2], acc[(b * COLS + c) * 2 + 1]) * p.mult;
-                if (ob < p.n_ob)
-                    put_pair(row0 + c, ob, lane, v.x, v.y);
+    [[unroll]] for (uint c = 0; c < X_ROWS; c++)
+        x_at[c] = (row0 * TERMS + c) * x_stride;
+    for (uint pass = 0; pass < PASSES; pass++) {
+        uint ob = first_block(pass);
+        [[unroll]] for (uint i = 0; i < 2 * PAIRS; i++)
+            acc[i] = 0;
+        [[unroll]] for (uint b = 0; b < BLOCKS; b++)
+            w_at[b] = lane_begin(min(ob + b, p.n_ob - 1), lane);
+#ifdef X_F32
+        for (uint kb = kpart; kb < n_kb; kb += KPARTS)
+            block(kb);
+#else
+        for (uint g = kpart; g < n_groups; g += KPARTS)
+            group(g, n_kb);
+#endif
+        if (KPARTS > 1)
+            join_parts(kpart, mine);
+        // A loop, over a copy that may be indexed: written out for each row, the stores would be so many basic
+        // blocks that compilers take minutes.
+        float done[2 * PAIRS];
+        [[unroll]] for (uint i = 0; i < 2 * PAIRS; i++)
+            done[i] = scaled(acc[i], p.mult);
+        for (uint c = 0; c < COLS; c++)
+            if (kpart == 0 && row0 + c < n_rows && ob < p.n_ob) {
+                vec2 v[BLOCKS];
+                [[unroll]] for (uint b = 0; b < BLOCKS; b++) {
+                    uint o = (b * COLS + c) * 2;
+                    v[b] = vec2(done[o], done[o + 1]);
+                }
+                finish(row0 + c, ob, lane, c, pass, v);
+            }
+    }
+    if ((MODE & EPI_MASK) == EPI_GLU && (MODE & MM_NEXT_Q8) != 0)
+        for (uint c = 0; c < COLS; c++)
+            if (kpart == 0 && row0 + c < n_rows && first_block(0) < p.n_ob) {
+                vec4 h = vec4(glu[c * 2 * PASSES], glu[c * 2 * PASSES + 1], glu[c * 2 * PASSES + 2],
+                              glu[c * 2 * PASSES + 3]);
+                PUT_Q8(q8_or_v, (row0 + c) * p.next_stride * 4, p.next_stride,
+                       p.first / 64 + first_block(0) / 4, lane, h, 1)
             }
 }

@@ -52,8 +52,17 @@
  * g*128 + 16i .. +15, the first in bits 0..7 of word 0), then 3 quads of f32, one word for each of the
  * 4 blocks: dx; the sum of q over the block's first 16 (a whole number); the same over its second 16.
  * dx = max|x| / 127 over the block; q = rint(x * (1/dx)), ties to even; where max|x| is at most Q8_LEAST
- * (1/dx might be infinite): dx = 0 and q = 0. Blocks past k are zero. f32 activations are rows of k
- * floats, k/4 quads. */
+ * (1/dx might be infinite): dx = 0 and q = 0. Blocks past k are never read. A row of two *terms* is two
+ * such rows one after another, the second of what the first left of x, x - dx*q: nearly 16 bits in all.
+ * f32 activations are rows of k floats, k/4 quads.
+ *
+ * ---- The order of a matrix's outputs -----------------------------------------------------------------
+ * Which output is where among the blocks, so that a lane's share suits the epilogue:
+ *   ORDER_QUADS   lane r of blocks 2p, 2p+1 has outputs 32p + 4r .. +3: lo, hi of 2p, then of 2p+1
+ *   ORDER_GLU     gate in lo, up in hi: lane r of block 4p + i has pair 32p + 4r + i
+ *   ORDER_NEOX    heads of d outputs: lane r of the head's block t has pair u = 8t + r of the rotation:
+ *                 lo is output u of the head, hi is u + d/2
+ *   ORDER_PAIRS   likewise, lo is 2u, hi is 2u + 1 */
 #ifndef HEARTH_SHADERS_PUSH_H
 #define HEARTH_SHADERS_PUSH_H
 
@@ -68,6 +77,9 @@
 
 #define BLOCK_OUTPUTS 16 /* outputs of an output block */
 #define BLOCK_LANES 8
+#define QUADS_OUTPUT(ob, lane, h) ((ob) / 2 * 32 + (lane) * 4 + (ob) % 2 * 2 + (h))
+#define QUADS_PLACE(o) (((o) / 32 * 2 + (o) / 2 % 2) * 16 + (o) % 2 * 8 + (o) % 32 / 4) /* ob*16 + h*8 + lane */
+#define GLU_PAIR(ob, lane) ((ob) / 4 * 32 + (lane) * 4 + (ob) % 4)
 #define LANE_STEP 16 /* quads between a lane's quads */
 #define LANE_QUAD(ob, n, i, lane) ((((ob) / 2 * (n) + (i)) * 2 + (ob) % 2) * BLOCK_LANES + (lane))
 #define Q8_GROUP_QUADS 11
@@ -93,21 +105,34 @@
 #define SPEC_MODE 3     /* kernel-specific flags */
 #define SPEC_SUBGROUP 4 /* subgroup size that the device reports */
 #define SPEC_KPARTS 5   /* matmul: lanes that share one output pair (GPU); attention: kv_dim / 8 */
-#define N_SPEC 6
+#define SPEC_PASSES 6   /* matmul: how often a workgroup repeats itself with the next blocks */
+#define N_SPEC 7
 
 /* matmul: what becomes of the products (SPEC_MODE) */
 #define EPI_STORE 0 /* y[row][o] = v */
 #define EPI_ADD 1   /* y[row][o] += v */
-#define EPI_GLU 2   /* pair (gate, up): y[row][ob*8 + lane] = act(gate) * up */
+#define EPI_GLU 2   /* pair (gate, up): y[row][pair] = act(gate) * up */
 #define EPI_ACT 3   /* y[row][o] = act(v) */
+#define EPI_HEADS 4 /* q heads to y, rotated and scaled; k (rotated) and v heads to their pages */
 #define EPI_MASK 7
 #define EPI_SILU 0 /* bits 3..4: activation */
 #define EPI_GELU 8 /* tanh form */
 #define EPI_GELU_ERF 16
 #define EPI_ACT_MASK 24
-#define MM_BIAS 32      /* v += bias[o] before anything else (GLU: gate's and up's) */
+#define MM_BIAS 32      /* v += bias[o] before anything else (GLU: gate's and up's); in packed order */
 #define MM_SOFTCAP 64   /* v = cap * tanh(v / cap), last */
 #define MM_GATHERED 128 /* STEP_N_OUT rows instead of STEP_N_ROWS */
+#define MM_TERMS 256    /* x is q8 of two terms */
+#define MM_RMS 512      /* v /= sqrt(sum of the row's partials / rms_n + eps), before the bias */
+/* EPI_ADD: what follows is a norm, then a matmul: besides y, its input y[row][o] * g[o] is written (all of
+ * RMSNorm but the row's scale, which MM_RMS applies later), and the sum of y^2 over the outputs of a
+ * block, partials[row][ob]; where L < 8 lanes of a block are in a workgroup, over those of each: partials
+ * [row][ob * 8/L + which]. EPI_GLU with MM_NEXT_Q8: the result goes there and not to y. */
+#define MM_NEXT_F32 1024
+#define MM_NEXT_Q8 2048
+#define MM_NEXT_TERMS 4096 /* the q8 has two terms */
+#define MM_KV_F32 8192     /* EPI_HEADS: pages are f32, not f16 */
+#define MM_NEOX 16384      /* EPI_HEADS: ORDER_NEOX, else ORDER_PAIRS; v heads are in ORDER_PAIRS always */
 
 /* norm (SPEC_MODE) */
 #define NM_RMS 1     /* x / sqrt(mean(x^2) + eps) * w */
@@ -117,6 +142,7 @@
 #define NM_ADD 16    /* y[row][i] += v */
 #define NM_GATHER 32 /* input row is STEP_OUT[row]; there are STEP_N_OUT rows */
 #define NM_BIAS 64   /* w is followed by n biases, added after w */
+#define NM_TERMS 128 /* the q8 row has two terms */
 
 /* rope, attention: KV element type (SPEC_MODE bits 0..1) */
 #define KVT_F16 0
@@ -151,17 +177,26 @@
 
 /* matmul: v[row][o] = mult * sum_k W[o][k] x[row][k], then the epilogue. Group x = output blocks /
  * those of a workgroup, y = tile of SPEC_COLS rows. With SPEC_KPARTS > 1 a workgroup is SPEC_KPARTS *
- * L lanes and does L of a block's 8 lanes (8, 4, 2 or 1; with texel loads always 8): x = n_ob * 8 / L. */
+ * L lanes and does L of a block's 8 lanes (8, 4 or 2; with texel loads always 8): x = n_ob * 8 / L.
+ * The order of outputs is ORDER_QUADS, for EPI_GLU ORDER_GLU, for EPI_HEADS as there. q8 outputs want a
+ * subgroup of at least 8 lanes, and a workgroup that does whole blocks of 32: SPEC_BLOCKS 2 and for EPI_GLU
+ * SPEC_PASSES 2. EPI_HEADS: head_dim is a multiple of 32 and wholly rotated; K and V pages as below. */
 #define PUSH_MATMUL                                                                                \
     U32 plane0, plane1, plane2, plane3; /* quads */                                                \
     U32 n_kb;                           /* blocks of 32 inputs */                                  \
     U32 n_ob;                           /* output blocks of this slice of the matrix */            \
     U32 first;                          /* o of the slice's first output, in y and bias */         \
     U32 m;                              /* o < m is written; the rest is padding */                \
-    U32 x_stride;                       /* quads between rows of x */                              \
+    U32 x_stride;                       /* quads between rows (and terms) of x */                  \
     U32 y_stride;                       /* floats between rows of y */                             \
     F32 mult;                                                                                      \
-    F32 softcap;
+    F32 softcap;                                                                                   \
+    U32 rms_n, rms_parts;               /* MM_RMS: elements of a row, its partials */              \
+    F32 eps;                                                                                       \
+    U32 part_stride;                    /* quads between rows of partials, read or written */      \
+    U32 next_stride;                    /* quads between rows (and terms) of the q8 written */     \
+    U32 n_head, n_kv, head_dim, kv_dim; /* EPI_HEADS: see rope */                                  \
+    F32 q_scale;
 
 /* rope: reads qkv[row] = q heads, k heads, v heads (f32); writes q (normed, rotated, scaled) and the K
  * and V pages. One workgroup does one head of one row: group x = 0..n_head+2*n_kv-1, y = row.

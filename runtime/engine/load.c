@@ -53,13 +53,16 @@ static enum err_code fill_rope(struct loader *l, const struct plan_vector *v, fl
     return code;
 }
 
-/* Gate's and up's biases in the packed order of their matrix. */
-static void pair_up(const float *in, uint32_t n_ff, float *out)
+/* Biases in the packed order of their matrices. */
+static void put_in_order(const struct plan *p, const struct plan_vector *v, const float *in, float *out)
 {
-    for (uint32_t j = 0; j < n_ff; j++) {
-        uint32_t at = j / BLOCK_LANES * BLOCK_OUTPUTS + j % BLOCK_LANES;
-        out[at] = in[j];
-        out[at + BLOCK_LANES] = in[n_ff + j];
+    for (uint32_t i = 0; i < v->n_order; i++) {
+        const struct plan_matrix *m = &p->matrices[v->order[i].matrix];
+        uint32_t first = v->order[i].first, end = i + 1 < v->n_order ? v->order[i + 1].first : v->n;
+        for (uint32_t at = first; at < end; at++) {
+            uint32_t row = plan_row(m, at - first);
+            out[at] = row == UINT32_MAX ? 0 : in[first + row];
+        }
     }
 }
 
@@ -79,16 +82,16 @@ static enum err_code fill_parts(struct loader *l, const struct plan_vector *v, f
 
 static enum err_code load_vector(struct loader *l, const struct plan_vector *v)
 {
-    size_t n = (size_t)v->n + 2u * l->m->hp.n_ff;
+    size_t n = (size_t)v->n * (v->n_order ? 2 : 1);
     float *out = mem_zero(n, sizeof *out);
     if (!out)
         return err_no_memory(l->e, n * sizeof *out, "a vector of weights");
     enum err_code code;
     if (v->rope) {
         code = fill_rope(l, v, out);
-    } else if (v->paired) {
+    } else if (v->n_order) {
         code = fill_parts(l, v, out + v->n);
-        pair_up(out + v->n, l->m->hp.n_ff, out);
+        put_in_order(l->m->plan, v, out + v->n, out);
     } else {
         code = fill_parts(l, v, out);
     }
@@ -170,33 +173,28 @@ static enum err_code read_rows(struct loader *l, const struct plan_matrix *m, ui
     return ERR_OK;
 }
 
-/* Stages the source rows of packed outputs ob*16 .. and says where each lies. */
+/* Stages the source rows of n_ob output blocks, a whole run of rows, and says where each lies. */
 static enum err_code stage_outputs(struct loader *l, const struct plan_matrix *m, uint32_t ob, uint32_t n_ob)
 {
-    uint32_t first = ob * BLOCK_OUTPUTS, n = n_ob * BLOCK_OUTPUTS;
-    if (!m->paired) {
-        uint32_t have = first < m->m ? (m->m - first < n ? m->m - first : n) : 0;
-        for (uint32_t o = 0; o < n; o++)
-            l->perm[o] = o < have ? o : REPACK_NONE;
-        return read_rows(l, m, first, have, 0);
+    uint32_t first = ob * BLOCK_OUTPUTS, n = n_ob * BLOCK_OUTPUTS, half = m->m / 2;
+    bool glu = m->order == ORDER_GLU;
+    uint32_t begin = glu ? first / 2 : first, end = glu ? half : m->m, most = glu ? n / 2 : n;
+    uint32_t have = begin >= end ? 0 : end - begin < most ? end - begin : most;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t row = plan_row(m, first + i);
+        bool up = glu && row != UINT32_MAX && row >= half;
+        l->perm[i] = row == UINT32_MAX ? REPACK_NONE : up ? row - half - begin + have : row - begin;
     }
-    uint32_t half = m->m / 2, j0 = first / 2, pairs = n / 2;
-    uint32_t have = j0 < half ? (half - j0 < pairs ? half - j0 : pairs) : 0;
-    for (uint32_t o = 0; o < n; o++) {
-        uint32_t j = o / BLOCK_OUTPUTS * BLOCK_LANES + o % BLOCK_LANES;
-        bool hi = o % BLOCK_OUTPUTS >= BLOCK_LANES;
-        l->perm[o] = j < have ? j + (hi ? have : 0) : REPACK_NONE;
-    }
-    enum err_code code = read_rows(l, m, j0, have, 0);
-    return code == ERR_OK ? read_rows(l, m, half + j0, have, have) : code;
+    enum err_code code = read_rows(l, m, begin, have, 0);
+    return code == ERR_OK && glu ? read_rows(l, m, half + begin, have, have) : code;
 }
 
 static enum err_code load_slice(struct loader *l, const struct plan_matrix *m, const struct plan_slice *s)
 {
     const struct tensor_type *type = tensor_type_find(m->type_id);
     size_t stage_row = staged_bytes(m);
-    size_t per = STAGE_BYTES / (stage_row * BLOCK_OUTPUTS);
-    uint32_t step = per < 1 ? 1 : per > s->n_ob ? s->n_ob : (uint32_t)per;
+    size_t least = plan_block_step(m), per = STAGE_BYTES / (stage_row * BLOCK_OUTPUTS) / least * least;
+    uint32_t step = (uint32_t)(per < least ? least : per > s->n_ob ? s->n_ob : per);
     uint8_t *mapped = gpu_buffer_map(l->m->buf[s->buffer]), *dst;
     if (!room(&l->stage, &l->stage_cap, step * BLOCK_OUTPUTS * stage_row, 1) ||
         !room(&l->perm, &l->perm_cap, (size_t)step * BLOCK_OUTPUTS, sizeof *l->perm) ||
@@ -351,7 +349,7 @@ static void describe(struct model *m)
 static enum err_code load(struct loader *l, const struct model_options *o)
 {
     struct model *m = l->m;
-    struct plan_options po = { o->n_ctx, o->n_seq, o->kv_type };
+    struct plan_options po = { o->n_ctx, o->n_seq, o->kv_type, o->unfused };
     enum err_code code = hparams_read(l->g, &m->hp, l->e);
     if (code == ERR_OK)
         code = weights_bind(l->g, &m->hp, &l->w, l->e);

@@ -44,6 +44,12 @@ static uint32_t q8_quads(uint32_t k)
     return ceil_div(k, 128) * Q8_GROUP_QUADS;
 }
 
+/* Quads of a row's sums of squares: one for each block, on a GPU for each two lanes at most. */
+static uint32_t part_quads(const struct plan_device *d, const struct hparams *hp)
+{
+    return ceil_div(hp->n_embd / (d->software ? BLOCK_OUTPUTS : 4), 4);
+}
+
 struct plan_device plan_device_of(const struct gpu_info *info)
 {
     return (struct plan_device){
@@ -96,6 +102,8 @@ struct builder {
     const struct hparams *hp;
     const struct weights *w;
     struct plan_program *prog; /* being written */
+    bool fused;                /* norms and rotation are parts of matmuls */
+    bool heads;                /* rotation too */
     int32_t layer;
     uint32_t slab;             /* buffer of the weight slab being filled */
     struct plan_launch sink;   /* written to and never read, after an error */
@@ -158,28 +166,43 @@ static bool add_slice(struct builder *b, struct plan_matrix *m, size_t *cap, uin
     return b->code == ERR_OK;
 }
 
+uint32_t plan_block_step(const struct plan_matrix *m)
+{
+    return m->order == ORDER_QUADS ? 2 : m->order == ORDER_GLU ? 4 : m->head_dim / BLOCK_OUTPUTS;
+}
+
+uint32_t plan_row(const struct plan_matrix *m, uint32_t place)
+{
+    uint32_t o = place >= m->pairs_from
+                     ? m->pairs_from + repack_output(ORDER_PAIRS, m->head_dim, place - m->pairs_from)
+                     : repack_output(m->order, m->head_dim, place);
+    if (o >= m->m)
+        return UINT32_MAX;
+    return m->order == ORDER_GLU ? o / 2 + o % 2 * (m->m / 2) : o;
+}
+
 /* Cuts a matrix into slices that one binding can span. */
 static void slice_matrix(struct builder *b, struct plan_matrix *m)
 {
     struct repack_layout one;
     size_t cap = 0;
-    uint32_t n_ob = 2 * ceil_div(m->m, 2 * BLOCK_OUTPUTS); /* blocks stand in pairs */
+    uint32_t step = plan_block_step(m), n_ob = step * ceil_div(m->m, step * BLOCK_OUTPUTS);
     enum err_code code =
-        repack_layout(tensor_type_find(m->type_id), m->k, 2 * BLOCK_OUTPUTS, &one, b->e);
+        repack_layout(tensor_type_find(m->type_id), m->k, step * BLOCK_OUTPUTS, &one, b->e);
     if (code != ERR_OK) {
         struct gguf_quoted q = gguf_quote(m->part[0]->name);
         fail(b, err_prefix(b->e, "tensor %s", q.text));
         return;
     }
     uint64_t most = b->p->device.max_range < SLAB ? b->p->device.max_range : SLAB;
-    uint64_t per = most / one.bytes * 2;
+    uint64_t per = most / one.bytes * step;
     if (per == 0) {
         fail(b, err_set(b->e, ERR_TOO_LARGE, "%u rows of %u weights take %llu bytes; the device binds %llu",
-                        2 * BLOCK_OUTPUTS, m->k, (unsigned long long)one.bytes, (unsigned long long)most));
+                        step * BLOCK_OUTPUTS, m->k, (unsigned long long)one.bytes, (unsigned long long)most));
         return;
     }
     if (per > MAX_GROUPS)
-        per = MAX_GROUPS;
+        per = MAX_GROUPS / step * step;
     for (uint32_t ob = 0; ob < n_ob;) {
         uint32_t n = (uint64_t)(n_ob - ob) < per ? n_ob - ob : (uint32_t)per;
         if (!add_slice(b, m, &cap, ob, n))
@@ -190,10 +213,11 @@ static void slice_matrix(struct builder *b, struct plan_matrix *m)
 
 /* Adds a matrix made of `n` tensors; returns its index. The parts must have one type, or become F32. */
 static uint32_t add_matrix(struct builder *b, const struct gguf_tensor *const *part, uint32_t n,
-                           bool paired)
+                           enum repack_order order, uint32_t pairs_from)
 {
     struct plan *p = b->p;
-    struct plan_matrix m = { .n_part = n, .paired = paired, .type_id = part[0]->type_id };
+    struct plan_matrix m = { .n_part = n, .order = order, .pairs_from = pairs_from,
+                             .head_dim = b->hp->head_k, .type_id = part[0]->type_id };
     m.k = pad32((uint32_t)part[0]->shape[0]);
     for (uint32_t i = 0; i < n; i++) {
         m.part[i] = part[i];
@@ -233,6 +257,24 @@ static uint32_t vector_of(struct builder *b, const struct gguf_tensor *x, uint32
                                                .scale = scale });
 }
 
+/* A bias: n tensors, those of piece i in the packed order of its matrix. Room for the padding at the end. */
+static uint32_t add_bias(struct builder *b, struct plan_vector v, const uint32_t *matrix, const uint32_t *first,
+                         uint32_t n)
+{
+    if (b->code != ERR_OK)
+        return 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct plan_matrix *m = &b->p->matrices[matrix[i]];
+        uint32_t end = first[i] + plan_block_step(m) * BLOCK_OUTPUTS *
+                                      ceil_div(m->m, plan_block_step(m) * BLOCK_OUTPUTS);
+        v.order[i].matrix = matrix[i];
+        v.order[i].first = first[i];
+        v.n = v.n > end ? v.n : end;
+    }
+    v.n_order = n;
+    return add_vector(b, v);
+}
+
 /* ---- launches ------------------------------------------------------------------------------------ */
 
 static struct plan_launch *add_launch(struct builder *b, const char *label, enum kernel kernel)
@@ -246,6 +288,7 @@ static struct plan_launch *add_launch(struct builder *b, const char *label, enum
     l->spec[SPEC_BLOCKS] = 1;
     l->spec[SPEC_SUBGROUP] = b->p->device.subgroup;
     l->spec[SPEC_KPARTS] = 1;
+    l->spec[SPEC_PASSES] = 1;
     l->bind[0] = (struct plan_bind){ BUF_STEP, 0, 0 };
     return l;
 }
@@ -278,6 +321,11 @@ struct norm_args {
     float scale;
 };
 
+static uint32_t terms_of(uint32_t mode)
+{
+    return mode & NM_TERMS ? 2 : 1;
+}
+
 static void norm(struct builder *b, struct norm_args a)
 {
     struct plan_launch *l = add_launch(b, a.label, KERNEL_norm);
@@ -308,21 +356,25 @@ struct matmul_args {
     const char *label;
     uint32_t matrix;
     uint32_t x_f32, x_q8; /* the input in both forms */
+    uint32_t x_terms;     /* that the rows of x_q8 have; 0: one */
     uint32_t y, y_stride;
     uint32_t y_first;     /* y's index of the matrix's first output */
     uint32_t mode;        /* EPI_*, MM_* */
     uint32_t bias;        /* vector, with MM_BIAS */
+    uint32_t next_q8;     /* buffer, with MM_NEXT_Q8 */
+    uint32_t next_k;      /* inputs of the matmul that reads it */
+    uint32_t norm;        /* vector: weights of the next norm, with EPI_ADD and MM_NEXT_* */
+    uint32_t rms_parts;   /* partial sums of a row, with MM_RMS */
+    uint32_t table, kv;   /* cos/sin vector and first page buffer, with EPI_HEADS */
     float mult, softcap;
 };
 
-/* Queries and keys go through a softmax, which makes much of little: their input stays f32. Measured on
- * SmolLM2-135M Q4_1: the rounding noise of the logits halves, for a sixth of the multiplications. */
 static bool uses_q8(const struct builder *b, uint32_t matrix)
 {
     if (b->code != ERR_OK)
         return false;
     const struct plan_matrix *m = &b->p->matrices[matrix];
-    return b->p->device.q8 && kernels_of(m->type_id)->quantised && !m->exact;
+    return b->p->device.q8 && kernels_of(m->type_id)->quantised;
 }
 
 /* How a workgroup of a real GPU stands over a matrix: `kparts` lanes share an output pair, and the
@@ -334,9 +386,10 @@ struct spread {
 /* Enough subgroups to fill the device and none with nothing to do, then enough workgroups that every core
  * has two and none with less than a subgroup. It does not look at the tile: the order of a sum is the same
  * in every program (plan.h). */
-static struct spread spread_of(const struct plan_device *d, uint32_t n_ob, uint32_t n_kb)
+static struct spread spread_of(const struct plan_device *d, const struct plan_matrix *m)
 {
     struct spread s = { 4, BLOCK_LANES };
+    uint32_t n_ob = m->n_slices ? m->slices[0].n_ob : 1, n_kb = m->k / 32;
     while (s.kparts < 32 && s.kparts * BLOCK_LANES * 2 <= d->max_local && s.kparts * 8 <= n_kb &&
            (uint64_t)n_ob * s.kparts * BLOCK_LANES / 32 < (uint64_t)d->cores * 16)
         s.kparts *= 2;
@@ -346,46 +399,91 @@ static struct spread spread_of(const struct plan_device *d, uint32_t n_ob, uint3
     return s;
 }
 
-static void matmul_slice(struct builder *b, const struct matmul_args *a, const struct plan_matrix *m,
-                         const struct plan_slice *s, bool q8)
+/* How the outputs are cut up among workgroups and lanes. */
+static void cut_matmul(const struct builder *b, struct plan_launch *l, const struct plan_matrix *m,
+                       const struct plan_slice *s, uint32_t mode, bool q8)
 {
     const struct plan_device *d = &b->p->device;
-    const struct type_kernels *t = kernels_of(m->type_id);
-    struct plan_launch *l = add_launch(b, a->label, q8 ? t->matmul_q8 : t->matmul_f);
-    uint32_t n_kb = m->k / 32;
-    l->spec[SPEC_COLS] = b->prog->cols;
-    l->spec[SPEC_MODE] = a->mode;
+    bool to_q8 = mode & MM_NEXT_Q8;
+    uint32_t eights = 1;
     if (d->software) {
         l->spec[SPEC_LOCAL] = lanes_of(d);
-        l->spec[SPEC_BLOCKS] = q8 ? 2 : 1;
-        l->groups[0] = ceil_div(s->n_ob, l->spec[SPEC_LOCAL] / BLOCK_LANES * l->spec[SPEC_BLOCKS]);
+        l->spec[SPEC_BLOCKS] = q8 || to_q8 ? 2 : 1;
+        l->spec[SPEC_PASSES] = to_q8 && (mode & EPI_MASK) == EPI_GLU ? 2 : 1;
+        eights = l->spec[SPEC_LOCAL] / BLOCK_LANES;
     } else {
-        struct spread over = spread_of(d, s->n_ob, n_kb);
+        struct spread over = spread_of(d, m);
         l->spec[SPEC_KPARTS] = over.kparts;
         l->spec[SPEC_LOCAL] = over.lanes * over.kparts;
         l->groups[0] = s->n_ob * (BLOCK_LANES / over.lanes);
+        return;
     }
+    l->groups[0] = ceil_div(s->n_ob, eights * l->spec[SPEC_BLOCKS] * l->spec[SPEC_PASSES]);
+}
+
+static void bind_heads(struct builder *b, struct plan_launch *l, const struct matmul_args *a)
+{
+    bind(l, 6, a->kv);
+    bind(l, 7, a->kv + 1);
+    bind(l, 8, BUF_PAGES);
+    bind_vector(b, l, 9, a->table);
+}
+
+static void bind_matmul(struct builder *b, struct plan_launch *l, const struct matmul_args *a, bool q8)
+{
+    bool next = (a->mode & EPI_MASK) == EPI_ADD && a->mode & (MM_NEXT_F32 | MM_NEXT_Q8);
+    bind(l, 2, q8 ? a->x_q8 : a->x_f32);
+    bind(l, 3, a->y);
+    bind(l, 4, BUF_NONE);
+    if (a->mode & MM_BIAS)
+        bind_vector(b, l, 4, a->bias);
+    bind(l, 5, a->mode & MM_RMS ? BUF_PARTS : BUF_NONE);
+    bind(l, 6, next && a->mode & MM_NEXT_F32 ? BUF_A : BUF_NONE);
+    bind(l, 7, a->mode & MM_NEXT_Q8 ? a->next_q8 : BUF_NONE);
+    bind(l, 8, next ? BUF_PARTS : BUF_NONE);
+    bind(l, 9, BUF_NONE);
+    if (next)
+        bind_vector(b, l, 9, a->norm);
+    if ((a->mode & EPI_MASK) == EPI_HEADS)
+        bind_heads(b, l, a);
+}
+
+static void matmul_slice(struct builder *b, const struct matmul_args *a, const struct plan_matrix *m,
+                         const struct plan_slice *s, bool q8)
+{
+    const struct type_kernels *t = kernels_of(m->type_id);
+    const struct hparams *hp = b->hp;
+    struct plan_launch *l = add_launch(b, a->label, q8 ? t->matmul_q8 : t->matmul_f);
+    uint32_t terms = q8 && m->exact ? 2 : 1;
+    l->spec[SPEC_COLS] = b->prog->cols;
+    l->spec[SPEC_MODE] = a->mode | (terms > 1 ? MM_TERMS : 0u);
+    cut_matmul(b, l, m, s, a->mode, q8);
     l->push.matmul = (struct push_matmul){
         .plane0 = s->layout.plane[0],
         .plane1 = s->layout.plane[1],
         .plane2 = s->layout.plane[2],
         .plane3 = s->layout.plane[3],
-        .n_kb = n_kb,
+        .n_kb = m->k / 32,
         .n_ob = s->n_ob,
         .first = a->y_first + s->first_ob * BLOCK_OUTPUTS,
         .m = a->y_first + m->m,
-        .x_stride = q8 ? q8_quads(m->k) : m->k / 4,
+        .x_stride = q8 ? q8_quads(m->k) * (a->x_terms > terms ? a->x_terms : 1) : m->k / 4,
         .y_stride = a->y_stride,
         .mult = a->mult,
         .softcap = a->softcap,
+        .rms_n = hp->n_embd,
+        .eps = hp->norm_eps,
+        .rms_parts = a->rms_parts,
+        .part_stride = part_quads(&b->p->device, hp),
+        .next_stride = q8_quads(a->next_k),
+        .n_head = hp->n_head,
+        .n_kv = hp->n_head_kv,
+        .head_dim = hp->head_k,
+        .kv_dim = b->p->kv_dim,
+        .q_scale = hp->attn_scale,
     };
     l->bind[1] = (struct plan_bind){ s->buffer, s->offset, align_up(s->layout.bytes, 16) };
-    bind(l, 2, q8 ? a->x_q8 : a->x_f32);
-    bind(l, 3, a->y);
-    if (a->mode & MM_BIAS)
-        bind_vector(b, l, 4, a->bias);
-    else
-        bind(l, 4, BUF_STEP);
+    bind_matmul(b, l, a, q8);
     l->dim[1] = a->mode & MM_GATHERED ? DIM_OUT_TILES : DIM_TILES;
     l->weight_bytes = s->layout.bytes;
 }
@@ -421,36 +519,51 @@ static bool same_type(const struct gguf_tensor *a, const struct gguf_tensor *b)
     return a->type_id == b->type_id;
 }
 
-static void make_exact(struct builder *b, uint32_t matrix)
+/* A piece of q, k and v: its first row among them all. Queries and keys go through a softmax, which makes
+ * much of little: their input has two terms where it is quantised. Measured on SmolLM2-135M Q4_1 with an
+ * f32 input: the rounding noise of the logits halves, for a sixth of the multiplications. */
+static void add_qkv(struct builder *b, struct layer_plan *lp, const struct gguf_tensor *const *part,
+                    uint32_t n, uint32_t first)
 {
+    const struct hparams *hp = b->hp;
+    uint32_t v = hparams_q_rows(hp) + hparams_k_rows(hp);
+    enum repack_order order = !b->heads                          ? ORDER_QUADS
+                              : hp->arch->rope_pairs == ROPE_HALF ? ORDER_NEOX
+                                                                  : ORDER_PAIRS;
+    struct piece *p = &lp->qkv[lp->n_qkv++];
+    *p = (struct piece){ .y_first = first };
+    p->matrix = add_matrix(b, part, n, order, !b->heads ? UINT32_MAX : v > first ? v - first : 0);
     if (b->code == ERR_OK)
-        b->p->matrices[matrix].exact = true;
+        b->p->matrices[p->matrix].exact = true;
+}
+
+static void add_qkv_bias(struct builder *b, struct layer_plan *lp, struct plan_vector v)
+{
+    uint32_t matrix[3], first[3];
+    for (uint32_t i = 0; i < lp->n_qkv; i++) {
+        matrix[i] = lp->qkv[i].matrix;
+        first[i] = lp->qkv[i].y_first;
+    }
+    uint32_t bias = add_bias(b, v, matrix, first, lp->n_qkv);
+    for (uint32_t i = 0; i < lp->n_qkv; i++) {
+        lp->qkv[i].bias = bias;
+        lp->qkv[i].has_bias = true;
+    }
 }
 
 /* Groups q, k, v into as few matrices as their types allow. */
 static void plan_qkv(struct builder *b, const struct layer_weights *lw, struct layer_plan *lp)
 {
     static const enum layer_weight roles[3] = { W_Q, W_K, W_V };
-    static const enum layer_weight biases[3] = { W_Q_B, W_K_B, W_V_B };
     const struct hparams *hp = b->hp;
     uint32_t rows[3] = { hparams_q_rows(hp), hparams_k_rows(hp), hparams_v_rows(hp) };
-    uint32_t total = rows[0] + rows[1] + rows[2], bias = 0;
-    bool has_bias;
+    uint32_t total = rows[0] + rows[1] + rows[2];
     if (b->w->qkv_fused) {
-        has_bias = lw->t[W_QKV_B] != NULL;
-        if (has_bias)
-            bias = vector_of(b, lw->t[W_QKV_B], total, NULL, 0, 1);
-        lp->qkv[lp->n_qkv++] =
-            (struct piece){ add_matrix(b, &lw->t[W_QKV], 1, false), bias, 0, has_bias };
-        make_exact(b, lp->qkv[0].matrix);
+        add_qkv(b, lp, &lw->t[W_QKV], 1, 0);
+        if (lw->t[W_QKV_B])
+            add_qkv_bias(b, lp, (struct plan_vector){ .n = total, .part = { lw->t[W_QKV_B] }, .part_n = { total } });
         return;
     }
-    has_bias = lw->t[W_Q_B] || lw->t[W_K_B] || lw->t[W_V_B];
-    if (has_bias)
-        bias = add_vector(b, (struct plan_vector){
-                                 .n = total,
-                                 .part = { lw->t[biases[0]], lw->t[biases[1]], lw->t[biases[2]] },
-                                 .part_n = { rows[0], rows[1], rows[2] } });
     for (uint32_t i = 0, first = 0; i < 3;) {
         const struct gguf_tensor *part[3];
         uint32_t n = 0, at = first;
@@ -458,17 +571,22 @@ static void plan_qkv(struct builder *b, const struct layer_weights *lw, struct l
             part[n++] = lw->t[roles[i]];
             first += rows[i++];
         } while (i < 3 && same_type(part[0], lw->t[roles[i]]));
-        lp->qkv[lp->n_qkv++] = (struct piece){ add_matrix(b, part, n, false), bias, at, has_bias };
-        make_exact(b, lp->qkv[lp->n_qkv - 1].matrix);
+        add_qkv(b, lp, part, n, at);
     }
+    if (lw->t[W_Q_B] || lw->t[W_K_B] || lw->t[W_V_B])
+        add_qkv_bias(b, lp, (struct plan_vector){ .n = total,
+                                                  .part = { lw->t[W_Q_B], lw->t[W_K_B], lw->t[W_V_B] },
+                                                  .part_n = { rows[0], rows[1], rows[2] } });
 }
 
 static struct piece plan_piece(struct builder *b, const struct gguf_tensor *t,
                                const struct gguf_tensor *bias, float bias_scale)
 {
-    struct piece out = { .matrix = add_matrix(b, &t, 1, false), .has_bias = bias != NULL };
+    struct piece out = { .matrix = add_matrix(b, &t, 1, ORDER_QUADS, UINT32_MAX), .has_bias = bias != NULL };
+    uint32_t n = (uint32_t)t->shape[1];
     if (bias)
-        out.bias = vector_of(b, bias, (uint32_t)t->shape[1], NULL, 0, bias_scale);
+        out.bias = add_bias(b, (struct plan_vector){ .n = n, .part = { bias }, .part_n = { n }, .scale = bias_scale },
+                            &out.matrix, &(uint32_t){ 0 }, 1);
     return out;
 }
 
@@ -480,16 +598,17 @@ static struct piece plan_up(struct builder *b, const struct layer_weights *lw)
         return plan_piece(b, lw->t[W_UP], lw->t[W_UP_B], 1);
     const struct gguf_tensor *part[2] = { lw->t[W_GATE], lw->t[W_UP] };
     struct piece out = { .has_bias = lw->t[W_GATE_B] || lw->t[W_UP_B] };
-    out.matrix = b->w->gate_in_up ? add_matrix(b, &part[1], 1, true) : add_matrix(b, part, 2, true);
+    out.matrix = b->w->gate_in_up ? add_matrix(b, &part[1], 1, ORDER_GLU, UINT32_MAX)
+                                  : add_matrix(b, part, 2, ORDER_GLU, UINT32_MAX);
     if (out.has_bias)
-        out.bias = add_vector(
+        out.bias = add_bias(
             b, (struct plan_vector){
-                   .n = ceil_div(hp->n_ff, BLOCK_LANES) * BLOCK_OUTPUTS,
+                   .n = 2 * hp->n_ff,
                    .part = { b->w->gate_in_up ? lw->t[W_UP_B] : lw->t[W_GATE_B],
                              b->w->gate_in_up ? NULL : lw->t[W_UP_B], NULL },
                    .part_n = { b->w->gate_in_up ? 2 * hp->n_ff : hp->n_ff,
-                               b->w->gate_in_up ? 0 : hp->n_ff, 0 },
-                   .paired = true });
+                               b->w->gate_in_up ? 0 : hp->n_ff, 0 } },
+            &out.matrix, &(uint32_t){ 0 }, 1);
     return out;
 }
 
@@ -517,28 +636,33 @@ static void plan_layer(struct builder *b, uint32_t il, struct layer_plan *lp)
 
 /* ---- the layer's launches ----------------------------------------------------------------------- */
 
-/* Which forms of an activation its readers take: NM_TO_F32, NM_TO_Q8 or both. */
+/* Which forms of an activation its readers take: NM_TO_F32, NM_TO_Q8 or both, NM_TERMS. */
 static uint32_t forms(const struct builder *b, const struct piece *p, uint32_t n)
 {
     uint32_t mode = 0;
-    for (uint32_t i = 0; i < n; i++)
-        mode |= uses_q8(b, p[i].matrix) ? NM_TO_Q8 : NM_TO_F32;
+    for (uint32_t i = 0; i < n && b->code == ERR_OK; i++) {
+        bool q8 = uses_q8(b, p[i].matrix);
+        mode |= q8 ? NM_TO_Q8 : NM_TO_F32;
+        if (q8 && b->p->matrices[p[i].matrix].exact)
+            mode |= NM_TERMS;
+    }
     return mode;
 }
 
-static void use_piece(struct builder *b, const char *label, const struct piece *p, uint32_t x_f32,
-                      uint32_t x_q8, uint32_t y, uint32_t y_stride, uint32_t mode, float mult)
+/* The same as the epilogue of the matmul before writes them. */
+static uint32_t next_mode(uint32_t forms)
 {
-    matmul(b, (struct matmul_args){ .label = label,
-                                    .matrix = p->matrix,
-                                    .x_f32 = x_f32,
-                                    .x_q8 = x_q8,
-                                    .y = y,
-                                    .y_stride = y_stride,
-                                    .y_first = p->y_first,
-                                    .mode = mode | (p->has_bias ? MM_BIAS : 0u),
-                                    .bias = p->bias,
-                                    .mult = mult });
+    return (forms & NM_TO_F32 ? MM_NEXT_F32 : 0u) | (forms & NM_TO_Q8 ? MM_NEXT_Q8 : 0u) |
+           (forms & NM_TERMS ? MM_NEXT_TERMS : 0u);
+}
+
+static void use_piece(struct builder *b, const struct piece *p, struct matmul_args a)
+{
+    a.matrix = p->matrix;
+    a.y_first = p->y_first;
+    a.bias = p->bias;
+    a.mode |= p->has_bias ? MM_BIAS : 0u;
+    matmul(b, a);
 }
 
 static uint32_t kvt_of(enum kv_type t)
@@ -546,7 +670,7 @@ static uint32_t kvt_of(enum kv_type t)
     return t == KV_F16 ? KVT_F16 : t == KV_F32 ? KVT_F32 : KVT_Q8;
 }
 
-static uint32_t kv_buffer(uint32_t il, bool v)
+static uint32_t kv_buffer(uint32_t il, bool v) /* V is the buffer after K */
 {
     return BUF_FIXED_COUNT + 2 * il + (v ? 1 : 0);
 }
@@ -638,51 +762,130 @@ static void attention(struct builder *b, uint32_t il, bool to_q8)
     l->dim[1] = DIM_JOIN;
 }
 
+/* How many sums of squares a piece that ends a branch leaves for each row. */
+static uint32_t parts_of(const struct builder *b, const struct piece *p)
+{
+    const struct plan_device *d = &b->p->device;
+    if (b->code != ERR_OK)
+        return 0;
+    return b->hp->n_embd / 2 / (d->software ? BLOCK_LANES : spread_of(d, &b->p->matrices[p->matrix]).lanes);
+}
+
+/* What reads x next, through an RMS norm that the matmul before may begin. */
+struct next {
+    uint32_t forms, norm; /* NM_*; vector. forms 0: nothing, or a norm of its own */
+};
+
 /* A branch's end: added to x by the matmul itself, or through the sandwich's norm. */
-static void close_branch(struct builder *b, const char *label, const struct piece *p, uint32_t x_f32,
-                         uint32_t x_q8, uint32_t post_norm)
+static void close_branch(struct builder *b, const struct piece *p, struct matmul_args a, uint32_t post_norm,
+                         struct next next)
 {
     const struct hparams *hp = b->hp;
+    a.y_stride = hp->n_embd;
     if (!hp->arch->sandwich) {
-        use_piece(b, label, p, x_f32, x_q8, BUF_X, hp->n_embd, EPI_ADD, hp->residual_scale);
+        a.y = BUF_X;
+        a.mode = EPI_ADD | next_mode(next.forms);
+        a.mult = hp->residual_scale;
+        a.next_q8 = BUF_AQ;
+        a.next_k = hp->n_embd;
+        a.norm = next.norm;
+        use_piece(b, p, a);
         return;
     }
-    use_piece(b, label, p, x_f32, x_q8, BUF_Y, hp->n_embd, EPI_STORE, 1);
+    a.y = BUF_Y;
+    a.mode = EPI_STORE;
+    use_piece(b, p, a);
     norm(b, (struct norm_args){ "post norm", BUF_Y, norm_mode(b) | NM_ADD, post_norm, hp->n_embd, BUF_X,
                                 BUF_X, hp->residual_scale });
 }
 
-static void emit_layer(struct builder *b, uint32_t il, const struct layer_plan *lp,
-                       const uint32_t tables[2])
+static uint32_t attn_forms(const struct builder *b, const struct layer_plan *lp)
+{
+    return forms(b, lp->qkv, lp->n_qkv) | (b->hp->arch->parallel ? forms(b, lp->up, 1) : 0);
+}
+
+/* rms_parts: sums that the layer before left, 0: x is normed. */
+static void emit_qkv(struct builder *b, uint32_t il, const struct layer_plan *lp, uint32_t rms_parts,
+                     const uint32_t tables[2])
 {
     const struct hparams *hp = b->hp;
-    uint32_t mode = norm_mode(b), n_qkv = hparams_q_rows(hp) + hparams_k_rows(hp) + hparams_v_rows(hp);
-    uint32_t reads = forms(b, lp->qkv, lp->n_qkv);
-    if (hp->arch->parallel)
-        reads |= forms(b, lp->up, 1);
-    norm(b, (struct norm_args){ "norm", BUF_X, mode | reads | (lp->norm_bias ? NM_BIAS : 0u),
-                                lp->attn_norm, hp->n_embd, BUF_A, BUF_AQ, 1 });
+    uint32_t n_qkv = hparams_q_rows(hp) + hparams_k_rows(hp) + hparams_v_rows(hp);
+    struct matmul_args a = { .label = "qkv",
+                             .x_f32 = BUF_A,
+                             .x_q8 = BUF_AQ,
+                             .x_terms = terms_of(attn_forms(b, lp)),
+                             .y = BUF_QKV,
+                             .y_stride = n_qkv,
+                             .rms_parts = rms_parts,
+                             .mode = EPI_STORE | (rms_parts ? MM_RMS : 0u) };
+    if (b->heads) {
+        a.y = BUF_Q;
+        a.y_stride = hp->n_head * b->p->kv_dim;
+        a.mode = EPI_HEADS | (rms_parts ? MM_RMS : 0u) | (b->p->kv_type == KV_F32 ? MM_KV_F32 : 0u) |
+                 (hp->arch->rope_pairs == ROPE_HALF ? MM_NEOX : 0u);
+        a.table = tables[hp->local[il] && hp->arch->local_rope ? 1 : 0];
+        a.kv = kv_buffer(il, false);
+    }
     for (uint32_t i = 0; i < lp->n_qkv; i++)
-        use_piece(b, "qkv", &lp->qkv[i], BUF_A, BUF_AQ, BUF_QKV, n_qkv, EPI_STORE, 1);
-    rope(b, lp, il, tables);
+        use_piece(b, &lp->qkv[i], a);
+    if (!b->heads)
+        rope(b, lp, il, tables);
+}
+
+static void emit_ffn(struct builder *b, const struct layer_plan *lp, struct next next)
+{
+    const struct hparams *hp = b->hp;
+    bool q8 = uses_q8(b, lp->down.matrix), direct = q8 && b->fused && hp->arch->gated;
+    uint32_t act = hp->arch->act == ACT_SILU ? EPI_SILU : EPI_GELU;
+    use_piece(b, &lp->up[0],
+              (struct matmul_args){ .label = "up",
+                                    .x_f32 = BUF_A,
+                                    .x_q8 = BUF_AQ,
+                                    .x_terms = hp->arch->parallel ? terms_of(attn_forms(b, lp)) : 1,
+                                    .y = BUF_H,
+                                    .y_stride = pad32(hp->n_ff),
+                                    .mode = (hp->arch->gated ? EPI_GLU : EPI_ACT) | act |
+                                            (b->fused ? MM_RMS : 0u) | (direct ? MM_NEXT_Q8 : 0u),
+                                    .rms_parts = parts_of(b, &lp->out),
+                                    .next_q8 = BUF_HQ,
+                                    .next_k = pad32(hp->n_ff) });
+    if (q8 && !direct)
+        norm(b, (struct norm_args){ "quantise", BUF_H, NM_TO_Q8, 0, pad32(hp->n_ff), BUF_HQ, BUF_HQ, 1 });
+    close_branch(b, &lp->down, (struct matmul_args){ .label = "down", .x_f32 = BUF_H, .x_q8 = BUF_HQ },
+                 lp->post_ffn, next);
+}
+
+static void emit_layer(struct builder *b, uint32_t il, const struct layer_plan *layers,
+                       const uint32_t tables[2])
+{
+    const struct layer_plan *lp = &layers[il], *after = il + 1 < b->hp->n_layer ? lp + 1 : NULL;
+    const struct hparams *hp = b->hp;
+    bool ready = b->fused && il > 0; /* the layer before began this one's norm */
+    struct next ffn = { 0 }, attn = { 0 };
+    if (b->fused)
+        ffn = (struct next){ forms(b, lp->up, 1), lp->ffn_norm };
+    if (b->fused && after)
+        attn = (struct next){ attn_forms(b, after), after->attn_norm };
+    if (!ready)
+        norm(b, (struct norm_args){ "norm", BUF_X,
+                                    norm_mode(b) | attn_forms(b, lp) | (lp->norm_bias ? NM_BIAS : 0u),
+                                    lp->attn_norm, hp->n_embd, BUF_A, BUF_AQ, 1 });
+    emit_qkv(b, il, lp, ready ? parts_of(b, &layers[il - 1].down) : 0, tables);
 
     bool out_q8 = uses_q8(b, lp->out.matrix), direct = out_q8 && hp->head_k % 32 == 0;
     attention(b, il, direct);
     if (out_q8 && !direct)
         norm(b, (struct norm_args){ "quantise", BUF_O, NM_TO_Q8, 0, pad32(hp->n_head * hp->head_k),
                                     BUF_OQ, BUF_OQ, 1 });
-    close_branch(b, "out", &lp->out, BUF_O, BUF_OQ, lp->post_attn);
+    close_branch(b, &lp->out, (struct matmul_args){ .label = "out", .x_f32 = BUF_O, .x_q8 = BUF_OQ },
+                 lp->post_attn, ffn);
 
-    if (!hp->arch->parallel)
+    if (!hp->arch->parallel && !b->fused)
         norm(b, (struct norm_args){ "norm", BUF_X,
-                                    mode | forms(b, lp->up, 1) | (lp->ffn_norm_bias ? NM_BIAS : 0u),
+                                    norm_mode(b) | forms(b, lp->up, 1) |
+                                        (lp->ffn_norm_bias ? NM_BIAS : 0u),
                                     lp->ffn_norm, hp->n_embd, BUF_A, BUF_AQ, 1 });
-    uint32_t act = hp->arch->act == ACT_SILU ? EPI_SILU : EPI_GELU;
-    use_piece(b, "up", &lp->up[0], BUF_A, BUF_AQ, BUF_H, pad32(hp->n_ff),
-              (hp->arch->gated ? EPI_GLU : EPI_ACT) | act, 1);
-    if (uses_q8(b, lp->down.matrix))
-        norm(b, (struct norm_args){ "quantise", BUF_H, NM_TO_Q8, 0, pad32(hp->n_ff), BUF_HQ, BUF_HQ, 1 });
-    close_branch(b, "down", &lp->down, BUF_H, BUF_HQ, lp->post_ffn);
+    emit_ffn(b, lp, attn);
 }
 
 struct head_plan {
@@ -824,7 +1027,7 @@ static void add_fixed_buffers(struct builder *b)
         [BUF_VECTORS] = { "vectors", 0, GPU_DEVICE },
         [BUF_X] = { "x", rows * hp->n_embd * f, GPU_DEVICE },
         [BUF_A] = { "a", rows * hp->n_embd * f, GPU_DEVICE },
-        [BUF_AQ] = { "a (q8)", q8 ? q * q8_quads(hp->n_embd) : 0, GPU_DEVICE },
+        [BUF_AQ] = { "a (q8)", q8 ? 2 * q * q8_quads(hp->n_embd) : 0, GPU_DEVICE },
         [BUF_QKV] = { "qkv", rows * n_qkv * f, GPU_DEVICE },
         [BUF_Q] = { "q", rows * hp->n_head * p->kv_dim * f, GPU_DEVICE },
         [BUF_O] = { "o", rows * n_o * f, GPU_DEVICE },
@@ -833,6 +1036,8 @@ static void add_fixed_buffers(struct builder *b)
         [BUF_Y] = { "y", hp->arch->sandwich ? rows * hp->n_embd * f : 0, GPU_DEVICE },
         [BUF_H] = { "h", rows * pad32(hp->n_ff) * f, GPU_DEVICE },
         [BUF_HQ] = { "h (q8)", q8 ? q * q8_quads(hp->n_ff) : 0, GPU_DEVICE },
+        [BUF_PARTS] = { "sums of squares", q * part_quads(&p->device, hp), GPU_DEVICE },
+        [BUF_NONE] = { "nothing", 256, GPU_DEVICE },
         [BUF_LOGITS] = { "logits", p->max_out * f * hp->n_vocab, GPU_HOST },
     };
     for (uint32_t i = 0; i < BUF_FIXED_COUNT; i++)
@@ -869,6 +1074,20 @@ static void check_locals(struct builder *b)
         }
 }
 
+/* Norms join the matmuls around them where they are RMS norms and each stands before one branch. */
+static void choose_fusion(struct builder *b, bool unfused)
+{
+    const struct hparams *hp = b->hp;
+    const struct arch *a = hp->arch;
+    bool norm_bias = false;
+    for (uint32_t il = 0; il < hp->n_layer; il++)
+        norm_bias = norm_bias || b->w->layer[il].t[W_ATTN_NORM_B] || b->w->layer[il].t[W_FFN_NORM_B];
+    b->fused = !unfused && !b->p->device.ref && b->p->device.subgroup >= BLOCK_LANES &&
+               a->norm == NORM_RMS && !a->sandwich && !a->parallel && !norm_bias;
+    b->heads = b->fused && hp->rope && !a->qk_norm && hp->n_rot == hp->head_k && hp->head_k % 32 == 0 &&
+               b->p->kv_type != KV_Q8_0;
+}
+
 static void sum_bytes(struct plan *p, uint32_t n_layer)
 {
     for (size_t i = 0; i < p->n_buffers; i++) {
@@ -897,7 +1116,7 @@ static void emit_program(struct builder *b, uint32_t which, const struct layer_p
     emit_embed(b, head);
     for (uint32_t il = 0; il < b->hp->n_layer; il++) {
         b->layer = (int32_t)il;
-        emit_layer(b, il, &layers[il], tables);
+        emit_layer(b, il, layers, tables);
     }
     b->layer = -1;
     b->prog->n_body = b->prog->n;
@@ -914,7 +1133,7 @@ static void build(struct builder *b, struct layer_plan *layers)
     if (b->code != ERR_OK)
         return;
     add_tables(b, tables);
-    head.embd = add_matrix(b, &embd, 1, false);
+    head.embd = add_matrix(b, &embd, 1, ORDER_QUADS, UINT32_MAX);
     for (uint32_t il = 0; il < hp->n_layer && b->code == ERR_OK; il++)
         plan_layer(b, il, &layers[il]);
     if (b->code != ERR_OK)
@@ -926,7 +1145,9 @@ static void build(struct builder *b, struct layer_plan *layers)
         head.out = plan_piece(b, out, NULL, 1);
     head.out.has_bias = b->w->t[W_OUTPUT_B] != NULL;
     if (head.out.has_bias)
-        head.out.bias = vector_of(b, b->w->t[W_OUTPUT_B], hp->n_vocab, NULL, 0, 1);
+        head.out.bias = add_bias(b, (struct plan_vector){ .n = hp->n_vocab, .part = { b->w->t[W_OUTPUT_B] },
+                                                          .part_n = { hp->n_vocab } },
+                                 &head.out.matrix, &(uint32_t){ 0 }, 1);
     check_ranges(b);
     for (uint32_t i = 0; i < PLAN_PROGRAMS && b->code == ERR_OK; i++)
         emit_program(b, i, layers, &head, tables);
@@ -951,6 +1172,7 @@ enum err_code plan_create(const struct hparams *hp, const struct weights *w,
         p->hp = hp;
         p->device = *device;
         size_context(p, hp, o);
+        choose_fusion(&b, o->unfused);
         build(&b, layers);
         code = b.code;
     }

@@ -6,8 +6,19 @@
  * a launch does in each step is fixed here; what changes from step to step (rows, positions, pages,
  * how many of each) lies in the step buffer and in the group counts, which stand in the argument buffer.
  *
- * The layer, in the order of launches (see model/arch.h for the mathematics; -f where activations are
- * f32, q8 otherwise):
+ * The layer, in the order of launches (see model/arch.h for the mathematics; activations that meet
+ * quantised weights on a software device are q8, else f32):
+ *
+ *   qkv       a -> q, K and V pages   scale of the norm, bias, rotation and KV write in the epilogue
+ *   attention q, pages -> o           online softmax, split over long timelines
+ *   join      partials -> o           runs only when a row has more than one split
+ *   out       o -> x +=, a            residual, the next norm but for its scale, sums of squares
+ *   up        a -> h                  gate and up interleaved, act(gate) * up in the epilogue
+ *   down      h -> x +=, a            like out; the last one leaves the norm to the head
+ *
+ * That needs a family of RMS norms, one before each branch, and eight lanes in a subgroup. What does
+ * not fit (and everything, with options.unfused: the reference that the judge compares with) takes
+ * launches of its own:
  *
  *   norm      x -> a                  RMS or layer norm, quantised for the next matmul
  *   qkv       a -> qkv                one launch, or one for each tensor type among q, k, v
@@ -82,7 +93,9 @@ enum plan_buffer {
     BUF_Y,      /* a branch's output before its norm, f32 [row][n_embd] */
     BUF_H,      /* feed-forward, f32 [row][n_ff, padded to 32 with zeros] */
     BUF_HQ,     /* the same, q8 */
+    BUF_PARTS,  /* sums of squares of x, f32 [row][n_embd / 16, padded to 4] */
     BUF_LOGITS, /* f32 [out row][n_vocab]; host */
+    BUF_NONE,   /* bound where a kernel has a binding that a launch does not use */
     BUF_FIXED_COUNT,
     /* then K and V pages: BUF_FIXED_COUNT + 2 * layer (K), + 1 (V); then the weight slabs */
 };
@@ -105,8 +118,10 @@ struct plan_slice {
 struct plan_matrix {
     const struct gguf_tensor *part[3];
     uint32_t n_part;
-    bool paired;        /* outputs come in pairs: (i of the first half, i of the second half) */
-    bool exact;         /* its activations are never quantised */
+    enum repack_order order; /* of its outputs; ORDER_GLU: gate is the first half of the rows */
+    uint32_t head_dim;  /* ORDER_NEOX, ORDER_PAIRS */
+    uint32_t pairs_from; /* outputs from here on are in ORDER_PAIRS whatever `order` says */
+    bool exact;         /* its activations have two terms where they are quantised */
     bool as_f32;        /* parts of different types, decoded to F32 */
     uint32_t type_id;
     uint32_t k, m;      /* inputs, padded to 32; outputs that exist */
@@ -121,7 +136,10 @@ struct plan_vector {
     const struct gguf_tensor *part[3]; /* concatenated; NULL: zeros */
     uint32_t part_n[3];
     float scale;     /* every element times this */
-    bool paired;     /* bias of a paired matrix: in its packed order */
+    struct {
+        uint32_t matrix, first;
+    } order[3];      /* elements from `first` on are a bias in the packed order of that matrix */
+    uint32_t n_order;
     int rope;        /* 1: cos/sin of global layers, 2: of local ones; 0: none */
 };
 
@@ -184,7 +202,14 @@ struct plan {
 struct plan_options {
     uint32_t n_ctx, n_seq; /* 0: defaults of struct model_options */
     enum kv_type kv_type;
+    bool unfused; /* a launch for each operation */
 };
+
+/* Row of the matrix (its parts one after another) whose weights stand at a packed place; UINT32_MAX: none,
+ * padding. */
+uint32_t plan_row(const struct plan_matrix *m, uint32_t place);
+/* Output blocks that cover whole runs of rows: slices and their parts begin at multiples. */
+uint32_t plan_block_step(const struct plan_matrix *m);
 
 /* hp and w must outlive the plan. ERR_UNSUPPORTED names the shape that no kernel of ours does, or the
  * size of a workgroup that the device does not have;

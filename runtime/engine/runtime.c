@@ -132,7 +132,7 @@ enum err_code model_estimate(const struct model_options *o, struct model_estimat
     struct paper p;
     struct plan_device d = { .software = true, .q8 = true, .subgroup = 8, .cores = 1, .max_local = 256,
                              .max_range = GPU_MAX_BUFFER };
-    struct plan_options po = { o->n_ctx, o->n_seq, o->kv_type };
+    struct plan_options po = { o->n_ctx, o->n_seq, o->kv_type, o->unfused };
     enum err_code code = plan_on_paper(o->path, &d, &po, &p, e);
     if (code == ERR_OK)
         *out = (struct model_estimate){ p.plan->weight_bytes, p.plan->kv_bytes, p.plan->scratch_bytes,
@@ -155,7 +155,7 @@ enum err_code model_explain(const struct explain_options *o, struct buf *out, st
         d = o->runtime->plan_device;
     if (d.subgroup > 128 || (d.subgroup & (d.subgroup - 1)) != 0)
         return err_set(e, ERR_INVALID, "subgroups are of 1, 2, 4 ... 128 lanes, not %u", d.subgroup);
-    struct plan_options po = { o->model.n_ctx, o->model.n_seq, o->model.kv_type };
+    struct plan_options po = { o->model.n_ctx, o->model.n_seq, o->model.kv_type, o->model.unfused };
     enum err_code code = plan_on_paper(o->model.path, &d, &po, &p, e);
     if (code == ERR_OK && o->runtime)
         buf_printf(out, "%s, %s\n", o->runtime->info.name, o->runtime->info.driver);

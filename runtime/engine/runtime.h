@@ -94,6 +94,7 @@ struct model_options {
     uint32_t n_ctx;        /* most tokens of one session; 0: the model's own limit, at most 4096 */
     uint32_t n_seq;        /* sessions that can hold n_ctx tokens at once; 0: 4 */
     enum kv_type kv_type;
+    bool unfused;          /* a launch for each operation: the reference for the fused plan */
 };
 struct model_estimate {
     uint64_t weight_bytes; /* on the device, repacked */

@@ -22,7 +22,7 @@
 #include "shaders/push.h"
 
 #define GPU_MAX_BUFFER ((uint64_t)1 << 30) /* one buffer's bytes: a slab is never larger */
-#define GPU_MAX_BINDINGS 8
+#define GPU_MAX_BINDINGS 10
 
 enum kernel {
 #define KERNEL(name, source, push, bindings, defines) KERNEL_##name,

@@ -410,6 +410,17 @@ static void pack_floats(const struct packing *t, const struct repack_layout *l,
     zip_128(from[0], from[1], p->n / span, piece_at(t, l, p, 2, 2 * (uint64_t)p->k0 / span, dst));
 }
 
+uint32_t repack_output(enum repack_order order, uint32_t head_dim, uint32_t place)
+{
+    uint32_t ob = place / BLOCK_OUTPUTS, h = place / BLOCK_LANES % 2, lane = place % BLOCK_LANES;
+    if (order == ORDER_QUADS)
+        return QUADS_OUTPUT(ob, lane, h);
+    if (order == ORDER_GLU)
+        return 2 * GLU_PAIR(ob, lane) + h;
+    uint32_t head = place / head_dim, u = place % head_dim / BLOCK_OUTPUTS * BLOCK_LANES + lane;
+    return head * head_dim + (order == ORDER_NEOX ? u + h * head_dim / 2 : 2 * u + h);
+}
+
 void repack_blocks(const struct tensor_type *type, const struct repack_layout *l, const void *src,
                    const uint32_t *perm, uint32_t first_ob, uint32_t n_ob, void *dst)
 {

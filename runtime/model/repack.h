@@ -22,11 +22,16 @@ struct repack_layout {
     uint32_t n_ob;     /* output blocks */
 };
 
-/* The layout of m outputs (padded to whole blocks of 16) of k inputs each.
+/* The layout of m outputs (padded to whole pairs of blocks of 16) of k inputs each.
  * ERR_UNSUPPORTED: a type that we do not run (`type` may be NULL), or a k that is not a multiple of 32
  * (K types: of 256). ERR_TOO_LARGE: an offset does not fit 32 bits. */
 enum err_code repack_layout(const struct tensor_type *type, uint32_t k, uint32_t m,
                             struct repack_layout *out, struct err *e);
+
+/* push.h, "The order of a matrix's outputs": which output stands at a packed place, block * 16 + h * 8 +
+ * lane. ORDER_GLU: the gate of pair j counts as output 2j, its up as 2j + 1. head_dim is of the last two. */
+enum repack_order { ORDER_QUADS, ORDER_GLU, ORDER_NEOX, ORDER_PAIRS };
+uint32_t repack_output(enum repack_order order, uint32_t head_dim, uint32_t place);
 
 /* Writes output blocks first_ob .. first_ob + n_ob - 1.
  * src: rows of l->k weights in blocks of `type`, any alignment. perm: [n_ob * 16], packed output (from

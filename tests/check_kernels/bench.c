@@ -35,7 +35,7 @@ static enum err_code make_buffers(struct bench *b, struct product *p, struct err
     void *planes = judge_alloc(b->j, p->w.l.bytes);
     uint64_t bytes[5] = { sizeof step, p->w.l.bytes, (uint64_t)p->rows * p->k * 4 + 1024,
                           (uint64_t)p->rows * OUTPUTS * 4, 256 };
-    weights_pack(b->j, &p->w, planes);
+    weights_pack(b->j, &p->w, ORDER_QUADS, 0, planes);
     for (int i = 0; i < 5; i++)
         if (gpu_buffer_create(b->j->dev, bytes[i], i ? GPU_DEVICE : GPU_HOST, &p->buffer[i], e))
             return e->code;
@@ -69,14 +69,14 @@ static enum err_code record(struct bench *b, struct product *p, struct err *e)
     uint32_t per_group = blocks * (kparts > 1 ? 1 : local / BLOCK_LANES);
     struct push_matmul push = { w->plane[0], w->plane[1], w->plane[2], w->plane[3], p->k / 32, w->n_ob, 0,
                                 OUTPUTS, p->q8 ? (p->k + 127) / 128 * Q8_GROUP_QUADS : p->k / 4, OUTPUTS,
-                                1, 0 };
+                                .mult = 1 };
     struct gpu_launch l = { .kernel = p->kernel,
-                            .spec = { local, cols, blocks, EPI_STORE, d->subgroup, kparts },
+                            .spec = { local, cols, blocks, EPI_STORE, d->subgroup, kparts, 1 },
                             .push = &push,
                             .groups = { (w->n_ob + per_group - 1) / per_group,
                                         (p->rows + cols - 1) / cols, 1 } };
-    for (int i = 0; i < 5; i++)
-        l.bind[i].buffer = p->buffer[i];
+    for (int i = 0; i < GPU_MAX_BINDINGS; i++)
+        l.bind[i].buffer = p->buffer[i < 5 ? i : 4];
     if (gpu_command_create(b->j->dev, &p->command, e) || gpu_command_launch(p->command, &l, e) ||
         gpu_command_end(p->command, e))
         return e->code;

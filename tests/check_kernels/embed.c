@@ -27,9 +27,9 @@ static void check_decoders(struct judge *j, const struct weights *w, const void 
     for (int i = 0; i < 2; i++)
         got[i] = judge_alloc(j, w->l.k * 4);
     weights_row(w, row, want);
-    repack_unpack(w->type, &w->l, data, row, got[0]);
+    repack_unpack(w->type, &w->l, data, QUADS_PLACE(row), got[0]);
     for (uint32_t kb = 0; kb < w->l.k / 32; kb++)
-        planes_decode(&planes, row, kb, got[1] + 32 * kb);
+        planes_decode(&planes, QUADS_PLACE(row), kb, got[1] + 32 * kb);
     for (uint32_t i = 0; i < w->l.k; i++)
         for (int which = 0; which < 2; which++)
             if (memcmp(&got[which][i], &want[i], 4) != 0 && !(isnan(want[i]) && isnan(got[which][i]))) {
@@ -44,7 +44,7 @@ static void check_shape(struct judge *j, const struct shape *s, uint32_t local)
     struct call c = { .spec = { [SPEC_LOCAL] = local, [SPEC_SUBGROUP] = j->info->subgroup } };
     uint32_t *step = judge_step(j, &c, s->rows, 0), stride = s->k + 32;
     struct weights w = weights_make(j, kernel_type(j->kernel), s->k, s->m, s->how);
-    weights_pack(j, &w, call_bind(j, &c, 1, w.l.bytes));
+    weights_pack(j, &w, ORDER_QUADS, 0, call_bind(j, &c, 1, w.l.bytes));
     call_bind(j, &c, 2, (uint64_t)s->rows * stride * 4);
     for (uint32_t row = 0; row < s->rows; row++) {
         uint32_t *token = &step[STEP_ROWS + row * STEP_ROW_WORDS + ROW_TOKEN];

@@ -204,6 +204,62 @@ void judge_q8(struct judge *j, const struct call *c, uint32_t at, uint32_t rows,
         j->worst = (double)t.off / ((double)t.n / 200 + 4);
 }
 
+void judge_q8_terms(struct judge *j, const struct call *c, uint32_t at, uint32_t rows, uint32_t k,
+                    uint32_t stride)
+{
+    const uint32_t *dev = c->bind[at].dev, *ref = c->bind[at].ref;
+    for (uint32_t row = 0; row < rows; row++)
+        for (uint32_t kb = 0; kb < k / 32; kb++) {
+            double v[2][2][32], most = 0; /* [dev, ref][term] */
+            for (int t = 0; t < 2; t++) {
+                size_t from = ((size_t)row * 2 + (size_t)t) * stride * 4;
+                struct q8_tally tally = { 0 };
+                size_t group = from + (size_t)(kb / 4) * Q8_GROUP_QUADS * 4;
+                q8_get(dev + from, kb, 1, v[0][t]);
+                q8_get(ref + from, kb, 1, v[1][t]);
+                if (t == 0)
+                    judge_q8_block(j, dev + group, ref + group, kb % 4, &tally);
+            }
+            for (int i = 0; i < 32; i++)
+                most = fmax(most, fabs(v[1][0][i]));
+            for (int i = 0; i < 32; i++) {
+                double a = v[0][0][i] + v[0][1][i], b = v[1][0][i] + v[1][1][i];
+                if (!(fabs(a - b) <= 4e-5 * most))
+                    judge_fail(j, "two terms, row %u input %u: %a, twin %a", row, kb * 32 + (uint32_t)i, a, b);
+            }
+        }
+}
+
+void judge_pages(struct judge *j, const struct call *c, uint32_t at, uint32_t n_slots, uint32_t kvt,
+                 uint32_t kv_dim, double near)
+{
+    judge_untouched(j, c, at);
+    uint64_t differ = 0, n = 0;
+    for (uint32_t slot = 0; slot < n_slots; slot++)
+        for (uint32_t t = 0; t < KV_PAGE_TOKENS; t++) {
+            float dev[REF_MAX_HEAD], ref[REF_MAX_HEAD];
+            kv_get(kv_slot(c->bind[at].dev, slot, 1, 0, kvt, kv_dim), t, dev);
+            kv_get(kv_slot(c->bind[at].ref, slot, 1, 0, kvt, kv_dim), t, ref);
+            for (uint32_t i = 0; i < kv_dim; i++) {
+                double most = 0; /* of the block of 32 */
+                for (uint32_t b = i / 32 * 32; b < i / 32 * 32 + 32; b++)
+                    most = fmax(most, fabs((double)ref[b]));
+                double step = kvt == KVT_F16   ? fabs((double)ref[i]) * 0x1p-10 + 0x1p-24
+                              : kvt == KVT_F32 ? 0
+                                               : most / 127;
+                double error = fabs((double)dev[i] - (double)ref[i]);
+                n++;
+                differ += error > near * most;
+                if (!(error <= step * 1.001 + near * most) && !isnan(ref[i]))
+                    judge_fail(j, "binding %u slot %u token %u element %u: %a, twin %a", at, slot, t, i,
+                               (double)dev[i], (double)ref[i]);
+            }
+        }
+    if (differ > n / 200 + 4) /* rounded to the other side of a middle */
+        judge_fail(j, "binding %u: %llu of %llu elements differ", at, (unsigned long long)differ,
+                   (unsigned long long)n);
+}
+
 /* ---- inputs ------------------------------------------------------------------------------------------ */
 
 uint32_t judge_random(struct judge *j)
@@ -323,11 +379,14 @@ void weights_row(const struct weights *w, uint32_t row, float *out)
     w->type->decode(w->src + row * w->row_bytes, w->l.k / w->type->block_len, out);
 }
 
-void weights_pack(struct judge *j, const struct weights *w, void *planes)
+void weights_pack(struct judge *j, const struct weights *w, enum repack_order order, uint32_t head_dim,
+                  void *planes)
 {
     uint32_t n = w->l.n_ob * BLOCK_OUTPUTS, *perm = judge_alloc(j, n * sizeof *perm);
-    for (uint32_t i = 0; i < n; i++)
-        perm[i] = i < w->m ? i : REPACK_NONE;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t o = repack_output(order, head_dim, i);
+        perm[i] = o < w->m ? o : REPACK_NONE;
+    }
     repack_blocks(w->type, &w->l, w->src, perm, 0, w->l.n_ob, planes);
 }
 

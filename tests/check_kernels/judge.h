@@ -58,6 +58,13 @@ void judge_untouched(struct judge *j, const struct call *c, uint32_t at);
  * own q. rows of k inputs, `stride` quads apart. */
 void judge_q8(struct judge *j, const struct call *c, uint32_t at, uint32_t rows, uint32_t k, uint32_t stride);
 
+/* The same of rows of two terms: what both together stand for, within a few 2^-16 of the block's largest. */
+void judge_q8_terms(struct judge *j, const struct call *c, uint32_t at, uint32_t rows, uint32_t k,
+                    uint32_t stride);
+/* A page buffer's elements as floats, within `near` of the block's largest; f16 may round either way. */
+void judge_pages(struct judge *j, const struct call *c, uint32_t at, uint32_t n_slots, uint32_t kvt,
+                 uint32_t kv_dim, double near);
+
 /* ---- inputs ------------------------------------------------------------------------------------- */
 
 uint32_t judge_random(struct judge *j);
@@ -79,7 +86,9 @@ struct weights {
 };
 struct weights weights_make(struct judge *j, uint32_t type_id, uint32_t k, uint32_t m, enum blocks how);
 void weights_row(const struct weights *w, uint32_t row, float *out); /* by the type's own decoder */
-void weights_pack(struct judge *j, const struct weights *w, void *planes); /* in order */
+/* Row r is output r of that order (repack_output). */
+void weights_pack(struct judge *j, const struct weights *w, enum repack_order order, uint32_t head_dim,
+                  void *planes);
 
 uint64_t page_bytes(uint32_t n_kv, uint32_t kvt, uint32_t kv_dim); /* of a K or V page */
 

@@ -34,37 +34,6 @@ static void make_pages(struct judge *j, uint32_t *pages, uint32_t n)
     }
 }
 
-/* A page buffer's elements as floats; places that were not written are skipped. */
-static void judge_pages(struct judge *j, struct call *c, uint32_t at, uint32_t n_slots, uint32_t kvt,
-                        uint32_t kv_dim, double near)
-{
-    judge_untouched(j, c, at);
-    uint64_t differ = 0, n = 0;
-    for (uint32_t slot = 0; slot < n_slots; slot++)
-        for (uint32_t t = 0; t < KV_PAGE_TOKENS; t++) {
-            float dev[REF_MAX_HEAD], ref[REF_MAX_HEAD];
-            kv_get(kv_slot(c->bind[at].dev, slot, 1, 0, kvt, kv_dim), t, dev);
-            kv_get(kv_slot(c->bind[at].ref, slot, 1, 0, kvt, kv_dim), t, ref);
-            for (uint32_t i = 0; i < kv_dim; i++) {
-                double most = 0; /* of the block of 32 */
-                for (uint32_t b = i / 32 * 32; b < i / 32 * 32 + 32; b++)
-                    most = fmax(most, fabs((double)ref[b]));
-                double step = kvt == KVT_F16   ? fabs((double)ref[i]) * 0x1p-10 + 0x1p-24
-                              : kvt == KVT_F32 ? 0
-                                               : most / 127;
-                double error = fabs((double)dev[i] - (double)ref[i]);
-                n++;
-                differ += error > near * most;
-                if (!(error <= step * 1.001 + near * most) && !isnan(ref[i]))
-                    judge_fail(j, "binding %u slot %u token %u element %u: %a, twin %a", at, slot, t, i,
-                               (double)dev[i], (double)ref[i]);
-            }
-        }
-    if (differ > n / 200 + 4) /* rounded to the other side of a middle */
-        judge_fail(j, "binding %u: %llu of %llu elements differ", at, (unsigned long long)differ,
-                   (unsigned long long)n);
-}
-
 static void check(struct judge *j, size_t which, uint32_t mode, uint32_t local, enum fill fill)
 {
     uint32_t n_head = heads[which].n_head, n_kv = heads[which].n_kv, head_dim = heads[which].head_dim;

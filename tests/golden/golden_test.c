@@ -1,7 +1,7 @@
 /* Every architecture row against Hugging Face transformers: the models of models.py, run here, against
  * the logits of reference.py.
  *
- *   golden_test MODELS MANIFEST [--device X] [--as-gpu] [--kv f32|f16|q8_0] [--only NAME]
+ *   golden_test MODELS MANIFEST [--device X] [--as-gpu] [--kv f32|f16|q8_0] [--only NAME] [--unfused]
  *
  * Per run: the largest error over all positions, as a share of the logits' spread (max - min of the
  * reference), and whether the top token agrees wherever the reference's best two are further apart than
@@ -21,6 +21,7 @@ struct options {
     const char *models, *manifest, *device, *only;
     enum kv_type kv;
     bool as_gpu;
+    bool unfused;
 };
 struct run {
     const char *name;
@@ -84,7 +85,8 @@ static void compute(struct runtime *rt, const struct options *o, const char *fil
         fprintf(stderr, "%s: path too long\n", file);
         exit(2);
     }
-    struct model_options mo = { .path = path, .n_ctx = r->n_ctx, .n_seq = 1, .kv_type = o->kv };
+    struct model_options mo = { .path = path, .n_ctx = r->n_ctx, .n_seq = 1, .kv_type = o->kv,
+                                .unfused = o->unfused };
     if (model_load(rt, &mo, &m, &e) != ERR_OK || session_create(m, &s, &e) != ERR_OK)
         die(r->name, &e);
     struct turn t = { .kind = TURN_SCORE, .tokens = r->tokens, .n_tokens = r->n_pos, .want_logits = true };
@@ -174,6 +176,8 @@ static void parse(int argc, char **argv, struct options *o)
             o->device = argv[++i];
         else if (strcmp(argv[i], "--as-gpu") == 0)
             o->as_gpu = true;
+        else if (strcmp(argv[i], "--unfused") == 0)
+            o->unfused = true;
         else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc)
             o->only = argv[++i];
         else if (strcmp(argv[i], "--kv") == 0 && i + 1 < argc) {
@@ -187,7 +191,8 @@ static void parse(int argc, char **argv, struct options *o)
             o->manifest = argv[i];
     }
     if (!o->manifest) {
-        fprintf(stderr, "usage: golden_test MODELS MANIFEST [--device X] [--as-gpu] [--kv T] [--only NAME]\n");
+        fprintf(stderr, "usage: golden_test MODELS MANIFEST [--device X] [--as-gpu] [--kv T] [--only NAME] "
+                        "[--unfused]\n");
         exit(2);
     }
 }

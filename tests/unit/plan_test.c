@@ -497,8 +497,8 @@ static void test_large_things(void **state)
     (void)state;
     static const struct model wide = { "vocabulary of 4M", "llama", 256,  1, 4, 4, 64, 512, HPARAMS_MAX_VOCAB,
                                        true,               false,   false, Q4_0 };
-    const struct plan_options options[] = { { 0, 1, KV_F16 }, { 16384, 1, KV_F16 }, { 131072, 1, KV_F16 },
-                                            { 65536, 1, KV_F32 }, { 131072, 1, KV_Q8_0 }, { 4096, 64, KV_F16 } };
+    const struct plan_options options[] = { { 0, 1, KV_F16, false }, { 16384, 1, KV_F16, false }, { 131072, 1, KV_F16, false },
+                                            { 65536, 1, KV_F32, false }, { 131072, 1, KV_Q8_0, false }, { 4096, 64, KV_F16, false } };
     struct paper x;
     struct err e;
     for (size_t i = 0; i < COUNT(gpus); i++) {

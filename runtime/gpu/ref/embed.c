@@ -13,7 +13,7 @@ void ref_embed(const struct ref_call *c)
         if (token >= p->m)
             continue; /* another slice has it */
         for (uint32_t kb = 0; kb < n_kb; kb++, x += 32) {
-            planes_decode(&w, token, kb, x);
+            planes_decode(&w, QUADS_PLACE(token), kb, x);
             for (int i = 0; i < 32; i++)
                 x[i] *= p->scale;
         }

@@ -1,7 +1,8 @@
 /* v[row][o] = mult * sum over k of W[o][k] x[row][k], then an epilogue.
  *
  * Weights are decoded once for all rows of the step: an output block by 256 inputs at a time, which fits
- * the first cache. Sums are f64. */
+ * the first cache. Sums are f64. The epilogue takes four blocks at once: whatever it makes of them, whole
+ * blocks of 32 inputs of the next matmul are among it. */
 #include <math.h>
 #include <string.h>
 
@@ -9,6 +10,8 @@
 
 #define CHUNK_BLOCKS 8
 #define CHUNK (32 * CHUNK_BLOCKS)
+#define UNIT 4 /* output blocks */
+#define UNIT_OUTPUTS (UNIT * BLOCK_OUTPUTS)
 
 struct job {
     const struct ref_call *c;
@@ -16,13 +19,20 @@ struct job {
     struct planes w;
     bool x_q8;
     uint32_t n_rows, mode;
+    uint32_t lanes; /* of an output block in a workgroup */
 };
 
 static void get_x(const struct job *j, uint32_t row, uint32_t kb, uint32_t n_kb, double *out)
 {
-    const uint32_t *x = (const uint32_t *)j->c->at[2] + (size_t)row * j->p->x_stride * 4;
+    uint32_t terms = j->mode & MM_TERMS ? 2 : 1;
+    const uint32_t *x = (const uint32_t *)j->c->at[2] + (size_t)row * terms * j->p->x_stride * 4;
     if (j->x_q8) {
+        double rest[CHUNK];
         q8_get(x, kb, n_kb, out);
+        if (terms > 1)
+            q8_get(x + (size_t)j->p->x_stride * 4, kb, n_kb, rest);
+        for (uint32_t i = 0; i < n_kb * 32 && terms > 1; i++)
+            out[i] += rest[i];
         return;
     }
     const float *f = (const float *)(const void *)x + (size_t)kb * 32;
@@ -63,13 +73,15 @@ static double activation(uint32_t mode, double v)
     return 0.5 * v * (1 + erf(v * 0.7071067811865476));
 }
 
+static float *row_of(const struct job *j, int binding, uint32_t row, uint32_t stride)
+{
+    return (float *)j->c->at[binding] + (size_t)row * stride;
+}
+
 static void put(const struct job *j, float *y, uint32_t o, double v)
 {
-    const float *bias = j->c->at[4];
     if (o >= j->p->m)
         return;
-    if (j->mode & MM_BIAS)
-        v += (double)bias[o];
     if ((j->mode & EPI_MASK) == EPI_ACT)
         v = activation(j->mode, v);
     if (j->mode & MM_SOFTCAP)
@@ -79,56 +91,154 @@ static void put(const struct job *j, float *y, uint32_t o, double v)
     y[o] = (float)v;
 }
 
-/* gate and up of pair `lane` of output block ob */
-static void put_glu(const struct job *j, float *y, uint32_t ob, uint32_t lane, double gate, double up)
+static void put_plain(const struct job *j, uint32_t row, uint32_t ob, uint32_t n, const double *v)
 {
-    const float *bias = j->c->at[4];
-    uint32_t o = j->p->first + ob * BLOCK_OUTPUTS + lane, pair = j->p->first / 2 + ob * BLOCK_LANES + lane;
-    if (2 * pair >= j->p->m)
-        return;
-    if (j->mode & MM_BIAS) {
-        gate += (double)bias[o];
-        up += (double)bias[o + BLOCK_LANES];
+    for (uint32_t i = 0; i < n * BLOCK_OUTPUTS; i++) {
+        uint32_t o = QUADS_OUTPUT(ob + i / BLOCK_OUTPUTS, i % BLOCK_LANES, i / BLOCK_LANES % 2);
+        put(j, row_of(j, 3, row, j->p->y_stride), j->p->first + o, v[i]);
     }
-    y[pair] = (float)(activation(j->mode, gate) * up);
 }
 
-static void put_block(const struct job *j, uint32_t row, uint32_t ob, double v[BLOCK_OUTPUTS])
+static void put_glu(const struct job *j, uint32_t row, uint32_t ob, uint32_t n, const double *v)
 {
-    float *y = (float *)j->c->at[3] + (size_t)row * j->p->y_stride;
-    for (uint32_t o = 0; o < BLOCK_OUTPUTS; o++)
-        v[o] *= (double)j->p->mult;
-    if ((j->mode & EPI_MASK) == EPI_GLU)
+    float h[UNIT * BLOCK_LANES] = { 0 }, *y = row_of(j, 3, row, j->p->y_stride);
+    uint32_t first = j->p->first / 2 + ob * BLOCK_LANES;
+    for (uint32_t b = 0; b < n; b++)
+        for (uint32_t lane = 0; lane < BLOCK_LANES; lane++) {
+            const double *gate = v + b * BLOCK_OUTPUTS + lane;
+            h[GLU_PAIR(b, lane)] = (float)(activation(j->mode, gate[0]) * gate[BLOCK_LANES]);
+        }
+    if (j->mode & MM_NEXT_Q8) {
+        uint32_t *q8 = (uint32_t *)j->c->at[7] + (size_t)row * j->p->next_stride * 4;
+        q8_put_block(q8, first / 32, h);
+        return;
+    }
+    for (uint32_t b = 0; b < n; b++)
         for (uint32_t lane = 0; lane < BLOCK_LANES; lane++)
-            put_glu(j, y, ob, lane, v[lane], v[lane + BLOCK_LANES]);
+            if (2 * (first + GLU_PAIR(b, lane)) < j->p->m)
+                y[first + GLU_PAIR(b, lane)] = h[GLU_PAIR(b, lane)];
+}
+
+/* A residual stream, and what the next matmul wants of it. */
+static void put_residual(const struct job *j, uint32_t row, uint32_t ob, uint32_t n, const double *v)
+{
+    const struct push_matmul *p = j->p;
+    const float *g = j->c->at[9];
+    uint32_t terms = j->mode & MM_NEXT_TERMS ? 2 : 1, lanes = j->lanes;
+    uint32_t *q8 = (uint32_t *)j->c->at[7] + (size_t)row * terms * p->next_stride * 4;
+    float *y = row_of(j, 3, row, p->y_stride), *next = row_of(j, 6, row, p->y_stride);
+    float *partial = row_of(j, 8, row, p->part_stride * 4), a[UNIT_OUTPUTS];
+    put_plain(j, row, ob, n, v);
+    for (uint32_t b = 0; b < n; b++) {
+        double sum[BLOCK_LANES] = { 0 };
+        for (uint32_t i = 0; i < BLOCK_OUTPUTS; i++) {
+            uint32_t o = p->first + QUADS_OUTPUT(ob + b, i % BLOCK_LANES, i / BLOCK_LANES);
+            sum[i % BLOCK_LANES / lanes] += (double)y[o] * (double)y[o];
+            a[QUADS_OUTPUT(b, i % BLOCK_LANES, i / BLOCK_LANES)] = y[o] * g[o];
+            if (j->mode & MM_NEXT_F32)
+                next[o] = y[o] * g[o];
+        }
+        for (uint32_t i = 0; i < BLOCK_LANES / lanes; i++)
+            partial[(p->first / 2 + (ob + b) * BLOCK_LANES) / lanes + i] = (float)sum[i];
+        if (b % 2 && j->mode & MM_NEXT_Q8)
+            q8_put_terms(q8, p->next_stride, terms, (p->first / BLOCK_OUTPUTS + ob + b) / 2, a + b / 2 * 32);
+    }
+}
+
+static void put_heads(const struct job *j, uint32_t row, uint32_t ob, uint32_t n, const double *v)
+{
+    const struct push_matmul *p = j->p;
+    const uint32_t *pages = (const uint32_t *)j->c->at[8] + step_row(j->c, row, ROW_PAGES);
+    uint32_t pos = step_row(j->c, row, ROW_POS), half = p->head_dim / 2;
+    const float *table = (const float *)j->c->at[9] + (size_t)pos * half * 2;
+    for (uint32_t i = 0; i < n * BLOCK_OUTPUTS; i++) {
+        uint32_t o = p->first + (ob + i / BLOCK_OUTPUTS) * BLOCK_OUTPUTS, h = o / p->head_dim;
+        uint32_t u = o % p->head_dim / 2 + i % BLOCK_LANES;
+        bool is_q = h < p->n_head, is_v = h >= p->n_head + p->n_kv, hi = i / BLOCK_LANES % 2;
+        uint32_t d = j->mode & MM_NEOX && !is_v ? u + (hi ? half : 0) : 2 * u + hi;
+        double other = v[hi ? i - BLOCK_LANES : i + BLOCK_LANES], x = v[i];
+        if (o >= p->m)
+            continue;
+        if (!is_v)
+            x = hi ? other * (double)table[2 * u + 1] + x * (double)table[2 * u]
+                   : x * (double)table[2 * u] - other * (double)table[2 * u + 1];
+        if (is_q) {
+            row_of(j, 3, row, p->y_stride)[h * p->kv_dim + d] = (float)(x * (double)p->q_scale);
+            continue;
+        }
+        struct kv_slot slot = kv_slot(j->c->at[is_v ? 7 : 6], pages[pos / KV_PAGE_TOKENS], p->n_kv,
+                                      (h - p->n_head) % p->n_kv, j->mode & MM_KV_F32 ? KVT_F32 : KVT_F16,
+                                      p->kv_dim);
+        size_t at = (size_t)(pos % KV_PAGE_TOKENS) * p->kv_dim + d;
+        if (j->mode & MM_KV_F32)
+            ((float *)(void *)slot.at)[at] = (float)x;
+        else
+            ((uint16_t *)(void *)slot.at)[at] = f32_to_half((float)x);
+    }
+}
+
+/* 1 / sqrt(mean of squares + eps), from the row's partials. */
+static double rms_scale(const struct job *j, uint32_t row)
+{
+    const float *partial = row_of(j, 5, row, j->p->part_stride * 4);
+    double sum = 0;
+    for (uint32_t i = 0; i < j->p->rms_parts; i++)
+        sum += (double)partial[i];
+    return 1 / sqrt(sum / j->p->rms_n + (double)j->p->eps);
+}
+
+/* v: [n blocks][lo of 8 lanes, hi of 8 lanes] */
+static void put_unit(const struct job *j, uint32_t row, uint32_t ob, uint32_t n, double *v)
+{
+    uint32_t epi = j->mode & EPI_MASK;
+    const float *bias = (const float *)j->c->at[4];
+    double scale = (double)j->p->mult * (j->mode & MM_RMS ? rms_scale(j, row) : 1);
+    for (uint32_t i = 0; i < n * BLOCK_OUTPUTS; i++) {
+        v[i] *= scale;
+        if (j->mode & MM_BIAS)
+            v[i] += (double)bias[j->p->first + ob * BLOCK_OUTPUTS + i];
+    }
+    if (epi == EPI_GLU)
+        put_glu(j, row, ob, n, v);
+    else if (epi == EPI_HEADS)
+        put_heads(j, row, ob, n, v);
+    else if (epi == EPI_ADD && j->mode & (MM_NEXT_F32 | MM_NEXT_Q8))
+        put_residual(j, row, ob, n, v);
     else
-        for (uint32_t o = 0; o < BLOCK_OUTPUTS; o++)
-            put(j, y, j->p->first + ob * BLOCK_OUTPUTS + o, v[o]);
+        put_plain(j, row, ob, n, v);
 }
 
 /* ---- the product ----------------------------------------------------------------------------------- */
 
-static void do_block(const struct job *j, uint32_t ob)
+static void add_products(const struct job *j, uint32_t ob, double (*sum)[UNIT_OUTPUTS], uint32_t at)
 {
-    double sum[MAX_STEP_ROWS][BLOCK_OUTPUTS], w[BLOCK_OUTPUTS][CHUNK], x[CHUNK];
-    memset(sum, 0, sizeof sum[0] * j->n_rows);
+    double w[BLOCK_OUTPUTS][CHUNK], x[CHUNK];
     for (uint32_t kb = 0; kb < j->p->n_kb; kb += CHUNK_BLOCKS) {
         uint32_t n_kb = min_u32(CHUNK_BLOCKS, j->p->n_kb - kb);
         get_weights(j, ob, kb, n_kb, w);
         for (uint32_t row = 0; row < j->n_rows; row++) {
             get_x(j, row, kb, n_kb, x);
             for (uint32_t o = 0; o < BLOCK_OUTPUTS; o++)
-                sum[row][o] += dot(w[o], x, n_kb * 32);
+                sum[row][at + o] += dot(w[o], x, n_kb * 32);
         }
     }
-    for (uint32_t row = 0; row < j->n_rows; row++)
-        put_block(j, row, ob, sum[row]);
 }
 
-/* Output blocks of a workgroup. */
-static uint32_t blocks_of_group(const uint32_t *spec)
+static void do_unit(const struct job *j, uint32_t ob, uint32_t n)
 {
-    return spec[SPEC_BLOCKS] * (spec[SPEC_KPARTS] > 1 ? 1 : spec[SPEC_LOCAL] / BLOCK_LANES);
+    double sum[MAX_STEP_ROWS][UNIT_OUTPUTS];
+    memset(sum, 0, sizeof sum[0] * j->n_rows);
+    for (uint32_t b = 0; b < n; b++)
+        add_products(j, ob + b, sum, b * BLOCK_OUTPUTS);
+    for (uint32_t row = 0; row < j->n_rows; row++)
+        put_unit(j, row, ob, n, sum[row]);
+}
+
+/* Output blocks of all workgroups. */
+static uint32_t blocks_of(const struct ref_call *c, uint32_t lanes)
+{
+    uint32_t eighths = c->spec[SPEC_KPARTS] > 1 ? lanes : c->spec[SPEC_LOCAL];
+    return c->groups[0] * c->spec[SPEC_BLOCKS] * c->spec[SPEC_PASSES] * eighths / BLOCK_LANES;
 }
 
 void ref_matmul(const struct ref_call *c)
@@ -139,7 +249,8 @@ void ref_matmul(const struct ref_call *c)
     j.w = planes_of(c->kernel, c->at[1], plane, p->n_kb, &j.x_q8);
     j.n_rows = min_u32(step[j.mode & MM_GATHERED ? STEP_N_OUT : STEP_N_ROWS], MAX_STEP_ROWS);
     j.n_rows = min_u32(j.n_rows, c->groups[1] * c->spec[SPEC_COLS]);
-    uint32_t n_ob = min_u32(p->n_ob, c->groups[0] * blocks_of_group(c->spec));
-    for (uint32_t ob = 0; ob < n_ob && j.n_rows; ob++)
-        do_block(&j, ob);
+    j.lanes = c->spec[SPEC_KPARTS] > 1 ? c->spec[SPEC_LOCAL] / c->spec[SPEC_KPARTS] : BLOCK_LANES;
+    uint32_t n_ob = min_u32(p->n_ob, blocks_of(c, j.lanes));
+    for (uint32_t ob = 0; ob < n_ob && j.n_rows; ob += UNIT)
+        do_unit(&j, ob, min_u32(UNIT, n_ob - ob));
 }

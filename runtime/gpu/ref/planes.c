@@ -147,10 +147,10 @@ static void decode_floats(const struct planes *p, const struct place *at, uint32
     }
 }
 
-void planes_decode(const struct planes *p, uint32_t output, uint32_t kb, float out[32])
+void planes_decode(const struct planes *p, uint32_t place, uint32_t kb, float out[32])
 {
     const struct planes_type *t = p->type;
-    struct place at = { output / BLOCK_OUTPUTS, output % BLOCK_LANES, output / BLOCK_LANES % 2 };
+    struct place at = { place / BLOCK_OUTPUTS, place % BLOCK_LANES, place / BLOCK_LANES % 2 };
     if (t->scales == S_NONE) {
         decode_floats(p, &at, kb, out);
         return;

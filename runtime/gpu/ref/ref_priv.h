@@ -33,6 +33,8 @@ static inline uint32_t min_u32(uint32_t a, uint32_t b)
 float q8_quantise(const float *x, int8_t q[32]);
 /* Writes block kb of the q8 row that begins at `row`. */
 void q8_put_block(uint32_t *row, uint32_t kb, const float *x);
+/* The same of every term of a row, `stride` quads apart. */
+void q8_put_terms(uint32_t *row, uint32_t stride, uint32_t terms, uint32_t kb, const float *x);
 /* Blocks kb .. kb + n - 1 of the row, as q * dx. */
 void q8_get(const uint32_t *row, uint32_t kb, uint32_t n, double *out);
 
@@ -59,8 +61,9 @@ struct planes {
 /* The weights of an embed or matmul kernel; x_q8 (may be NULL): that kernel's x is q8. */
 struct planes planes_of(enum kernel k, const void *words, const uint32_t plane[4], uint32_t n_kb,
                         bool *x_q8);
-/* The 32 weights of block kb of an output: the type's floats, bit for bit. */
-void planes_decode(const struct planes *p, uint32_t output, uint32_t kb, float out[32]);
+/* The 32 weights of block kb of the output at a packed place (block * 16 + h * 8 + lane): the type's floats,
+ * bit for bit. */
+void planes_decode(const struct planes *p, uint32_t place, uint32_t kb, float out[32]);
 
 /* ---- the twins -------------------------------------------------------------------------------------- */
 
