@@ -2,7 +2,8 @@
  *
  *   runtime.c  the device; estimate and explain
  *   load.c     gguf -> hparams -> weights -> plan -> buffers -> commands
- *   plan.c     the transformer as launches; plan_step.c: for one step; plan_print.c: as text, and in sum
+ *   plan.c     the transformer as launches: plan_weights.c what lies on the device, plan_launch.c one launch,
+ *              plan_layer.c a layer of them; plan_step.c: for one step; plan_print.c: as text, and in sum
  *   kv.c       pages
  *   session.c  one timeline: begin, stop, what it wants of the next step
  *   batch.c    who takes part in a step; fills the step buffer, submits, reads, samples

@@ -16,6 +16,10 @@
  *   up        a -> h                  gate and up interleaved, act(gate) * up in the epilogue
  *   down      h -> x +=, a            like out; the last one leaves the norm to the head
  *
+ * The first layer has a norm before it, and qkv is a launch for each tensor type among q, k, v. Where heads
+ * have norms of their own, are rotated in part or K and V are q8, qkv -> qkv and a rope launch follows; up
+ * without a gate is quantised by a launch, and so is o where heads are not of whole blocks.
+ *
  * That needs a family of RMS norms, one before each branch, and eight lanes in a subgroup. What does
  * not fit (and everything, with options.unfused: the reference that the judge compares with) takes
  * launches of its own:
@@ -93,7 +97,7 @@ enum plan_buffer {
     BUF_Y,      /* a branch's output before its norm, f32 [row][n_embd] */
     BUF_H,      /* feed-forward, f32 [row][n_ff, padded to 32 with zeros] */
     BUF_HQ,     /* the same, q8 */
-    BUF_PARTS,  /* sums of squares of x, f32 [row][n_embd / 16, padded to 4] */
+    BUF_PARTS,  /* sums of squares of x, one for every 16 elements, on a GPU every 4 at most: f32 [row][..] */
     BUF_LOGITS, /* f32 [out row][n_vocab]; host */
     BUF_NONE,   /* bound where a kernel has a binding that a launch does not use */
     BUF_FIXED_COUNT,

@@ -49,7 +49,7 @@ static uint32_t or_else(uint32_t chosen, uint32_t usual)
     return chosen ? chosen : usual;
 }
 
-/* As plan.c has it for a matrix of so many outputs on a device of up to 128 cores. */
+/* As plan_launch.c has it for a matrix of so many outputs on a device of up to 128 cores. */
 static uint32_t usual_kparts(const struct gpu_info *d, uint32_t k)
 {
     uint32_t parts = 4;
