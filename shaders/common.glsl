@@ -51,30 +51,24 @@ uint pack_bytes(ivec4 v)
     return uint(v.x & 255) | uint(v.y & 255) << 8 | uint(v.z & 255) << 16 | uint(v.w) << 24;
 }
 
-// Writes block kb of a q8 row, or of each of its terms: lane r (0..7) of eight neighbours has inputs
-// 4r..4r+3. to: the row's first word; stride: quads between terms.
-#define PUT_Q8(q8, to, stride, kb, lane, value, terms)                                             \
+// Writes block kb of a q8 row that begins at word `to`: lane r (0..7) of eight neighbours has inputs 4r..4r+3.
+#define PUT_Q8(q8, to, kb, lane, value)                                                            \
     {                                                                                              \
         uint at_ = (to) + (kb) / 4 * (Q8_GROUP_QUADS * 4), j_ = (kb) % 4;                          \
-        vec4 left_ = value;                                                                        \
-        [[unroll]] for (uint term_ = 0; term_ < (terms); term_++, at_ += (stride) * 4) {           \
-            vec4 size_ = abs(left_);                                                               \
-            float top_ = max(max(size_.x, size_.y), max(size_.z, size_.w));                        \
-            top_ = max(top_, subgroupShuffleXor(top_, 1));                                         \
-            top_ = max(top_, subgroupShuffleXor(top_, 2));                                         \
-            top_ = max(top_, subgroupShuffleXor(top_, 4));                                         \
-            float dx_ = q8_scale(top_);                                                            \
-            ivec4 q_ = ivec4(roundEven(left_ * q8_inverse(top_)));                                 \
-            left_ -= dx_ * vec4(q_);                                                               \
-            int sum_ = q_.x + q_.y + q_.z + q_.w;                                                  \
-            sum_ += subgroupShuffleXor(sum_, 1);                                                   \
-            sum_ += subgroupShuffleXor(sum_, 2);                                                   \
-            q8[at_ + j_ * 8 + lane] = pack_bytes(q_);                                              \
-            if ((lane & 3) == 0) /* lane 0 has the first half's sum, 4 the second's */             \
-                q8[at_ + 36 + lane + j_] = floatBitsToUint(float(sum_));                           \
-            if (lane == 0)                                                                         \
-                q8[at_ + 32 + j_] = floatBitsToUint(dx_);                                          \
-        }                                                                                          \
+        vec4 v_ = value, size_ = abs(v_);                                                          \
+        float top_ = max(max(size_.x, size_.y), max(size_.z, size_.w));                            \
+        top_ = max(top_, subgroupShuffleXor(top_, 1));                                             \
+        top_ = max(top_, subgroupShuffleXor(top_, 2));                                             \
+        top_ = max(top_, subgroupShuffleXor(top_, 4));                                             \
+        ivec4 q_ = ivec4(roundEven(v_ * q8_inverse(top_)));                                        \
+        int sum_ = q_.x + q_.y + q_.z + q_.w;                                                      \
+        sum_ += subgroupShuffleXor(sum_, 1);                                                       \
+        sum_ += subgroupShuffleXor(sum_, 2);                                                       \
+        q8[at_ + j_ * 8 + lane] = pack_bytes(q_);                                                  \
+        if ((lane & 3) == 0) /* lane 0 has the first half's sum, 4 the second's */                 \
+            q8[at_ + 36 + lane + j_] = floatBitsToUint(float(sum_));                               \
+        if (lane == 0)                                                                             \
+            q8[at_ + 32 + j_] = floatBitsToUint(q8_scale(top_));                                   \
     }
 
 // a + b * c in two roundings everywhere: what keeps the bits of a sum the same in every variant.

@@ -22,14 +22,12 @@ QUADS(9, norm_or_table);
 #include "weights.glsl"
 
 #define PAIRS (BLOCKS * COLS)
-#define TERMS ((MODE & MM_TERMS) != 0 ? 2 : 1)
-#define X_ROWS (COLS * TERMS)
 shared float part[KPARTS > 1 ? KPARTS * BLOCK_LANES * 2 * PAIRS : 1];
 
 float acc[2 * PAIRS]; // [block][col][lo, hi]
 float glu[COLS * 2 * PASSES < 4 ? 4 : COLS * 2 * PASSES]; // [col][pass][block]: pairs that wait to be quantised
 lane_at w_at[BLOCKS];
-uint x_at[X_ROWS]; // quads
+uint x_at[COLS]; // quads
 
 // Lanes of an output block in one workgroup: where blocks are few, several workgroups share one.
 #if TEXEL
@@ -40,7 +38,7 @@ uint x_at[X_ROWS]; // quads
 
 // x comes by one load for a whole group of 128 inputs, whose blocks are then written out one by one, or, in
 // tiles, by one for each block: written out they would be more code than the instruction cache holds.
-#define WHOLE_GROUPS (X_ROWS <= 2)
+#define WHOLE_GROUPS (COLS <= 2)
 // Lanes of one output block that share an x load; a subgroup may hold fewer or more.
 #define X_LANES (SUBGROUP < BLOCK_LANES ? SUBGROUP : BLOCK_LANES)
 #if TEXEL
@@ -48,7 +46,7 @@ uint x_at[X_ROWS]; // quads
 #else
 #define X_FETCHES 1
 #endif
-uvec4 xq[X_ROWS * X_FETCHES], xs[X_ROWS];
+uvec4 xq[COLS * X_FETCHES], xs[COLS];
 
 #if TEXEL
 uint x_lane()
@@ -74,7 +72,7 @@ uint x_quad(uint c, uint quad, uint w)
 void load_x(uint at)
 {
 #if TEXEL
-    [[unroll]] for (uint c = 0; c < X_ROWS; c++)
+    [[unroll]] for (uint c = 0; c < COLS; c++)
         [[unroll]] for (uint f = 0; f < X_FETCHES; f++)
             xq[c * X_FETCHES + f] = QUAD(x, x_at[c] + at + f * X_LANES + x_lane());
 #endif
@@ -83,7 +81,7 @@ void load_x(uint at)
 void load_x_scales(uint at)
 {
 #if TEXEL
-    [[unroll]] for (uint c = 0; c < X_ROWS; c++)
+    [[unroll]] for (uint c = 0; c < COLS; c++)
         xs[c] = QUAD(x, x_at[c] + at + 8 + min(x_lane(), 2u));
 #endif
 }
@@ -91,7 +89,7 @@ void load_x_scales(uint at)
 void load_x_block(uint at, uint j)
 {
 #if TEXEL
-    [[unroll]] for (uint c = 0; c < X_ROWS; c++)
+    [[unroll]] for (uint c = 0; c < COLS; c++)
         [[unroll]] for (uint f = 0; f < X_FETCHES; f++) {
             uint quad = min(f * X_LANES + x_lane(), 4u);
             xq[c * X_FETCHES + f] = QUAD(x, x_at[c] + at + (quad < 2 ? 2 * j + quad : 6 + quad));
@@ -149,7 +147,7 @@ void block(uint g, uint at, uint j, scale_words sw[BLOCKS])
 #endif
         }
     }
-    [[unroll]] for (uint c = 0; c < X_ROWS; c++) {
+    [[unroll]] for (uint c = 0; c < COLS; c++) {
         float d = x_scale(c, at, 0, j);
         vec2 xs = vec2(x_scale(c, at, 1, j), x_scale(c, at, 2, j));
         ivec2 sum[2 * BLOCKS]; // [block][part], (lo, hi)
@@ -186,7 +184,7 @@ void block(uint g, uint at, uint j, scale_words sw[BLOCKS])
         }
         [[unroll]] for (uint b = 0; b < BLOCKS; b++)
             [[unroll]] for (uint h = 0; h < 2; h++) {
-                uint o = (b * COLS + c / TERMS) * 2 + h;
+                uint o = (b * COLS + c) * 2 + h;
                 vec2 s0 = s[b * 4 + h * 2];
 #ifdef SUB16
                 vec2 s1 = s[b * 4 + h * 2 + 1];
@@ -236,23 +234,74 @@ uint x_float(uint c, uint at, uint quad, uint w)
 #endif
 }
 
-// f32 activations: the weight itself, in the decoder's order of operations, times x.
+#ifdef PLANE_A
+// f32 activations, quantised weights: whole numbers times x, then the block's scale and minimum.
+void block(uint kb)
+{
+    uint at = kb * 8;
+    load_x(at);
+    uint a_[BLOCKS * 8], b_[BLOCKS * 8];
+    vec2 s[4 * BLOCKS]; // [block][lo, hi][part]
+    [[unroll]] for (uint b = 0; b < BLOCKS; b++) {
+        uint a8[8], b8[8];
+        FETCH_PLANE(PLANE_A, w_at[b].a, kb, a8)
+        FETCH_PLANE(PLANE_B, w_at[b].b, kb, b8)
+        [[unroll]] for (uint i = 0; i < 8; i++) {
+            a_[b * 8 + i] = a8[i];
+            b_[b * 8 + i] = b8[i];
+        }
+        scale_words sw = fetch_scales(w_at[b], kb / 4);
+        [[unroll]] for (uint h = 0; h < 2; h++)
+            [[unroll]] for (uint part = 0; part < 2; part++)
+                s[(b * 2 + h) * 2 + part] = scale_of(sw, kb & 3, h, part);
+    }
+    [[unroll]] for (uint c = 0; c < COLS; c++)
+        [[unroll]] for (uint part = 0; part < 2; part++) {
+            float sum[2 * BLOCKS], xs = 0; // [block][lo, hi]
+            [[unroll]] for (uint i = 0; i < 2 * BLOCKS; i++)
+                sum[i] = 0;
+            [[unroll]] for (uint k = 0; k < 16; k++) { // counted from 0: else it stays a loop
+                uint i = part * 16 + k;
+                float v = uintBitsToFloat(x_float(c, at, i / 4, i % 4));
+#ifdef HAS_MIN
+                xs += v;
+#endif
+                [[unroll]] for (uint b = 0; b < BLOCKS; b++)
+                    [[unroll]] for (uint h = 0; h < 2; h++) {
+                        uint q = PLANE_FIELD(PLANE_A, a_, b * 8, i, h);
+#if PLANE_B
+                        q += PLANE_FIELD(PLANE_B, b_, b * 8, i, h) << SHIFT_B;
+#endif
+                        sum[b * 2 + h] = mac(sum[b * 2 + h], float(int(q) - ZERO), v);
+                    }
+            }
+            [[unroll]] for (uint b = 0; b < BLOCKS; b++)
+                [[unroll]] for (uint h = 0; h < 2; h++) {
+                    uint o = (b * COLS + c) * 2 + h;
+                    vec2 w = s[(b * 2 + h) * 2 + part];
+                    acc[o] = mac(acc[o], w.x, sum[b * 2 + h]);
+#ifdef HAS_MIN
+                    acc[o] = mac(acc[o], w.y, xs);
+#endif
+                }
+        }
+}
+#else
 void block(uint kb)
 {
     uint at = kb * 8;
     load_x(at);
     float w[2 * BLOCKS * 32]; // [block][i][lo, hi]
-    [[unroll]] for (uint b = 0; b < BLOCKS; b++) {
+    [[unroll]] for (uint b = 0; b < BLOCKS; b++)
+        [[unroll]] for (uint h = 0; h < 2; h++) {
 #if defined(TYPE_F32)
-        [[unroll]] for (uint i = 0; i < 8; i++)
-            [[unroll]] for (uint h = 0; h < 2; h++) {
+            [[unroll]] for (uint i = 0; i < 8; i++) {
                 vec4 v = uintBitsToFloat(float_quad(w_at[b], kb * 8 + i, h));
                 [[unroll]] for (uint t = 0; t < 4; t++)
                     w[(b * 32 + 4 * i + t) * 2 + h] = v[t];
             }
-#elif defined(TYPE_F16) || defined(TYPE_BF16)
-        [[unroll]] for (uint i = 0; i < 4; i++)
-            [[unroll]] for (uint h = 0; h < 2; h++) {
+#else
+            [[unroll]] for (uint i = 0; i < 4; i++) {
                 uvec4 v = float_quad(w_at[b], kb * 4 + i, h);
                 [[unroll]] for (uint t = 0; t < 4; t++) {
                     vec2 two = two_floats(v[t]);
@@ -260,30 +309,8 @@ void block(uint kb)
                     w[(b * 32 + 8 * i + 2 * t + 1) * 2 + h] = two.y;
                 }
             }
-#else
-        uint a_[8], b_[8];
-        FETCH_PLANE(PLANE_A, w_at[b].a, kb, a_)
-        FETCH_PLANE(PLANE_B, w_at[b].b, kb, b_)
-        scale_words sw = fetch_scales(w_at[b], kb / 4);
-        [[unroll]] for (uint h = 0; h < 2; h++) {
-            [[unroll]] for (uint part = 0; part < 2; part++) {
-                vec2 s = scale_of(sw, kb & 3, h, part);
-                [[unroll]] for (uint k = 0; k < 16; k++) { // counted from 0: else it stays a loop
-                    uint i = part * 16 + k;
-                    uint q = PLANE_PAIR(PLANE_A, a_, 0, i);
-#if PLANE_B
-                    q += PLANE_PAIR(PLANE_B, b_, 0, i) << SHIFT_B;
 #endif
-                    precise float v = s.x * float(int(q >> (16 * h) & 0xFFFFu) - ZERO);
-#ifdef HAS_MIN
-                    v += s.y;
-#endif
-                    w[(b * 32 + i) * 2 + h] = v;
-                }
-            }
         }
-#endif
-    }
     [[unroll]] for (uint c = 0; c < COLS; c++)
         [[unroll]] for (uint i = 0; i < 32; i++) {
             float v = uintBitsToFloat(x_float(c, at, i / 4, i % 4));
@@ -294,8 +321,8 @@ void block(uint kb)
         }
 }
 #endif
+#endif
 
-// Roundings are fixed (precise) here too: variants of this kernel must agree to the bit.
 float activation(float v)
 {
     if ((MODE & EPI_ACT_MASK) == EPI_SILU)
@@ -375,10 +402,8 @@ void put_residual(uint row, uint ob, uint lane, vec4 v)
     if (lane < 2)
         partials_or_pages[row * p.part_stride * 4 + p.first / BLOCK_OUTPUTS + ob + lane] =
             floatBitsToUint(lane == 0 ? lower : upper);
-    if ((MODE & MM_NEXT_Q8) != 0) {
-        const uint terms = (MODE & MM_NEXT_TERMS) != 0 ? 2 : 1;
-        PUT_Q8(q8_or_v, row * terms * p.next_stride * 4, p.next_stride, o / 32, lane, a, terms)
-    }
+    if ((MODE & MM_NEXT_Q8) != 0)
+        PUT_Q8(q8_or_v, row * p.next_stride * 4, o / 32, lane, a)
 }
 
 // The same by one block: two outputs.
@@ -495,8 +520,8 @@ void main()
     uint kpart = KPARTS > 1 ? gl_LocalInvocationID.x / LANES : 0;
     uint n_kb = p.n_kb, x_stride = p.x_stride, n_groups = (n_kb + 3) / 4;
     uint n_rows = step_words[(MODE & MM_GATHERED) != 0 ? STEP_N_OUT : STEP_N_ROWS];
-    [[unroll]] for (uint c = 0; c < X_ROWS; c++)
-        x_at[c] = (row0 * TERMS + c) * x_stride;
+    [[unroll]] for (uint c = 0; c < COLS; c++)
+        x_at[c] = (row0 + c) * x_stride;
     for (uint pass = 0; pass < PASSES; pass++) {
         uint ob = first_block(pass);
         [[unroll]] for (uint i = 0; i < 2 * PAIRS; i++)
@@ -532,7 +557,6 @@ void main()
             if (kpart == 0 && row0 + c < n_rows && first_block(0) < p.n_ob) {
                 vec4 h = vec4(glu[c * 2 * PASSES], glu[c * 2 * PASSES + 1], glu[c * 2 * PASSES + 2],
                               glu[c * 2 * PASSES + 3]);
-                PUT_Q8(q8_or_v, (row0 + c) * p.next_stride * 4, p.next_stride,
-                       p.first / 64 + first_block(0) / 4, lane, h, 1)
+                PUT_Q8(q8_or_v, (row0 + c) * p.next_stride * 4, p.first / 64 + first_block(0) / 4, lane, h)
             }
 }

@@ -11,7 +11,6 @@ QUADS(2, weights); // n weights, then n biases
 FLOATS_OUT(3, y);
 WORDS_OUT(4, q8);
 
-#define TERMS ((MODE & NM_TERMS) != 0 ? 2 : 1)
 #define MAX_BLOCKS 2048
 shared float partial[(MODE & (NM_RMS | NM_LAYER)) != 0 ? MAX_BLOCKS : 1];
 
@@ -83,22 +82,17 @@ void main()
                         y[at] = v[i][t];
                 }
         if ((MODE & NM_TO_Q8) != 0) {
-            uint at = row * p.q_stride * TERMS * 4 + b / 4 * (Q8_GROUP_QUADS * 4), j = b & 3;
-            [[unroll]] for (uint term = 0; term < TERMS; term++, at += p.q_stride * 4) {
-                float dx = q8_scale(top), inv = q8_inverse(top), next_top = 0;
-                vec2 sums = vec2(0);
-                [[unroll]] for (uint i = 0; i < 8; i++) {
-                    ivec4 q = ivec4(roundEven(v[i] * inv));
-                    sums[i / 4] += float(q.x + q.y + q.z + q.w);
-                    q8[at + j * 8 + i] = pack_bytes(q);
-                    v[i] -= dx * vec4(q);
-                    next_top = max(next_top, max(max(abs(v[i].x), abs(v[i].y)), max(abs(v[i].z), abs(v[i].w))));
-                }
-                q8[at + 32 + j] = floatBitsToUint(dx);
-                q8[at + 36 + j] = floatBitsToUint(sums.x);
-                q8[at + 40 + j] = floatBitsToUint(sums.y);
-                top = next_top;
+            float dx = q8_scale(top), inv = q8_inverse(top);
+            uint at = (row * p.q_stride + b / 4 * Q8_GROUP_QUADS) * 4, j = b & 3;
+            vec2 sums = vec2(0);
+            [[unroll]] for (uint i = 0; i < 8; i++) {
+                ivec4 q = ivec4(roundEven(v[i] * inv));
+                sums[i / 4] += float(q.x + q.y + q.z + q.w);
+                q8[at + j * 8 + i] = pack_bytes(q);
             }
+            q8[at + 32 + j] = floatBitsToUint(dx);
+            q8[at + 36 + j] = floatBitsToUint(sums.x);
+            q8[at + 40 + j] = floatBitsToUint(sums.y);
         }
     }
 }

@@ -52,9 +52,8 @@
  * g*128 + 16i .. +15, the first in bits 0..7 of word 0), then 3 quads of f32, one word for each of the
  * 4 blocks: dx; the sum of q over the block's first 16 (a whole number); the same over its second 16.
  * dx = max|x| / 127 over the block; q = rint(x * (1/dx)), ties to even; where max|x| is at most Q8_LEAST
- * (1/dx might be infinite): dx = 0 and q = 0. Blocks past k are never read. A row of two *terms* is two
- * such rows one after another, the second of what the first left of x, x - dx*q: nearly 16 bits in all.
- * f32 activations are rows of k floats, k/4 quads.
+ * (1/dx might be infinite): dx = 0 and q = 0. Blocks past k are never read. f32 activations are rows of k
+ * floats, k/4 quads.
  *
  * ---- The order of a matrix's outputs -----------------------------------------------------------------
  * Which output is where among the blocks, so that a lane's share suits the epilogue:
@@ -122,17 +121,15 @@
 #define MM_BIAS 32      /* v += bias[o] before anything else (GLU: gate's and up's); in packed order */
 #define MM_SOFTCAP 64   /* v = cap * tanh(v / cap), last */
 #define MM_GATHERED 128 /* STEP_N_OUT rows instead of STEP_N_ROWS */
-#define MM_TERMS 256    /* x is q8 of two terms */
-#define MM_RMS 512      /* v /= sqrt(sum of the row's partials / rms_n + eps), before the bias */
+#define MM_RMS 256      /* v /= sqrt(sum of the row's partials / rms_n + eps), before the bias */
 /* EPI_ADD: what follows is a norm, then a matmul: besides y, its input y[row][o] * g[o] is written (all of
  * RMSNorm but the row's scale, which MM_RMS applies later), and the sum of y^2 over the outputs of a
  * block, partials[row][ob]; where L < 8 lanes of a block are in a workgroup, over those of each: partials
  * [row][ob * 8/L + which]. EPI_GLU with MM_NEXT_Q8: the result goes there and not to y. */
-#define MM_NEXT_F32 1024
-#define MM_NEXT_Q8 2048
-#define MM_NEXT_TERMS 4096 /* the q8 has two terms */
-#define MM_KV_F32 8192     /* EPI_HEADS: pages are f32, not f16 */
-#define MM_NEOX 16384      /* EPI_HEADS: ORDER_NEOX, else ORDER_PAIRS; v heads are in ORDER_PAIRS always */
+#define MM_NEXT_F32 512
+#define MM_NEXT_Q8 1024
+#define MM_KV_F32 2048 /* EPI_HEADS: pages are f32, not f16 */
+#define MM_NEOX 4096   /* EPI_HEADS: ORDER_NEOX, else ORDER_PAIRS; v heads are in ORDER_PAIRS always */
 
 /* norm (SPEC_MODE) */
 #define NM_RMS 1     /* x / sqrt(mean(x^2) + eps) * w */
@@ -142,7 +139,6 @@
 #define NM_ADD 16    /* y[row][i] += v */
 #define NM_GATHER 32 /* input row is STEP_OUT[row]; there are STEP_N_OUT rows */
 #define NM_BIAS 64   /* w is followed by n biases, added after w */
-#define NM_TERMS 128 /* the q8 row has two terms */
 
 /* rope, attention: KV element type (SPEC_MODE bits 0..1) */
 #define KVT_F16 0
@@ -187,14 +183,14 @@
     U32 n_ob;                           /* output blocks of this slice of the matrix */            \
     U32 first;                          /* o of the slice's first output, in y and bias */         \
     U32 m;                              /* o < m is written; the rest is padding */                \
-    U32 x_stride;                       /* quads between rows (and terms) of x */                  \
+    U32 x_stride;                       /* quads between rows of x */                              \
     U32 y_stride;                       /* floats between rows of y */                             \
     F32 mult;                                                                                      \
     F32 softcap;                                                                                   \
     U32 rms_n, rms_parts;               /* MM_RMS: elements of a row, its partials */              \
     F32 eps;                                                                                       \
     U32 part_stride;                    /* quads between rows of partials, read or written */      \
-    U32 next_stride;                    /* quads between rows (and terms) of the q8 written */     \
+    U32 next_stride;                    /* quads between rows of the q8 written */                 \
     U32 n_head, n_kv, head_dim, kv_dim; /* EPI_HEADS: see rope */                                  \
     F32 q_scale;
 

@@ -123,6 +123,12 @@ lane_at lane_begin(uint ob, uint lane)
      : bits == 2 ? words[(at) + ((i) >> 3)] >> (2 * ((i) & 7)) & 0x00030003u                       \
                  : words[(at) + ((i) >> 4)] >> ((i) & 15) & 0x00010001u)
 
+// The same of one output: h 0 lo, 1 hi.
+#define PLANE_FIELD(bits, words, at, i, h)                                                         \
+    (bits == 4   ? words[(at) + ((i) >> 2)] >> (16 * (h) + 4 * ((i) & 3)) & 15u                    \
+     : bits == 2 ? words[(at) + ((i) >> 3)] >> (16 * (h) + 2 * ((i) & 7)) & 3u                     \
+                 : words[(at) + ((i) >> 4)] >> (16 * (h) + ((i) & 15)) & 1u)
+
 // The scales of the lane's pair for the 4 blocks of group g.
 struct scale_words {
     uvec4 s, s_hi; // s_hi: S32 only

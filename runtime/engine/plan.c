@@ -114,7 +114,7 @@ static void add_fixed_buffers(struct builder *b)
         [BUF_VECTORS] = { "vectors", 0, GPU_DEVICE },
         [BUF_X] = { "x", rows * hp->n_embd * f, GPU_DEVICE },
         [BUF_A] = { "a", rows * hp->n_embd * f, GPU_DEVICE },
-        [BUF_AQ] = { "a (q8)", q8 ? 2 * q * q8_quads(hp->n_embd) : 0, GPU_DEVICE },
+        [BUF_AQ] = { "a (q8)", q8 ? q * q8_quads(hp->n_embd) : 0, GPU_DEVICE },
         [BUF_QKV] = { "qkv", rows * n_qkv * f, GPU_DEVICE },
         [BUF_Q] = { "q", rows * hp->n_head * p->kv_dim * f, GPU_DEVICE },
         [BUF_O] = { "o", rows * n_o * f, GPU_DEVICE },

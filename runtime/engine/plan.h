@@ -125,7 +125,7 @@ struct plan_matrix {
     enum repack_order order; /* of its outputs; ORDER_GLU: gate is the first half of the rows */
     uint32_t head_dim;  /* ORDER_NEOX, ORDER_PAIRS */
     uint32_t pairs_from; /* outputs from here on are in ORDER_PAIRS whatever `order` says */
-    bool exact;         /* its activations have two terms where they are quantised */
+    bool exact;         /* its activations are never quantised */
     bool as_f32;        /* parts of different types, decoded to F32 */
     uint32_t type_id;
     uint32_t k, m;      /* inputs, padded to 32; outputs that exist */

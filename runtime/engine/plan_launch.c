@@ -124,7 +124,7 @@ bool plan_uses_q8(const struct builder *b, uint32_t matrix)
     if (b->code != ERR_OK)
         return false;
     const struct plan_matrix *m = &b->p->matrices[matrix];
-    return b->p->device.q8 && kernels_of(m->type_id)->quantised;
+    return b->p->device.q8 && kernels_of(m->type_id)->quantised && !m->exact;
 }
 
 /* One sum for each block, on a GPU for each two lanes at most. */
@@ -164,7 +164,7 @@ static void cut_matmul(const struct builder *b, struct plan_launch *l, const str
     uint32_t eights = 1;
     if (d->software) {
         l->spec[SPEC_LOCAL] = lanes_of(d);
-        l->spec[SPEC_BLOCKS] = q8 || to_q8 ? 2 : 1;
+        l->spec[SPEC_BLOCKS] = q8 || to_q8 || kernels_of(m->type_id)->quantised ? 2 : 1;
         l->spec[SPEC_PASSES] = to_q8 && (mode & EPI_MASK) == EPI_GLU ? 2 : 1;
         eights = l->spec[SPEC_LOCAL] / BLOCK_LANES;
     } else {
@@ -210,9 +210,8 @@ static void matmul_slice(struct builder *b, const struct matmul_args *a, const s
     const struct type_kernels *t = kernels_of(m->type_id);
     const struct hparams *hp = b->hp;
     struct plan_launch *l = add_launch(b, a->label, q8 ? t->matmul_q8 : t->matmul_f);
-    uint32_t terms = q8 && m->exact ? 2 : 1;
     l->spec[SPEC_COLS] = b->prog->cols;
-    l->spec[SPEC_MODE] = a->mode | (terms > 1 ? MM_TERMS : 0u);
+    l->spec[SPEC_MODE] = a->mode;
     cut_matmul(b, l, m, s, a->mode, q8);
     l->push.matmul = (struct push_matmul){
         .plane0 = s->layout.plane[0],
@@ -223,7 +222,7 @@ static void matmul_slice(struct builder *b, const struct matmul_args *a, const s
         .n_ob = s->n_ob,
         .first = a->y_first + s->first_ob * BLOCK_OUTPUTS,
         .m = a->y_first + m->m,
-        .x_stride = q8 ? q8_quads(m->k) * (a->x_terms > terms ? a->x_terms : 1) : m->k / 4,
+        .x_stride = q8 ? q8_quads(m->k) : m->k / 4,
         .y_stride = a->y_stride,
         .mult = a->mult,
         .softcap = a->softcap,

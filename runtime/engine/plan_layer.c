@@ -1,24 +1,16 @@
 #include "runtime/engine/plan_priv.h"
 
-static uint32_t terms_of(uint32_t mode)
-{
-    return mode & NM_TERMS ? 2 : 1;
-}
-
 static uint32_t norm_mode(const struct builder *b)
 {
     return b->hp->arch->norm == NORM_RMS ? NM_RMS : NM_LAYER;
 }
 
-/* Which forms of an activation its readers take: NM_TO_F32, NM_TO_Q8 or both, NM_TERMS. */
+/* Which forms of an activation its readers take: NM_TO_F32, NM_TO_Q8 or both. */
 static uint32_t forms(const struct builder *b, const struct piece *p, uint32_t n)
 {
     uint32_t mode = 0;
     for (uint32_t i = 0; i < n && b->code == ERR_OK; i++) {
-        bool q8 = plan_uses_q8(b, p[i].matrix);
-        mode |= q8 ? NM_TO_Q8 : NM_TO_F32;
-        if (q8 && b->p->matrices[p[i].matrix].exact)
-            mode |= NM_TERMS;
+        mode |= plan_uses_q8(b, p[i].matrix) ? NM_TO_Q8 : NM_TO_F32;
     }
     return mode;
 }
@@ -26,8 +18,7 @@ static uint32_t forms(const struct builder *b, const struct piece *p, uint32_t n
 /* The same as the epilogue of the matmul before writes them. */
 static uint32_t next_mode(uint32_t forms)
 {
-    return (forms & NM_TO_F32 ? MM_NEXT_F32 : 0u) | (forms & NM_TO_Q8 ? MM_NEXT_Q8 : 0u) |
-           (forms & NM_TERMS ? MM_NEXT_TERMS : 0u);
+    return (forms & NM_TO_F32 ? MM_NEXT_F32 : 0u) | (forms & NM_TO_Q8 ? MM_NEXT_Q8 : 0u);
 }
 
 static void use_piece(struct builder *b, const struct piece *p, struct matmul_args a)
@@ -81,7 +72,6 @@ static void emit_qkv(struct builder *b, uint32_t il, const struct layer_plan *lp
     struct matmul_args a = { .label = "qkv",
                              .x_f32 = BUF_A,
                              .x_q8 = BUF_AQ,
-                             .x_terms = terms_of(attn_forms(b, lp)),
                              .y = BUF_QKV,
                              .y_stride = n_qkv,
                              .rms_parts = rms_parts,
@@ -109,7 +99,6 @@ static void emit_ffn(struct builder *b, const struct layer_plan *lp, struct next
               (struct matmul_args){ .label = "up",
                                     .x_f32 = BUF_A,
                                     .x_q8 = BUF_AQ,
-                                    .x_terms = hp->arch->parallel ? terms_of(attn_forms(b, lp)) : 1,
                                     .y = BUF_H,
                                     .y_stride = pad32(hp->n_ff),
                                     .mode = (hp->arch->gated ? EPI_GLU : EPI_ACT) | act |

@@ -119,7 +119,6 @@ struct matmul_args {
     const char *label;
     uint32_t matrix;
     uint32_t x_f32, x_q8; /* the input in both forms */
-    uint32_t x_terms;     /* that the rows of x_q8 have; 0: one */
     uint32_t y, y_stride;
     uint32_t y_first;     /* y's index of the matrix's first output */
     uint32_t mode;        /* EPI_*, MM_* */
@@ -131,8 +130,7 @@ struct matmul_args {
     uint32_t table, kv;   /* cos/sin vector and first page buffer, with EPI_HEADS */
     float mult, softcap;  /* mult 0: one */
 };
-/* A launch for each slice of the matrix. MM_TERMS is set here; which of the inputs is read is
- * plan_uses_q8's to say. */
+/* A launch for each slice of the matrix. Which of the inputs is read is plan_uses_q8's to say. */
 void plan_matmul(struct builder *b, struct matmul_args a);
 /* Does this matrix read its input quantised, on this device? */
 bool plan_uses_q8(const struct builder *b, uint32_t matrix);

@@ -178,8 +178,8 @@ static bool same_type(const struct gguf_tensor *a, const struct gguf_tensor *b)
 }
 
 /* A piece of q, k and v: its first row among them all. Queries and keys go through a softmax, which makes
- * much of little: their input has two terms where it is quantised. Measured on SmolLM2-135M Q4_1 with an
- * f32 input: the rounding noise of the logits halves, for a sixth of the multiplications. */
+ * much of little: their input stays f32. Measured on SmolLM2-135M Q4_1: the rounding noise of the logits
+ * halves, for a sixth of the multiplications. */
 static void add_qkv(struct builder *b, struct layer_plan *lp, const struct gguf_tensor *const *part,
                     uint32_t n, uint32_t first)
 {

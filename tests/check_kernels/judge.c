@@ -204,32 +204,6 @@ void judge_q8(struct judge *j, const struct call *c, uint32_t at, uint32_t rows,
         j->worst = (double)t.off / ((double)t.n / 200 + 4);
 }
 
-void judge_q8_terms(struct judge *j, const struct call *c, uint32_t at, uint32_t rows, uint32_t k,
-                    uint32_t stride)
-{
-    const uint32_t *dev = c->bind[at].dev, *ref = c->bind[at].ref;
-    for (uint32_t row = 0; row < rows; row++)
-        for (uint32_t kb = 0; kb < k / 32; kb++) {
-            double v[2][2][32], most = 0; /* [dev, ref][term] */
-            for (int t = 0; t < 2; t++) {
-                size_t from = ((size_t)row * 2 + (size_t)t) * stride * 4;
-                struct q8_tally tally = { 0 };
-                size_t group = from + (size_t)(kb / 4) * Q8_GROUP_QUADS * 4;
-                q8_get(dev + from, kb, 1, v[0][t]);
-                q8_get(ref + from, kb, 1, v[1][t]);
-                if (t == 0)
-                    judge_q8_block(j, dev + group, ref + group, kb % 4, &tally);
-            }
-            for (int i = 0; i < 32; i++)
-                most = fmax(most, fabs(v[1][0][i]));
-            for (int i = 0; i < 32; i++) {
-                double a = v[0][0][i] + v[0][1][i], b = v[1][0][i] + v[1][1][i];
-                if (!(fabs(a - b) <= 4e-5 * most))
-                    judge_fail(j, "two terms, row %u input %u: %a, twin %a", row, kb * 32 + (uint32_t)i, a, b);
-            }
-        }
-}
-
 void judge_pages(struct judge *j, const struct call *c, uint32_t at, uint32_t n_slots, uint32_t kvt,
                  uint32_t kv_dim, double near)
 {

@@ -58,9 +58,6 @@ void judge_untouched(struct judge *j, const struct call *c, uint32_t at);
  * own q. rows of k inputs, `stride` quads apart. */
 void judge_q8(struct judge *j, const struct call *c, uint32_t at, uint32_t rows, uint32_t k, uint32_t stride);
 
-/* The same of rows of two terms: what both together stand for, within a few 2^-16 of the block's largest. */
-void judge_q8_terms(struct judge *j, const struct call *c, uint32_t at, uint32_t rows, uint32_t k,
-                    uint32_t stride);
 /* A page buffer's elements as floats, within `near` of the block's largest; f16 may round either way. */
 void judge_pages(struct judge *j, const struct call *c, uint32_t at, uint32_t n_slots, uint32_t kvt,
                  uint32_t kv_dim, double near);

@@ -45,13 +45,13 @@ static const uint32_t epilogues[] = {
     EPI_ACT | EPI_SILU,
     EPI_ACT | EPI_GELU | MM_BIAS,
     EPI_ACT | EPI_GELU_ERF,
-    EPI_STORE | MM_TERMS | MM_RMS | MM_BIAS,
+    EPI_STORE | MM_RMS | MM_BIAS,
     EPI_ADD | MM_NEXT_F32 | MM_RMS,
     EPI_ADD | MM_NEXT_F32 | MM_NEXT_Q8 | MM_BIAS,
-    EPI_ADD | MM_NEXT_Q8 | MM_NEXT_TERMS,
+    EPI_ADD | MM_NEXT_Q8,
     EPI_GLU | EPI_SILU | MM_NEXT_Q8 | MM_RMS,
     EPI_GLU | EPI_GELU | MM_NEXT_Q8 | MM_BIAS,
-    EPI_HEADS | MM_NEOX | MM_BIAS | MM_TERMS,
+    EPI_HEADS | MM_NEOX | MM_BIAS,
     EPI_HEADS | MM_RMS | MM_NEOX | MM_KV_F32,
     EPI_HEADS | MM_RMS,
     EPI_HEADS | MM_KV_F32 | MM_BIAS,
@@ -91,24 +91,18 @@ static bool is_q8(enum kernel k)
 static void make_x(struct judge *j, struct product *p, const struct shape *s, uint32_t cols)
 {
     uint32_t rows = (s->rows + cols - 1) / cols * cols, k = s->k;
-    uint32_t terms = p->mode & MM_TERMS && p->q8 ? 2 : 1;
     p->push.x_stride = p->q8 ? (k + 127) / 128 * Q8_GROUP_QUADS : k / 4;
-    uint32_t *x = call_bind(j, &p->call, 2, (uint64_t)rows * terms * p->push.x_stride * 16);
+    uint32_t *x = call_bind(j, &p->call, 2, (uint64_t)rows * p->push.x_stride * 16);
     float *row = judge_alloc(j, k * sizeof *row);
     p->x = judge_alloc(j, (size_t)s->rows * k * sizeof *p->x);
-    for (uint32_t r = 0; r < rows; r++, x += terms * p->push.x_stride * 4) {
+    for (uint32_t r = 0; r < rows; r++, x += p->push.x_stride * 4) {
         fill_floats(j, row, k, s->fill);
         if (r >= s->rows)
-            memset(x, 0xFF, terms * p->push.x_stride * 16);
+            memset(x, 0xFF, p->push.x_stride * 16);
         else if (p->q8)
             for (uint32_t kb = 0; kb < k / 32; kb++) {
-                double *got = p->x + (size_t)r * k + 32 * kb, rest[32] = { 0 };
-                q8_put_terms(x, p->push.x_stride, terms, kb, row + 32 * kb);
-                q8_get(x, kb, 1, got);
-                if (terms > 1)
-                    q8_get(x + p->push.x_stride * 4, kb, 1, rest);
-                for (int i = 0; i < 32; i++)
-                    got[i] += rest[i];
+                q8_put_block(x, kb, row + 32 * kb);
+                q8_get(x, kb, 1, p->x + (size_t)r * k + 32 * kb);
             }
         else
             memcpy(x, row, k * sizeof *row);
@@ -192,9 +186,9 @@ static void make_heads(struct judge *j, struct product *p, uint32_t *step)
 
 static void make_next(struct judge *j, struct product *p)
 {
-    uint32_t all = p->push.first + p->w.l.n_ob * BLOCK_OUTPUTS, terms = p->mode & MM_NEXT_TERMS ? 2 : 1;
+    uint32_t all = p->push.first + p->w.l.n_ob * BLOCK_OUTPUTS;
     call_bind(j, &p->call, 6, (uint64_t)p->rows * p->y_stride * 4);
-    call_bind(j, &p->call, 7, (uint64_t)p->rows * terms * p->push.next_stride * 16);
+    call_bind(j, &p->call, 7, (uint64_t)p->rows * p->push.next_stride * 16);
     call_bind(j, &p->call, 8, (uint64_t)p->rows * p->push.part_stride * 16);
     fill_floats(j, call_bind(j, &p->call, 9, (uint64_t)all * 4), all, PLAIN);
 }
@@ -227,8 +221,6 @@ static void make(struct judge *j, struct product *p, const struct shape *s, cons
     uint32_t passes = epi == EPI_GLU && mode & MM_NEXT_Q8 ? 2 : 1;
     uint32_t per_group = w->blocks * passes * (w->kparts > 1 ? 1 : local / BLOCK_LANES);
     *p = (struct product){ .q8 = is_q8(j->kernel), .rows = s->rows, .mode = mode, .lanes = lanes_of(w) };
-    if (!p->q8)
-        p->mode = mode &= ~(uint32_t)MM_TERMS;
     p->call = (struct call){ .spec = { local, w->cols, w->blocks, mode, j->info->subgroup, w->kparts, passes } };
     uint32_t other = s->rows + 40; /* the count that does not count */
     uint32_t *step = judge_step(j, &p->call, mode & MM_GATHERED ? other : s->rows,
@@ -363,9 +355,7 @@ static void judge_next(struct judge *j, const struct product *p, const double *y
     judge_floats(j, &p->call, 8, p->call.bind[8].bytes / 4, parts);
     judge_untouched(j, &p->call, 7);
     uint32_t k = (p->mode & EPI_MASK) == EPI_GLU ? (m / 2 + 31) / 32 * 32 : m;
-    if (p->mode & MM_NEXT_TERMS)
-        judge_q8_terms(j, &p->call, 7, p->rows, k, p->push.next_stride);
-    else if (p->mode & MM_NEXT_Q8)
+    if (p->mode & MM_NEXT_Q8)
         judge_q8(j, &p->call, 7, p->rows, k, p->push.next_stride);
 }
 

@@ -16,7 +16,6 @@ static const uint32_t modes[] = {
     NM_LAYER | NM_TO_Q8 | NM_BIAS,
     NM_TO_Q8,
     NM_TO_F32,
-    NM_RMS | NM_TO_Q8 | NM_TERMS,
 };
 #define LEAST 0x1p-126 /* devices may flush what is smaller */
 static const struct {
@@ -65,7 +64,7 @@ static void check_shape(struct judge *j, uint32_t mode, size_t which, uint32_t l
     uint32_t *step = judge_step(j, &c, rows, rows);
     float *x = call_bind(j, &c, 1, (uint64_t)rows * stride * 4), *w = call_bind(j, &c, 2, 2 * n * 4);
     float *y = call_bind(j, &c, 3, (uint64_t)rows * stride * 4);
-    call_bind(j, &c, 4, (uint64_t)rows * q_stride * 16 * (mode & NM_TERMS ? 2 : 1));
+    call_bind(j, &c, 4, (uint64_t)rows * q_stride * 16);
     fill_floats(j, x, (size_t)rows * stride, shapes[which].fill);
     fill_floats(j, w, 2 * n, PLAIN);
     double *allow = judge_alloc(j, c.bind[3].bytes / 4 * sizeof *allow);
@@ -86,9 +85,7 @@ static void check_shape(struct judge *j, uint32_t mode, size_t which, uint32_t l
         return;
     judge_floats(j, &c, 3, c.bind[3].bytes / 4, allow);
     judge_untouched(j, &c, 4);
-    if (mode & NM_TERMS)
-        judge_q8_terms(j, &c, 4, rows, n, q_stride);
-    else if (mode & NM_TO_Q8)
+    if (mode & NM_TO_Q8)
         judge_q8(j, &c, 4, rows, n, q_stride);
 }
 

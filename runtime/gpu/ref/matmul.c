@@ -24,15 +24,9 @@ struct job {
 
 static void get_x(const struct job *j, uint32_t row, uint32_t kb, uint32_t n_kb, double *out)
 {
-    uint32_t terms = j->mode & MM_TERMS ? 2 : 1;
-    const uint32_t *x = (const uint32_t *)j->c->at[2] + (size_t)row * terms * j->p->x_stride * 4;
+    const uint32_t *x = (const uint32_t *)j->c->at[2] + (size_t)row * j->p->x_stride * 4;
     if (j->x_q8) {
-        double rest[CHUNK];
         q8_get(x, kb, n_kb, out);
-        if (terms > 1)
-            q8_get(x + (size_t)j->p->x_stride * 4, kb, n_kb, rest);
-        for (uint32_t i = 0; i < n_kb * 32 && terms > 1; i++)
-            out[i] += rest[i];
         return;
     }
     const float *f = (const float *)(const void *)x + (size_t)kb * 32;
@@ -124,8 +118,7 @@ static void put_residual(const struct job *j, uint32_t row, uint32_t ob, uint32_
 {
     const struct push_matmul *p = j->p;
     const float *g = j->c->at[9];
-    uint32_t terms = j->mode & MM_NEXT_TERMS ? 2 : 1, lanes = j->lanes;
-    uint32_t *q8 = (uint32_t *)j->c->at[7] + (size_t)row * terms * p->next_stride * 4;
+    uint32_t lanes = j->lanes, *q8 = (uint32_t *)j->c->at[7] + (size_t)row * p->next_stride * 4;
     float *y = row_of(j, 3, row, p->y_stride), *next = row_of(j, 6, row, p->y_stride);
     float *partial = row_of(j, 8, row, p->part_stride * 4), a[UNIT_OUTPUTS];
     put_plain(j, row, ob, n, v);
@@ -141,7 +134,7 @@ static void put_residual(const struct job *j, uint32_t row, uint32_t ob, uint32_
         for (uint32_t i = 0; i < BLOCK_LANES / lanes; i++)
             partial[(p->first / 2 + (ob + b) * BLOCK_LANES) / lanes + i] = (float)sum[i];
         if (b % 2 && j->mode & MM_NEXT_Q8)
-            q8_put_terms(q8, p->next_stride, terms, (p->first / BLOCK_OUTPUTS + ob + b) / 2, a + b / 2 * 32);
+            q8_put_block(q8, (p->first / BLOCK_OUTPUTS + ob + b) / 2, a + b / 2 * 32);
     }
 }
 

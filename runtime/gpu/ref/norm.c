@@ -26,11 +26,11 @@ static struct moments moments_of(const float *x, uint32_t n, uint32_t mode, doub
 static void norm_row(const struct ref_call *c, uint32_t row)
 {
     const struct push_norm *p = c->push;
-    uint32_t mode = c->spec[SPEC_MODE], terms = mode & NM_TERMS ? 2 : 1;
+    uint32_t mode = c->spec[SPEC_MODE];
     uint32_t from = mode & NM_GATHER ? ((const uint32_t *)c->at[0])[STEP_OUT + row] : row;
     const float *x = (const float *)c->at[1] + (size_t)from * p->x_stride, *w = c->at[2];
     float *y = (float *)c->at[3] + (size_t)row * p->y_stride;
-    uint32_t *q8 = (uint32_t *)c->at[4] + (size_t)row * terms * p->q_stride * 4;
+    uint32_t *q8 = (uint32_t *)c->at[4] + (size_t)row * p->q_stride * 4;
     struct moments m = moments_of(x, p->n, mode, (double)p->eps);
 
     for (uint32_t b = 0; b < p->n / 32; b++) {
@@ -48,7 +48,7 @@ static void norm_row(const struct ref_call *c, uint32_t row)
                 y[i] = v[t];
         }
         if (mode & NM_TO_Q8)
-            q8_put_terms(q8, p->q_stride, terms, b, v);
+            q8_put_block(q8, b, v);
     }
 }
 

@@ -76,19 +76,6 @@ void q8_put_block(uint32_t *row, uint32_t kb, const float *x)
     memcpy(group + 40 + j, &sum[1], sizeof sum[1]);
 }
 
-void q8_put_terms(uint32_t *row, uint32_t stride, uint32_t terms, uint32_t kb, const float *x)
-{
-    float left[32];
-    double got[32];
-    memcpy(left, x, sizeof left);
-    for (uint32_t t = 0; t < terms; t++, row += (size_t)stride * 4) {
-        q8_put_block(row, kb, left);
-        q8_get(row, kb, 1, got);
-        for (int i = 0; i < 32; i++)
-            left[i] = (float)((double)left[i] - got[i]);
-    }
-}
-
 void q8_get(const uint32_t *row, uint32_t kb, uint32_t n, double *out)
 {
     for (uint32_t end = kb + n; kb < end; kb++, out += 32) {

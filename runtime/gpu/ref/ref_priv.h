@@ -33,8 +33,6 @@ static inline uint32_t min_u32(uint32_t a, uint32_t b)
 float q8_quantise(const float *x, int8_t q[32]);
 /* Writes block kb of the q8 row that begins at `row`. */
 void q8_put_block(uint32_t *row, uint32_t kb, const float *x);
-/* The same of every term of a row, `stride` quads apart. */
-void q8_put_terms(uint32_t *row, uint32_t stride, uint32_t terms, uint32_t kb, const float *x);
 /* Blocks kb .. kb + n - 1 of the row, as q * dx. */
 void q8_get(const uint32_t *row, uint32_t kb, uint32_t n, double *out);
 
