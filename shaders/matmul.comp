@@ -218,10 +218,11 @@ void group(uint g, uint n_kb)
             if (g * 4 + j < n_kb)
                 block(g, at, j, sw);
     } else {
-        for (uint j = 0; j < min(4, n_kb - g * 4); j++) {
+        uint j = 0, n = min(4, n_kb - g * 4);
+        do {
             load_x_block(at, j);
             block(g, at, j, sw);
-        }
+        } while (++j < n);
     }
 }
 #else
@@ -522,19 +523,29 @@ void main()
     uint n_rows = step_words[(MODE & MM_GATHERED) != 0 ? STEP_N_OUT : STEP_N_ROWS];
     [[unroll]] for (uint c = 0; c < COLS; c++)
         x_at[c] = (row0 + c) * x_stride;
-    for (uint pass = 0; pass < PASSES; pass++) {
+    // Loops that test at their end: CPU devices run the body once more, masked, where a loop tests first.
+    uint pass = 0;
+    do {
         uint ob = first_block(pass);
         [[unroll]] for (uint i = 0; i < 2 * PAIRS; i++)
             acc[i] = 0;
         [[unroll]] for (uint b = 0; b < BLOCKS; b++)
             w_at[b] = lane_begin(min(ob + b, p.n_ob - 1), lane);
 #ifdef X_F32
-        for (uint kb = kpart; kb < n_kb; kb += KPARTS)
+        uint kb = min(kpart, n_kb - 1);
+        do
             block(kb);
+        while ((kb += KPARTS) < n_kb);
+        bool idle = kpart >= n_kb;
 #else
-        for (uint g = kpart; g < n_groups; g += KPARTS)
+        uint g = min(kpart, n_groups - 1);
+        do
             group(g, n_kb);
+        while ((g += KPARTS) < n_groups);
+        bool idle = kpart >= n_groups;
 #endif
+        [[unroll]] for (uint i = 0; i < 2 * PAIRS && KPARTS > 1; i++)
+            acc[i] = idle ? 0.0 : acc[i];
         if (KPARTS > 1)
             join_parts(kpart, mine);
         // A loop, over a copy that may be indexed: written out for each row, the stores would be so many basic
@@ -551,7 +562,7 @@ void main()
                 }
                 finish(row0 + c, ob, lane, c, pass, v);
             }
-    }
+    } while (++pass < PASSES);
     if ((MODE & EPI_MASK) == EPI_GLU && (MODE & MM_NEXT_Q8) != 0)
         for (uint c = 0; c < COLS; c++)
             if (kpart == 0 && row0 + c < n_rows && first_block(0) < p.n_ob) {
