@@ -10,7 +10,7 @@
 #extension GL_GOOGLE_include_directive : enable
 #include "common.glsl"
 
-layout(push_constant) uniform Push { PUSH_ATTENTION } p;
+PUSH_BLOCK(PUSH_ATTENTION);
 QUADS(1, q);
 QUADS(2, k_pages);
 QUADS(3, v_pages);
@@ -188,8 +188,8 @@ void put_partial(uint row, uint head0, uint split)
 void main()
 {
     uint per_kv = p.n_head / p.n_kv, chunks = (per_kv + HEADS - 1) / HEADS;
-    uint kv_head = gl_WorkGroupID.x / chunks, row = gl_WorkGroupID.y, split = gl_WorkGroupID.z;
-    uint head0 = kv_head * per_kv + gl_WorkGroupID.x % chunks * HEADS;
+    uint kv_head = GROUP_X / chunks, row = gl_WorkGroupID.y, split = gl_WorkGroupID.z;
+    uint head0 = kv_head * per_kv + GROUP_X % chunks * HEADS;
     uint high = STEP_ROW(row, ROW_POS), first_page = STEP_ROW(row, ROW_PAGES);
     uint low = p.window > 0 && high + 1 > p.window ? high + 1 - p.window : 0;
     uint first_split = low / p.split_tokens, last_split = high / p.split_tokens;

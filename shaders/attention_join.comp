@@ -4,14 +4,14 @@
 #extension GL_GOOGLE_include_directive : enable
 #include "common.glsl"
 
-layout(push_constant) uniform Push { PUSH_ATTENTION } p;
+PUSH_BLOCK(PUSH_ATTENTION);
 FLOATS_IN(1, partials);
 FLOATS_OUT(2, out_f32);
 WORDS_OUT(3, out_q8);
 
 void main()
 {
-    uint head = gl_WorkGroupID.x, row = gl_WorkGroupID.y;
+    uint head = GROUP_X, row = gl_WorkGroupID.y;
     uint high = STEP_ROW(row, ROW_POS);
     uint low = p.window > 0 && high + 1 > p.window ? high + 1 - p.window : 0;
     uint first = low / p.split_tokens, last = high / p.split_tokens;

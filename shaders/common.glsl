@@ -16,6 +16,15 @@ layout(constant_id = SPEC_SUBGROUP) const uint SUBGROUP = 8;
 layout(constant_id = SPEC_KPARTS) const uint KPARTS = 1;
 layout(constant_id = SPEC_PASSES) const uint PASSES = 1;
 
+// The push constants, and the workgroup's place in the whole launch, of which this may be a share.
+#define PUSH_BLOCK(members)                                                                        \
+    layout(push_constant) uniform Push                                                             \
+    {                                                                                              \
+        members                                                                                    \
+        layout(offset = PUSH_FIRST_GROUP) uint first_group;                                        \
+    } p
+#define GROUP_X (gl_WorkGroupID.x + p.first_group)
+
 #if TEXEL
 #define QUADS(b, name) layout(set = 0, binding = b) uniform usamplerBuffer name
 #define QUAD(name, i) texelFetch(name, int(i))

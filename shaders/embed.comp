@@ -4,14 +4,14 @@
 #extension GL_GOOGLE_include_directive : enable
 #include "common.glsl"
 
-layout(push_constant) uniform Push { PUSH_EMBED } p;
+PUSH_BLOCK(PUSH_EMBED);
 QUADS(1, weights);
 FLOATS_OUT(2, x);
 #include "weights.glsl"
 
 void main()
 {
-    uint kb = gl_GlobalInvocationID.x, row = gl_WorkGroupID.y;
+    uint kb = GROUP_X * gl_WorkGroupSize.x + gl_LocalInvocationID.x, row = gl_WorkGroupID.y;
     uint token = STEP_ROW(row, ROW_TOKEN) - p.first;
     if (kb >= p.n_kb || token >= p.m)
         return;

@@ -9,7 +9,7 @@
 #extension GL_GOOGLE_include_directive : enable
 #include "common.glsl"
 
-layout(push_constant) uniform Push { PUSH_MATMUL } p;
+PUSH_BLOCK(PUSH_MATMUL);
 QUADS(1, weights);
 QUADS(2, x);
 FLOATS_OUT(3, y);
@@ -120,8 +120,8 @@ float x_scale(uint c, uint at, uint which, uint j)
 // The first output block of a pass.
 uint first_block(uint pass)
 {
-    uint eight = KPARTS > 1 ? gl_WorkGroupID.x / (BLOCK_LANES / LANES)
-                            : gl_WorkGroupID.x * (gl_WorkGroupSize.x / BLOCK_LANES) +
+    uint eight = KPARTS > 1 ? GROUP_X / (BLOCK_LANES / LANES)
+                            : GROUP_X * (gl_WorkGroupSize.x / BLOCK_LANES) +
                                   gl_LocalInvocationID.x / BLOCK_LANES;
     return (eight * PASSES + pass) * BLOCKS;
 }
@@ -517,7 +517,7 @@ void join_parts(uint kpart, uint lane)
 void main()
 {
     uint mine = gl_LocalInvocationID.x % LANES, row0 = gl_WorkGroupID.y * COLS;
-    uint lane = mine + (KPARTS > 1 ? gl_WorkGroupID.x % (BLOCK_LANES / LANES) * LANES : 0);
+    uint lane = mine + (KPARTS > 1 ? GROUP_X % (BLOCK_LANES / LANES) * LANES : 0);
     uint kpart = KPARTS > 1 ? gl_LocalInvocationID.x / LANES : 0;
     uint n_kb = p.n_kb, x_stride = p.x_stride, n_groups = (n_kb + 3) / 4;
     uint n_rows = step_words[(MODE & MM_GATHERED) != 0 ? STEP_N_OUT : STEP_N_ROWS];

@@ -5,7 +5,7 @@
 #extension GL_GOOGLE_include_directive : enable
 #include "common.glsl"
 
-layout(push_constant) uniform Push { PUSH_NORM } p;
+PUSH_BLOCK(PUSH_NORM);
 QUADS(1, x);
 QUADS(2, weights); // n weights, then n biases
 FLOATS_OUT(3, y);
@@ -31,7 +31,7 @@ float sum_partials(uint n_blocks)
 
 void main()
 {
-    uint row = gl_WorkGroupID.x, from = row;
+    uint row = GROUP_X, from = row;
     if ((MODE & NM_GATHER) != 0)
         from = step_words[STEP_OUT + row];
     uint n_blocks = p.n / 32, lane = gl_LocalInvocationID.x, local = gl_WorkGroupSize.x;

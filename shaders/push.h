@@ -150,8 +150,10 @@
 #define ATTN_TO_Q8 16 /* write the output as q8 instead of f32 */
 #define ATTN_SOFTCAP 32 /* scores = cap * tanh(score / cap) */
 
-/* ---- Push-constant blocks (at most 128 bytes; program constants only) --------------------------
- * PUSH_x is the member list, for C structs and GLSL blocks alike. */
+/* ---- Push-constant blocks (at most 124 bytes; program constants only) --------------------------
+ * PUSH_x is the member list, for C structs and GLSL blocks alike. The last word of the 128 that every
+ * device has is gpu_launch.first_group, which is added to the x of a workgroup's id. */
+#define PUSH_FIRST_GROUP 124
 
 /* embed: x[row] = scale * W[token[row]]. Group x = 32-input block / SPEC_LOCAL, y = row; one lane
  * does one block. */
@@ -226,7 +228,20 @@
  * [token][kv_dim] int8, then [token][kv_dim/32] f32 scales (d and q as in q8 rows).
  * Bytes of one (page, kv head), T = KV_PAGE_TOKENS, D = kv_dim: f16 T*D*2, f32 T*D*4, q8 T*D + T*D/8. */
 
+/* meet: members that run the same commands wait for each other: none goes on before all have arrived.
+ * One workgroup of one subgroup; then (again 1, 2) as many as the launch before left in the member's words,
+ * which wait on: 0 as a rule. */
+#define PUSH_MEET                                                                                  \
+    U32 members, member;                                                                           \
+    U32 again; /* which launch of the three; not 0: this member has arrived */
+#define MEET_ARRIVED 0  /* words: how many have arrived, ever; */
+#define MEET_RELEASED 1 /* not 0: nobody waits any more; */
+#define MEET_MEMBERS 4  /* then of each member: groups of launch 1 (x, y, z), the goal, groups of launch 2 */
+#define MEET_GOAL 3     /* how many must have arrived */
+#define MEET_MEMBER_WORDS 8
+
 #ifdef __STDC__
+struct push_meet { PUSH_MEET };
 struct push_embed { PUSH_EMBED };
 struct push_norm { PUSH_NORM };
 struct push_matmul { PUSH_MATMUL };

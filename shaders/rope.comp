@@ -4,7 +4,7 @@
 #extension GL_GOOGLE_include_directive : enable
 #include "common.glsl"
 
-layout(push_constant) uniform Push { PUSH_ROPE } p;
+PUSH_BLOCK(PUSH_ROPE);
 FLOATS_IN(1, qkv);
 FLOATS_IN(2, table);
 FLOATS_IN(3, norms);
@@ -94,7 +94,7 @@ void write_kv(uint row, uint pos, uint kv_head, bool is_k)
 
 void main()
 {
-    uint h = gl_WorkGroupID.x, row = gl_WorkGroupID.y;
+    uint h = GROUP_X, row = gl_WorkGroupID.y;
     uint pos = STEP_ROW(row, ROW_POS);
     bool is_q = h < p.n_head, is_k = !is_q && h < p.n_head + p.n_kv;
     for (uint i = lane; i < p.kv_dim; i += local)

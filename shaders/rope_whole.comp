@@ -5,7 +5,7 @@
 #extension GL_GOOGLE_include_directive : enable
 #include "common.glsl"
 
-layout(push_constant) uniform Push { PUSH_ROPE } p;
+PUSH_BLOCK(PUSH_ROPE);
 QUADS(1, qkv);
 QUADS(2, table);
 QUADS(3, norms);
@@ -109,7 +109,7 @@ void write_q(uint to)
 
 void main()
 {
-    uint h = gl_WorkGroupID.x, row = gl_WorkGroupID.y;
+    uint h = GROUP_X, row = gl_WorkGroupID.y;
     uint pos = STEP_ROW(row, ROW_POS);
     uint page = pages[STEP_ROW(row, ROW_PAGES) + pos / KV_PAGE_TOKENS];
     uint kv_head = (h - p.n_head) % p.n_kv;

@@ -62,12 +62,14 @@ static uint64_t add_prompt(struct model *m, struct session *s, uint32_t most, ui
     return n * (from + 1ull) + n * (n - 1) / 2;
 }
 
-/* Rows of prompt that this step takes beside its decode rows. */
+/* Rows of prompt that this step takes beside its decode rows, in whole tiles; four times the time where
+ * nobody waits for a token. */
 static uint32_t prompt_room(const struct model *m)
 {
     uint32_t room = MAX_STEP_ROWS - m->n_rows;
-    double fit = m->ns_per_row > 0 ? STEP_NS / m->ns_per_row : 32;
-    uint32_t rows = fit < 8 ? 8 : fit > MAX_STEP_ROWS ? MAX_STEP_ROWS : (uint32_t)fit / 4 * 4;
+    double time = m->n_rows > 0 ? STEP_NS : 4 * STEP_NS;
+    double fit = m->ns_per_row > 0 ? time / m->ns_per_row : 32;
+    uint32_t rows = fit < 8 ? 8 : fit > MAX_STEP_ROWS ? MAX_STEP_ROWS : (uint32_t)fit / 8 * 8;
     return rows < room ? rows : room;
 }
 

@@ -255,6 +255,8 @@ enum err_code model_record_launch(struct model *m, struct gpu_command *c, struct
         g.bind[i] = (struct gpu_bind){ m->buf[l->bind[i].buffer], l->bind[i].offset, l->bind[i].bytes };
     for (int i = 0; i < 3; i++)
         dynamic = dynamic || l->dim[i] != DIM_FIXED;
+    if (l->dim[0] != DIM_FIXED)
+        g.groups[0] = 0;
     if (dynamic) {
         g.indirect = args;
         g.indirect_offset = index * 12;

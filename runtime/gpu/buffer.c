@@ -29,8 +29,10 @@ static VkBufferUsageFlags usage(const struct vk_device *d, enum gpu_memory where
            (where == GPU_HOST ? VK_BUFFER_USAGE_INDIRECT_BUFFER_BIT : 0u);
 }
 
-/* The device's bytes are rounded up to whole binding units, so that the last quad can be read. */
-static enum err_code place_buffer(struct vk_device *d, struct vk_buffer *b, struct err *e)
+/* The device's bytes are rounded up to whole binding units, so that the last quad can be read. of: the
+ * buffer's memory is that one's; NULL: its own. */
+static enum err_code place_buffer(struct vk_device *d, struct vk_buffer *b, const struct vk_buffer *of,
+                                  struct err *e)
 {
     char what[64];
     VkMemoryRequirements need;
@@ -53,7 +55,7 @@ static enum err_code place_buffer(struct vk_device *d, struct vk_buffer *b, stru
         return rc;
     }
     d->fn.vkGetBufferMemoryRequirements(d->device, b->handle, &need);
-    rc = vk_place(d, &need, b->base.where, &b->place, e);
+    rc = of ? vk_place_twin(d, &of->place, &b->place, e) : vk_place(d, &need, b->base.where, &b->place, e);
     if (rc)
         return rc;
     r = d->fn.vkBindBufferMemory(d->device, b->handle, b->place.slab->memory, b->place.at);
@@ -73,9 +75,31 @@ enum err_code vk_buffer_create(struct gpu *g, uint64_t bytes, enum gpu_memory wh
         return err_no_memory(e, sizeof *b, "a buffer");
     b->base.bytes = bytes;
     b->base.where = where;
-    enum err_code rc = place_buffer(d, b, e);
+    enum err_code rc = place_buffer(d, b, NULL, e);
     if (!rc)
         rc = clear(d, b, e);
+    if (rc)
+        vk_buffer_destroy(g, &b->base);
+    else
+        *out = &b->base;
+    return rc;
+}
+
+bool gpu_vk_shares_memory(const struct gpu *g)
+{
+    return ((const struct vk_device *)g)->import_host;
+}
+
+enum err_code gpu_vk_buffer_twin(struct gpu *g, const struct gpu_buffer *of, struct gpu_buffer **out,
+                                 struct err *e)
+{
+    struct vk_device *d = (struct vk_device *)g;
+    struct vk_buffer *b = mem_zero(1, sizeof *b);
+    if (!b)
+        return err_no_memory(e, sizeof *b, "a buffer's twin");
+    b->base.bytes = of->bytes;
+    b->base.where = of->where;
+    enum err_code rc = place_buffer(d, b, (const struct vk_buffer *)of, e);
     if (rc)
         vk_buffer_destroy(g, &b->base);
     else

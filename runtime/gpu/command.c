@@ -426,6 +426,8 @@ enum err_code vk_command_launch(struct gpu_command *base, const struct gpu_launc
     if (k->push_bytes)
         d->fn.vkCmdPushConstants(c->handle, layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, k->push_bytes,
                                  l->push);
+    d->fn.vkCmdPushConstants(c->handle, layout, VK_SHADER_STAGE_COMPUTE_BIT, PUSH_FIRST_GROUP, 4,
+                             &l->first_group);
     if (l->indirect)
         d->fn.vkCmdDispatchIndirect(c->handle, ((struct vk_buffer *)l->indirect)->handle,
                                     l->indirect_offset);

@@ -255,9 +255,10 @@ static const struct candidate *named(const struct candidates *all, const char *a
     return NULL;
 }
 
-static enum err_code choose(const struct candidates *all, const char *asked,
+static enum err_code choose(const struct candidates *all, const struct gpu_options *o,
                             const struct candidate **out, struct err *e)
 {
+    const char *asked = o->device;
     bool any = !asked || !*asked;
     const struct candidate *c = any ? best(all) : named(all, asked);
     *out = c;
@@ -266,7 +267,7 @@ static enum err_code choose(const struct candidates *all, const char *asked,
     if (c->lacks)
         return err_set(e, ERR_NO_DEVICE, "%s cannot be used: it lacks %s", c->props.deviceName,
                        c->lacks);
-    if (c->props.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU)
+    if (c->props.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU && !o->quiet)
         log_line(LOG_INFO, "msg=\"%s: software Vulkan on the CPU\" device=\"%s\"",
                  any ? "no GPU found" : "as asked", c->props.deviceName);
     return ERR_OK;
@@ -521,7 +522,7 @@ enum err_code gpu_vk_open(const struct gpu_options *o, struct gpu **out, struct 
     if (!rc)
         rc = enumerate(d->instance, &all, e);
     if (!rc)
-        rc = choose(&all, o->device, &c, e);
+        rc = choose(&all, o, &c, e);
     if (!rc)
         rc = set_up(d, c, o, e);
     if (!rc)

@@ -50,7 +50,7 @@ enum err_code gpu_open(const struct gpu_options *o, struct gpu **out, struct err
     o = o ? o : &none;
     if (o->device && strcmp(o->device, "ref") == 0)
         return gpu_ref_open(o, out, e);
-    return gpu_vk_open(o, out, e);
+    return gpu_team_open(o, out, e);
 }
 
 void gpu_close(struct gpu *g)

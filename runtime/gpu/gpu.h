@@ -45,6 +45,7 @@ struct gpu_options {
     const char *cache_dir; /* for the pipeline cache; NULL: none */
     bool storage_loads;    /* test: storage-buffer loads even on a CPU device */
     bool staged_copies;    /* test: as if the host could not see device memory */
+    bool quiet;            /* no line in the log about the choice */
 };
 struct gpu_info {
     char name[256], driver[256];
@@ -61,6 +62,8 @@ struct gpu_info {
 };
 enum err_code gpu_open(const struct gpu_options *o, struct gpu **out, struct err *e);
 void gpu_close(struct gpu *g); /* after its buffers and commands; NULL is fine */
+/* A software device uses HEARTH_CPU_THREADS threads (else LP_NUM_THREADS, else one for each core, at most 8);
+ * both variables are set by the first gpu_open of a process. */
 const struct gpu_info *gpu_info(const struct gpu *g);
 /* One line for each device there is: index, name, driver. */
 enum err_code gpu_list(struct buf *out, struct err *e);
@@ -98,7 +101,9 @@ struct gpu_launch {
     uint32_t spec[N_SPEC]; /* by SPEC_* id */
     const void *push;      /* kernel_info.push_bytes, copied */
     struct gpu_bind bind[GPU_MAX_BINDINGS]; /* an unused binding may repeat another one's buffer */
-    uint32_t groups[3];    /* each 1..65535; with `indirect` unused */
+    uint32_t groups[3];    /* each 1..65535; with `indirect`: groups[0] is the x that will always be there,
+                              or 0 where that may change */
+    uint32_t first_group;  /* added to the x of each workgroup's id; not on `ref` */
     struct gpu_buffer *indirect; /* GPU_HOST: three u32 at indirect_offset (a multiple of 4) are the
                                     groups, read when the command runs; any 0: nothing runs */
     uint64_t indirect_offset;

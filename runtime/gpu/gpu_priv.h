@@ -7,7 +7,7 @@
 
 #define GPU_BIND_ALIGN 256 /* Vulkan's largest allowed minimum offset alignment of a binding */
 #define GPU_MAX_GROUPS 65535
-#define GPU_MAX_PUSH 128
+#define GPU_MAX_PUSH PUSH_FIRST_GROUP
 #define QUAD_BYTES 16
 
 struct gpu_ops {
@@ -50,6 +50,13 @@ struct gpu_command {
 
 enum err_code gpu_vk_open(const struct gpu_options *o, struct gpu **out, struct err *e);
 enum err_code gpu_vk_list(struct buf *out, struct err *e);
+/* gpu_team.c: several software devices as one, where there are cores for them; else like gpu_vk_open. */
+enum err_code gpu_team_open(const struct gpu_options *o, struct gpu **out, struct err *e);
+/* buffer.c: whether a device's buffers can have twins, and the twin of one on another device of that kind:
+ * the same memory. The twin goes first. */
+bool gpu_vk_shares_memory(const struct gpu *g);
+enum err_code gpu_vk_buffer_twin(struct gpu *g, const struct gpu_buffer *of, struct gpu_buffer **out,
+                                 struct err *e);
 enum err_code gpu_ref_open(const struct gpu_options *o, struct gpu **out, struct err *e);
 
 struct spirv {

@@ -59,13 +59,13 @@ static enum err_code make_pipeline_layout(struct vk_device *d, enum kernel k, st
                                           struct err *e)
 {
     const struct kernel_info *info = kernel_info(k);
-    VkPushConstantRange push = { VK_SHADER_STAGE_COMPUTE_BIT, 0, info->push_bytes };
+    VkPushConstantRange push = { VK_SHADER_STAGE_COMPUTE_BIT, 0, PUSH_FIRST_GROUP + 4 };
     VkResult r = d->fn.vkCreatePipelineLayout(
         d->device,
         &(VkPipelineLayoutCreateInfo){ .sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO,
                                        .setLayoutCount = 1,
                                        .pSetLayouts = &l->set,
-                                       .pushConstantRangeCount = info->push_bytes ? 1 : 0,
+                                       .pushConstantRangeCount = 1,
                                        .pPushConstantRanges = &push },
         NULL, &l->pipeline);
     enum err_code rc = vk_check(d, r, e, "vkCreatePipelineLayout", info->name);

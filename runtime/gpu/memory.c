@@ -90,7 +90,7 @@ static uint64_t host_available(const struct vk_device *d)
     uint64_t free = proc_number("/proc/meminfo", "MemAvailable: %llu kB") << 10;
     uint64_t touched = proc_number("/proc/self/status", "RssAnon: %llu kB") << 10, promised = 0;
     for (const struct vk_slab *s = d->slabs; s; s = s->next)
-        promised += s->bytes;
+        promised += s->twin ? 0 : s->bytes;
     if (free == 0)
         return UINT64_MAX;
     uint64_t owed = promised > touched ? promised - touched : 0;
@@ -262,7 +262,7 @@ enum err_code vk_place(struct vk_device *d, const VkMemoryRequirements *need, en
     map = map && (d->heaps.memoryTypes[type].propertyFlags & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT);
     *out = (struct vk_place){ .bytes = need->size };
     for (s = own ? NULL : d->slabs; s; s = s->next)
-        if (s->type == type && !!s->map == map &&
+        if (!s->twin && s->type == type && !!s->map == map &&
             slab_take(s, need->size, need->alignment, &out->at))
             break;
     if (!s) {
@@ -284,12 +284,59 @@ enum err_code vk_place(struct vk_device *d, const VkMemoryRequirements *need, en
     return ERR_OK;
 }
 
+static enum err_code slab_twin(struct vk_device *d, const struct vk_slab *of, struct vk_slab **out,
+                               struct err *e)
+{
+    struct vk_slab *s = mem_zero(1, sizeof *s);
+    if (!s)
+        return err_no_memory(e, sizeof *s, "a slab");
+    *s = (struct vk_slab){ .map = of->map, .bytes = of->bytes, .type = of->type, .twin = of };
+    VkImportMemoryHostPointerInfoEXT import = {
+        .sType = VK_STRUCTURE_TYPE_IMPORT_MEMORY_HOST_POINTER_INFO_EXT,
+        .handleType = VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT,
+        .pHostPointer = of->map,
+    };
+    VkResult r = d->fn.vkAllocateMemory(
+        d->device,
+        &(VkMemoryAllocateInfo){ .sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
+                                 .pNext = &import,
+                                 .allocationSize = s->bytes,
+                                 .memoryTypeIndex = s->type },
+        NULL, &s->memory);
+    enum err_code rc = vk_check(d, r, e, "vkAllocateMemory", "a twin");
+    if (rc) {
+        s->memory = VK_NULL_HANDLE;
+        slab_destroy(d, s);
+        return rc;
+    }
+    s->next = d->slabs;
+    d->slabs = *out = s;
+    return ERR_OK;
+}
+
+enum err_code vk_place_twin(struct vk_device *d, const struct vk_place *of, struct vk_place *out,
+                            struct err *e)
+{
+    struct vk_slab *s = d->slabs;
+    while (s && s->twin != of->slab)
+        s = s->next;
+    enum err_code rc = s ? ERR_OK : slab_twin(d, of->slab, &s, e);
+    if (rc)
+        return rc;
+    s->n_taken++;
+    *out = (struct vk_place){ .slab = s, .at = of->at, .bytes = of->bytes };
+    return ERR_OK;
+}
+
 void vk_unplace(struct vk_device *d, struct vk_place *p)
 {
     struct vk_slab *s = p->slab;
     if (!s)
         return;
-    slab_give(s, (struct vk_range){ p->at, p->bytes });
+    if (s->twin)
+        s->n_taken--;
+    else
+        slab_give(s, (struct vk_range){ p->at, p->bytes });
     p->slab = NULL;
     if (s->n_taken)
         return;

@@ -29,6 +29,7 @@ struct vk_slab { /* one VkDeviceMemory */
     VkDeviceMemory memory;
     uint8_t *map; /* NULL where the host cannot see it */
     bool ours;    /* the memory is a mapping of our own that the device was given */
+    const struct vk_slab *twin; /* it is this one's, of another device: nothing is handed out here */
     uint64_t bytes;
     uint64_t used; /* bytes from here on were never handed out */
     uint32_t type;
@@ -113,6 +114,9 @@ extern const struct gpu_ops vk_ops;
 /* memory.c */
 enum err_code vk_place(struct vk_device *d, const VkMemoryRequirements *need, enum gpu_memory where,
                        struct vk_place *out, struct err *e);
+/* The same place in a twin of its slab. */
+enum err_code vk_place_twin(struct vk_device *d, const struct vk_place *of, struct vk_place *out,
+                            struct err *e);
 void vk_unplace(struct vk_device *d, struct vk_place *p);
 uint64_t vk_heap_bytes(const struct vk_device *d);
 

@@ -39,7 +39,7 @@ class Lost(unittest.TestCase):
     def test_one_after_another(self):
         status, right, error = self.ask(self.start())
         self.assertEqual((status, error), (200, None))
-        d = self.start(HEARTH_TEST_LOSE="41")
+        d = self.start(HEARTH_TEST_LOSE="41", HEARTH_CPU_THREADS="1")
         answers = [self.ask(d) for _ in range(12)]
         self.check(d, answers, {right})
         for one, next_one in zip(answers, answers[1:]):
@@ -49,7 +49,7 @@ class Lost(unittest.TestCase):
         prompts = ["a", "bc", "def", "ghij"]
         sound = self.start()
         right = {self.ask(sound, p)[1] for p in prompts}
-        d = self.start(HEARTH_TEST_LOSE="41")
+        d = self.start(HEARTH_TEST_LOSE="41", HEARTH_CPU_THREADS="1")
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(lambda p: self.ask(d, p), prompts * 8))
         self.check(d, answers, right)

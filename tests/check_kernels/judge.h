@@ -100,6 +100,7 @@ void check_matmul(struct judge *j);
 void check_rope(struct judge *j);
 void check_attention(struct judge *j);
 void check_join(struct judge *j);
+void check_meet(struct judge *j);
 
 struct bench_options {
     uint32_t cols, blocks, kparts, local; /* 0: as the engine would choose */

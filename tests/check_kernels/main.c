@@ -24,6 +24,7 @@ static const struct {
     { "matmul_", check_matmul },
     { "rope", check_rope },
     { "attention_join", check_join },
+    { "meet", check_meet },
     { "attention", check_attention },
 };
 

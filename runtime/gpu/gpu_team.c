@@ -1,0 +1,415 @@
+/* A software device for each core, as one device: the same memory, the same commands, and of every
+ * launch a share of the workgroups each.
+ *
+ * Mesa's own threads sleep between launches, and to wake them costs more than most launches of a small
+ * model take (on a virtual machine 50 to 100 us). A member here has no threads (LP_NUM_THREADS=0: its
+ * queue does the work itself), goes from launch to launch without a pause, and waits for the others by
+ * looking (meet.comp). Which workgroup runs where does not change what it computes.
+ *
+ * A launch whose x is known when it is recorded is shared out by x; one whose x changes is the first
+ * member's. Group counts that are read when a command runs (indirect) are copied for each member at the
+ * submit. */
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/log.h"
+#include "runtime/base/mem.h"
+#include "runtime/gpu/gpu_priv.h"
+
+#define MOST_MEMBERS 8
+#define MAX_ARGS ((size_t)1 << 20)
+#define TICKETS 64 /* submits whose members' tickets are remembered */
+
+struct team {
+    struct gpu base;
+    uint32_t n;
+    struct gpu *member[MOST_MEMBERS];
+    struct gpu_buffer *words; /* of meet.comp; a team buffer */
+    uint64_t submitted, done, ticket[TICKETS][MOST_MEMBERS];
+};
+struct team_buffer {
+    struct gpu_buffer base;
+    struct gpu_buffer *of[MOST_MEMBERS]; /* the first one's memory is everybody's */
+};
+struct team_args { /* an indirect launch: where its counts come from, and their place in `args` */
+    const uint32_t *from;
+    uint32_t at, x[MOST_MEMBERS]; /* x of each member; with x_changes the first one's is read too */
+    bool x_changes;
+};
+struct team_command {
+    struct gpu_command base;
+    struct gpu_command *of[MOST_MEMBERS];
+    struct gpu_buffer *args; /* [launch][member][3], a team buffer */
+    struct team_args *arg;
+    size_t n_args, cap_args;
+};
+
+static struct team *team_of(struct gpu *g)
+{
+    return (struct team *)g;
+}
+
+/* A member's error is the team's; a lost member loses all. */
+static enum err_code told(struct team *t, enum err_code rc)
+{
+    if (rc == ERR_GPU_LOST)
+        t->base.lost = true;
+    return rc;
+}
+
+/* ---- buffers ------------------------------------------------------------------------------------- */
+
+static void team_buffer_destroy(struct gpu *g, struct gpu_buffer *base)
+{
+    struct team *t = team_of(g);
+    struct team_buffer *b = (struct team_buffer *)base;
+    if (!b)
+        return;
+    for (uint32_t i = t->n; i-- > 0;)
+        if (b->of[i])
+            t->member[i]->ops->buffer_destroy(t->member[i], b->of[i]);
+    mem_free(b);
+}
+
+static enum err_code team_buffer_create(struct gpu *g, uint64_t bytes, enum gpu_memory where,
+                                        struct gpu_buffer **out, struct err *e)
+{
+    struct team *t = team_of(g);
+    struct team_buffer *b = mem_zero(1, sizeof *b);
+    if (!b)
+        return err_no_memory(e, sizeof *b, "a buffer");
+    b->base = (struct gpu_buffer){ .bytes = bytes, .where = where };
+    enum err_code rc = t->member[0]->ops->buffer_create(t->member[0], bytes, where, &b->of[0], e);
+    for (uint32_t i = 1; i < t->n && !rc; i++)
+        rc = gpu_vk_buffer_twin(t->member[i], b->of[0], &b->of[i], e);
+    if (rc) {
+        team_buffer_destroy(g, &b->base);
+        return told(t, rc);
+    }
+    b->base.map = b->of[0]->map;
+    *out = &b->base;
+    return ERR_OK;
+}
+
+static enum err_code team_buffer_write(struct gpu *g, struct gpu_buffer *b, uint64_t offset, const void *src,
+                                       uint64_t bytes, struct err *e)
+{
+    struct gpu *first = team_of(g)->member[0];
+    struct gpu_buffer *of = ((struct team_buffer *)b)->of[0];
+    return told(team_of(g), first->ops->buffer_write(first, of, offset, src, bytes, e));
+}
+
+static enum err_code team_buffer_read(struct gpu *g, struct gpu_buffer *b, uint64_t offset, void *dst,
+                                      uint64_t bytes, struct err *e)
+{
+    struct gpu *first = team_of(g)->member[0];
+    struct gpu_buffer *of = ((struct team_buffer *)b)->of[0];
+    return told(team_of(g), first->ops->buffer_read(first, of, offset, dst, bytes, e));
+}
+
+/* ---- commands ------------------------------------------------------------------------------------ */
+
+static void team_command_destroy(struct gpu_command *base)
+{
+    struct team_command *c = (struct team_command *)base;
+    struct team *t = team_of(base->gpu);
+    for (uint32_t i = 0; i < t->n; i++)
+        if (c->of[i])
+            t->member[i]->ops->command_destroy(c->of[i]);
+    team_buffer_destroy(&t->base, c->args);
+    mem_free(c->arg);
+    mem_free(c);
+}
+
+#define ARGS_AT_ONCE 4096 /* launches of one command that read their counts */
+
+static enum err_code team_command_create(struct gpu *g, struct gpu_command **out, struct err *e)
+{
+    struct team *t = team_of(g);
+    struct team_command *c = mem_zero(1, sizeof *c);
+    if (!c)
+        return err_no_memory(e, sizeof *c, "a command");
+    c->base.gpu = g;
+    enum err_code rc = ERR_OK;
+    for (uint32_t i = 0; i < t->n && !rc; i++)
+        rc = t->member[i]->ops->command_create(t->member[i], &c->of[i], e);
+    if (rc) {
+        team_command_destroy(&c->base);
+        return told(t, rc);
+    }
+    *out = &c->base;
+    return ERR_OK;
+}
+
+/* All that was launched before is done when anything after it begins. */
+static enum err_code meet(struct team *t, struct team_command *c, struct err *e)
+{
+    enum err_code rc = ERR_OK;
+    for (uint32_t i = 0; i < t->n && !rc; i++) {
+        struct push_meet push = { t->n, i, 0 };
+        struct gpu_launch l = { .kernel = KERNEL_meet, .push = &push, .groups = { 1, 1, 1 } };
+        l.spec[SPEC_LOCAL] = t->base.info.subgroup;
+        l.bind[0].buffer = ((struct team_buffer *)t->words)->of[i];
+        for (; push.again < 3 && !rc; push.again++) {
+            l.indirect = push.again ? l.bind[0].buffer : NULL;
+            l.indirect_offset = (MEET_MEMBERS + i * MEET_MEMBER_WORDS + (push.again == 2 ? 4u : 0u)) * 4;
+            rc = t->member[i]->ops->command_launch(c->of[i], &l, e);
+        }
+    }
+    return told(t, rc);
+}
+
+/* Workgroups begin..end of `x` are member i's. */
+static uint32_t share(const struct team *t, uint32_t x, uint32_t i)
+{
+    return (uint32_t)((uint64_t)x * i / t->n);
+}
+
+static enum err_code args_ready(struct team *t, struct team_command *c, struct err *e)
+{
+    if (!c->args) {
+        enum err_code rc = team_buffer_create(&t->base, (uint64_t)ARGS_AT_ONCE * t->n * 12, GPU_HOST, &c->args, e);
+        if (rc)
+            return rc;
+    }
+    if (c->n_args == ARGS_AT_ONCE)
+        return err_set(e, ERR_TOO_LARGE, "a command of more than %d launches", ARGS_AT_ONCE);
+    if (!mem_grow(&c->arg, &c->cap_args, c->n_args + 1, sizeof *c->arg, MAX_ARGS))
+        return err_no_memory(e, sizeof *c->arg, "a command's counts");
+    return ERR_OK;
+}
+
+static enum err_code note_args(struct team *t, struct team_command *c, const struct gpu_launch *l, struct err *e)
+{
+    enum err_code rc = args_ready(t, c, e);
+    if (rc)
+        return rc;
+    const char *map = l->indirect->map;
+    struct team_args *a = &c->arg[c->n_args];
+    *a = (struct team_args){ .from = (const uint32_t *)(const void *)(map + l->indirect_offset),
+                             .at = (uint32_t)c->n_args * t->n * 3,
+                             .x_changes = l->groups[0] == 0 };
+    for (uint32_t i = 0; i < t->n; i++)
+        a->x[i] = share(t, l->groups[0], i + 1) - share(t, l->groups[0], i);
+    c->n_args++;
+    return ERR_OK;
+}
+
+static enum err_code launch_share(struct team *t, struct team_command *c, const struct gpu_launch *l, uint32_t i,
+                                  struct err *e)
+{
+    struct gpu_launch mine = *l;
+    const char *letters = kernel_info(l->kernel)->bindings;
+    for (uint32_t k = 0; letters[k]; k++)
+        mine.bind[k].buffer = ((struct team_buffer *)l->bind[k].buffer)->of[i];
+    mine.first_group = share(t, l->groups[0], i);
+    mine.groups[0] = share(t, l->groups[0], i + 1) - mine.first_group;
+    if (l->indirect) {
+        mine.indirect = ((struct team_buffer *)c->args)->of[i];
+        mine.indirect_offset = ((c->n_args - 1) * t->n + i) * 12;
+    } else if (mine.groups[0] == 0) {
+        return ERR_OK;
+    }
+    return t->member[i]->ops->command_launch(c->of[i], &mine, e);
+}
+
+static enum err_code team_command_launch(struct gpu_command *base, const struct gpu_launch *l, struct err *e)
+{
+    struct team_command *c = (struct team_command *)base;
+    struct team *t = team_of(base->gpu);
+    enum err_code rc = l->indirect ? note_args(t, c, l, e) : ERR_OK;
+    for (uint32_t i = 0; i < t->n && !rc; i++)
+        rc = launch_share(t, c, l, i, e);
+    return rc ? told(t, rc) : meet(t, c, e);
+}
+
+static enum err_code team_command_end(struct gpu_command *base, struct err *e)
+{
+    struct team_command *c = (struct team_command *)base;
+    struct team *t = team_of(base->gpu);
+    enum err_code rc = ERR_OK;
+    for (uint32_t i = 0; i < t->n && !rc; i++)
+        rc = t->member[i]->ops->command_end(c->of[i], e);
+    return told(t, rc);
+}
+
+/* ---- submits ------------------------------------------------------------------------------------- */
+
+static uint32_t *words(const struct team *t)
+{
+    return t->words->map;
+}
+
+/* After an error: whoever waits for a member that does not come goes on; then all are at rest. Of a lost
+ * team nobody waits ever again. */
+static enum err_code release(struct team *t, uint64_t *tickets, enum err_code rc)
+{
+    __atomic_store_n(&words(t)[MEET_RELEASED], 1, __ATOMIC_SEQ_CST);
+    for (uint32_t i = 0; i < t->n; i++)
+        if (tickets[i] && t->member[i]->ops->wait(t->member[i], tickets[i], NULL, NULL) == ERR_GPU_LOST)
+            t->base.lost = true;
+    rc = told(t, rc);
+    if (!t->base.lost) {
+        __atomic_store_n(&words(t)[MEET_ARRIVED], 0, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&words(t)[MEET_RELEASED], 0, __ATOMIC_SEQ_CST);
+    }
+    return rc;
+}
+
+static void copy_args(const struct team *t, const struct team_command *c)
+{
+    uint32_t *to = c->args ? c->args->map : NULL;
+    for (size_t k = 0; k < c->n_args; k++) {
+        const struct team_args *a = &c->arg[k];
+        for (uint32_t i = 0; i < t->n; i++) {
+            uint32_t *groups = to + a->at + 3 * i;
+            groups[0] = a->x_changes && i == 0 ? a->from[0] : a->x[i];
+            groups[1] = a->from[1];
+            groups[2] = a->from[2];
+        }
+    }
+}
+
+#define SEND_AT_ONCE 256 /* commands of a submit */
+
+static enum err_code team_submit(struct gpu *g, struct gpu_command *const *c, size_t n, uint64_t *ticket,
+                                 struct err *e)
+{
+    struct team *t = team_of(g);
+    struct gpu_command *list[SEND_AT_ONCE];
+    uint64_t mine[MOST_MEMBERS] = { 0 };
+    enum err_code rc = ERR_OK;
+    if (n > SEND_AT_ONCE)
+        return err_set(e, ERR_TOO_LARGE, "%zu commands in a submit: %d can be sent", n, SEND_AT_ONCE);
+    if (t->done == t->submitted)
+        __atomic_store_n(&words(t)[MEET_ARRIVED], 0, __ATOMIC_SEQ_CST);
+    for (size_t k = 0; k < n; k++)
+        copy_args(t, (const struct team_command *)c[k]);
+    for (uint32_t i = 0; i < t->n && !rc; i++) {
+        for (size_t k = 0; k < n; k++)
+            list[k] = ((const struct team_command *)c[k])->of[i];
+        rc = t->member[i]->ops->submit(t->member[i], list, n, &mine[i], e);
+    }
+    if (rc)
+        return release(t, mine, rc);
+    *ticket = ++t->submitted;
+    memcpy(t->ticket[*ticket % TICKETS], mine, sizeof mine);
+    return ERR_OK;
+}
+
+static enum err_code team_wait(struct gpu *g, uint64_t ticket, int64_t *device_ns, struct err *e)
+{
+    struct team *t = team_of(g);
+    if (ticket > t->submitted)
+        return err_set(e, ERR_INVALID, "no submit has ticket %llu", (unsigned long long)ticket);
+    uint64_t *mine = t->ticket[t->submitted - ticket < TICKETS ? ticket % TICKETS : t->submitted % TICKETS];
+    enum err_code rc = ERR_OK;
+    for (uint32_t i = 0; i < t->n && !rc; i++)
+        rc = t->member[i]->ops->wait(t->member[i], mine[i], i ? NULL : device_ns, e);
+    if (rc)
+        return release(t, t->ticket[t->submitted % TICKETS], rc);
+    if (ticket > t->done)
+        t->done = ticket;
+    return ERR_OK;
+}
+
+/* ---- life ---------------------------------------------------------------------------------------- */
+
+static void team_close(struct gpu *g)
+{
+    struct team *t = team_of(g);
+    team_buffer_destroy(g, t->words);
+    for (uint32_t i = t->n; i-- > 0;)
+        if (t->member[i])
+            t->member[i]->ops->close(t->member[i]);
+    mem_free(t);
+}
+
+static void team_save_cache(struct gpu *g)
+{
+    struct gpu *first = team_of(g)->member[0];
+    first->ops->save_cache(first);
+}
+
+static const struct gpu_ops team_ops = {
+    team_close,          team_save_cache,  team_buffer_create,  team_buffer_destroy,
+    team_buffer_write,   team_buffer_read, team_command_create, team_command_destroy,
+    team_command_launch, team_command_end, team_submit,         team_wait,
+};
+
+/* Opens member i. Its threads stay on a core of their own: two members on one would wait for each other
+ * a time slice at a time. */
+static enum err_code open_member(const struct gpu_options *o, uint32_t i, struct gpu **out, struct err *e)
+{
+    cpu_set_t all, one;
+    CPU_ZERO(&one);
+    bool pinned = sched_getaffinity(0, sizeof all, &all) == 0;
+    uint32_t k = 0;
+    for (size_t cpu = 0; pinned && cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &all) && k++ == i)
+            CPU_SET(cpu, &one);
+    pinned = pinned && CPU_COUNT(&one) == 1 && sched_setaffinity(0, sizeof one, &one) == 0;
+    enum err_code rc = gpu_vk_open(o, out, e);
+    if (pinned)
+        sched_setaffinity(0, sizeof all, &all);
+    return rc;
+}
+
+/* Takes over `first`, also when it fails. */
+static enum err_code gather(struct gpu *first, uint32_t n, const struct gpu_options *o, struct gpu **out,
+                            struct err *e)
+{
+    struct team *t = mem_zero(1, sizeof *t);
+    if (!t) {
+        first->ops->close(first);
+        return err_no_memory(e, sizeof *t, "a device");
+    }
+    t->base.ops = &team_ops;
+    t->base.info = first->info;
+    t->member[t->n++] = first;
+    enum err_code rc = ERR_OK;
+    struct gpu_options same = *o;
+    same.quiet = true;
+    while (t->n < n && !rc) {
+        rc = open_member(&same, t->n, &t->member[t->n], e);
+        t->n += !rc;
+    }
+    if (!rc)
+        rc = team_buffer_create(&t->base, 256, GPU_HOST, &t->words, e);
+    if (rc) {
+        team_close(&t->base);
+        return rc;
+    }
+    *out = &t->base;
+    return ERR_OK;
+}
+
+/* Threads that a software device may use: what LP_NUM_THREADS said when the process began, else the cores
+ * that it may run on. Mesa is told to leave threads to us; the number is kept for the next device. */
+static uint32_t take_threads(void)
+{
+    const char *mesa = getenv("LP_NUM_THREADS"), *kept = getenv("HEARTH_CPU_THREADS");
+    cpu_set_t set;
+    long n = kept ? strtol(kept, NULL, 10) : mesa ? strtol(mesa, NULL, 10) : 0;
+    if (n <= 0 && !mesa && sched_getaffinity(0, sizeof set, &set) == 0)
+        n = CPU_COUNT(&set);
+    n = n < 1 ? 1 : n > MOST_MEMBERS ? MOST_MEMBERS : n;
+    if (!kept && setenv("HEARTH_CPU_THREADS", (char[]){ (char)('0' + n), 0 }, 1) != 0)
+        return 1;
+    setenv("LP_NUM_THREADS", "0", 1);
+    return (uint32_t)n;
+}
+
+enum err_code gpu_team_open(const struct gpu_options *o, struct gpu **out, struct err *e)
+{
+    struct gpu *first;
+    uint32_t n = take_threads();
+    enum err_code rc = n > 1 ? open_member(o, 0, &first, e) : gpu_vk_open(o, &first, e);
+    if (rc)
+        return rc;
+    if (n > 1 && first->info.software && gpu_vk_shares_memory(first))
+        return gather(first, n, o, out, e);
+    *out = first;
+    return ERR_OK;
+}
