@@ -286,6 +286,8 @@ void plan_layer_weights(struct builder *b, uint32_t il, struct layer_plan *lp)
         lp->head_norms = plan_vector_of(b, lw->t[W_Q_NORM], hp->head_k, lw->t[W_K_NORM], hp->head_k, 1);
     qkv_pieces(b, lw, lp);
     lp->out = plan_piece(b, lw->t[W_O], lw->t[W_O_B], hp->residual_scale);
+    if (b->code == ERR_OK)
+        b->p->matrices[lp->out.matrix].exact = true; /* what attention gives: small, and its noise is seen */
     lp->up = up_piece(b, lw);
     lp->down = plan_piece(b, lw->t[W_DOWN], lw->t[W_DOWN_B], hp->residual_scale);
 }
