@@ -16,8 +16,7 @@ QUADS(2, k_pages);
 QUADS(3, v_pages);
 WORDS_IN(4, pages);
 FLOATS_OUT(5, out_f32);
-WORDS_OUT(6, out_q8);
-FLOATS_OUT(7, partials);
+FLOATS_OUT(6, partials);
 
 #define SLICES COLS  // of a lane
 #define HEADS BLOCKS // of a workgroup
@@ -64,12 +63,12 @@ vec4 mac4(vec4 a, float b, vec4 c)
     return r;
 }
 
-void load_q(uint row, uint head0)
+void load_q(uint row, uint head0, uint n_heads)
 {
     [[unroll]] for (uint h = 0; h < HEADS; h++)
         [[unroll]] for (uint s = 0; s < SLICES; s++) {
             uint slice = min(s * SUBGROUP + lane, ALL_SLICES - 1);
-            uint at = (row * p.q_stride + min(head0 + h, p.n_head - 1) * p.kv_dim) / 4 + 2 * slice;
+            uint at = (row * p.q_stride + (head0 + min(h, n_heads - 1)) * p.kv_dim) / 4 + 2 * slice;
             q_reg[(h * SLICES + s) * 2] = uintBitsToFloat(QUAD(q, at));
             q_reg[(h * SLICES + s) * 2 + 1] = uintBitsToFloat(QUAD(q, at + 1));
         }
@@ -125,53 +124,23 @@ void run(uint slot, uint t0, uint low, uint high)
     }
 }
 
-// A slice's 8 values as q8: blocks of 32 are four neighbouring lanes.
-void put_q8(uint row, uint k, float v[8], bool mine)
-{
-    float m = 0;
-    [[unroll]] for (uint i = 0; i < 8; i++)
-        m = max(m, abs(v[i]));
-    m = max(m, subgroupShuffleXor(m, 1));
-    m = max(m, subgroupShuffleXor(m, 2));
-    float inv = q8_inverse(m);
-    ivec4 a = ivec4(roundEven(vec4(v[0], v[1], v[2], v[3]) * inv));
-    ivec4 b = ivec4(roundEven(vec4(v[4], v[5], v[6], v[7]) * inv));
-    float total = float(a.x + a.y + a.z + a.w + b.x + b.y + b.z + b.w);
-    total += subgroupShuffleXor(total, 1);
-    uint at = (row * p.outq_stride + k / 128 * Q8_GROUP_QUADS) * 4, in_group = k % 128;
-    if (mine) {
-        out_q8[at + in_group / 4] = pack_bytes(a);
-        out_q8[at + in_group / 4 + 1] = pack_bytes(b);
-    }
-    if (mine && in_group % 32 == 0)
-        out_q8[at + 32 + in_group / 32] = floatBitsToUint(q8_scale(m));
-    if (mine && in_group % 16 == 0)
-        out_q8[at + 36 + in_group % 32 / 16 * 4 + in_group / 32] = floatBitsToUint(total);
-}
-
-void put_out(uint row, uint head0)
+void put_out(uint row, uint head0, uint n_heads)
 {
     [[unroll]] for (uint h = 0; h < HEADS; h++)
         [[unroll]] for (uint s = 0; s < SLICES; s++) {
             uint d = (s * SUBGROUP + lane) * 8;
-            bool mine = d < p.head_dim && head0 + h < p.n_head;
-            float v[8];
-            [[unroll]] for (uint i = 0; i < 8; i++)
-                v[i] = acc[(h * SLICES + s) * 2 + i / 4][i % 4] / sum[h];
-            uint k = (head0 + h) * p.head_dim + d;
-            if ((MODE & ATTN_TO_Q8) != 0)
-                put_q8(row, k, v, mine);
-            else if (mine)
+            if (h < n_heads && d < p.head_dim)
                 [[unroll]] for (uint i = 0; i < 8; i++)
-                    out_f32[row * p.out_stride + k + i] = v[i];
+                    out_f32[row * p.out_stride + (head0 + h) * p.head_dim + d + i] =
+                        acc[(h * SLICES + s) * 2 + i / 4][i % 4] / sum[h];
         }
 }
 
-void put_partial(uint row, uint head0, uint split)
+void put_partial(uint row, uint head0, uint n_heads, uint split)
 {
     [[unroll]] for (uint h = 0; h < HEADS; h++) {
         uint at = ((row * p.n_head + head0 + h) * p.max_splits + split) * (p.kv_dim + 2);
-        bool mine = head0 + h < p.n_head;
+        bool mine = h < n_heads;
         [[unroll]] for (uint s = 0; s < SLICES; s++) {
             uint d = (s * SUBGROUP + lane) * 8;
             if (mine && d < p.kv_dim)
@@ -189,7 +158,8 @@ void main()
 {
     uint per_kv = p.n_head / p.n_kv, chunks = (per_kv + HEADS - 1) / HEADS;
     uint kv_head = GROUP_X / chunks, row = gl_WorkGroupID.y, split = gl_WorkGroupID.z;
-    uint head0 = kv_head * per_kv + GROUP_X % chunks * HEADS;
+    uint first = GROUP_X % chunks * HEADS, n_heads = min(HEADS, per_kv - first);
+    uint head0 = kv_head * per_kv + first;
     uint high = STEP_ROW(row, ROW_POS), first_page = STEP_ROW(row, ROW_PAGES);
     uint low = p.window > 0 && high + 1 > p.window ? high + 1 - p.window : 0;
     uint first_split = low / p.split_tokens, last_split = high / p.split_tokens;
@@ -202,7 +172,7 @@ void main()
         top[h] = HIDDEN;
         sum[h] = 0;
     }
-    load_q(row, head0);
+    load_q(row, head0, n_heads);
     uint from = max(low / RUN * RUN, split * p.split_tokens);
     uint end = min(high + 1, (split + 1) * p.split_tokens);
     for (uint t = from; t < end; t += RUN) {
@@ -210,7 +180,7 @@ void main()
         run(slot, t, low, high);
     }
     if (first_split == last_split)
-        put_out(row, head0);
+        put_out(row, head0, n_heads);
     else
-        put_partial(row, head0, split);
+        put_partial(row, head0, n_heads, split);
 }

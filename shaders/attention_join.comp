@@ -7,7 +7,6 @@
 PUSH_BLOCK(PUSH_ATTENTION);
 FLOATS_IN(1, partials);
 FLOATS_OUT(2, out_f32);
-WORDS_OUT(3, out_q8);
 
 void main()
 {
@@ -36,32 +35,8 @@ void main()
             for (uint i = 0; i < 32; i++)
                 v[i] = mac(v[i], partials[(base + s) * stride + d + i], w); // kv_dim % 32 is 0
         }
-        uint k = head * p.head_dim + d;
-        if ((MODE & ATTN_TO_Q8) != 0) {
-            float m = 0;
-            for (uint i = 0; i < 32; i++) {
-                v[i] /= sum;
-                m = max(m, abs(v[i]));
-            }
-            float inv = q8_inverse(m);
-            uint at = (row * p.outq_stride + k / 128 * Q8_GROUP_QUADS) * 4, j = k % 128 / 32;
-            vec2 sums = vec2(0);
-            for (uint i = 0; i < 8; i++) {
-                ivec4 four = ivec4(roundEven(vec4(v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]) * inv));
-                float total = float(four.x + four.y + four.z + four.w);
-                if (i < 4)
-                    sums.x += total;
-                else
-                    sums.y += total;
-                out_q8[at + j * 8 + i] = pack_bytes(four);
-            }
-            out_q8[at + 32 + j] = floatBitsToUint(q8_scale(m));
-            out_q8[at + 36 + j] = floatBitsToUint(sums.x);
-            out_q8[at + 40 + j] = floatBitsToUint(sums.y);
-        } else {
-            for (uint i = 0; i < 32; i++)
-                if (d + i < p.head_dim)
-                    out_f32[row * p.out_stride + k + i] = v[i] / sum;
-        }
+        for (uint i = 0; i < 32; i++)
+            if (d + i < p.head_dim)
+                out_f32[row * p.out_stride + head * p.head_dim + d + i] = v[i] / sum;
     }
 }

@@ -399,7 +399,8 @@ void put_residual(uint row, uint ob, uint lane, vec4 v)
         if ((MODE & MM_NEXT_F32) != 0)
             next_or_k[row * p.y_stride + o + i] = floatBitsToUint(a[i]);
     }
-    float lower = add_block(v.x * v.x + v.y * v.y), upper = add_block(v.z * v.z + v.w * v.w);
+    precise float low2 = v.x * v.x + v.y * v.y, high2 = v.z * v.z + v.w * v.w;
+    float lower = add_block(low2), upper = add_block(high2);
     if (lane < 2)
         partials_or_pages[row * p.part_stride * 4 + p.first / BLOCK_OUTPUTS + ob + lane] =
             floatBitsToUint(lane == 0 ? lower : upper);
@@ -417,7 +418,8 @@ void put_residual_half(uint row, uint ob, uint lane, vec2 v)
         y[row * p.y_stride + o + i] = v[i];
         next_or_k[row * p.y_stride + o + i] = floatBitsToUint(v[i] * g[o % 4 + i]);
     }
-    float sum = add_block(v.x * v.x + v.y * v.y);
+    precise float squares = v.x * v.x + v.y * v.y;
+    float sum = add_block(squares);
     if (lane % LANES == 0)
         partials_or_pages[row * p.part_stride * 4 +
                           (p.first / 2 + ob * BLOCK_LANES + lane) / LANES] = floatBitsToUint(sum);
@@ -433,7 +435,7 @@ void put_head_pair(uint row, uint ob, uint lane, float lo, float hi)
     vec2 t = is_v ? vec2(1, 0) : (u & 1) == 0 ? two.xy : two.zw;
     bool apart = (MODE & MM_NEOX) != 0 && !is_v; // the pair is not two neighbours
     uint a = apart ? u : 2 * u, b = apart ? u + half_dim : 2 * u + 1;
-    float x = lo * t.x - hi * t.y, z = lo * t.y + hi * t.x;
+    precise float x = lo * t.x - hi * t.y, z = lo * t.y + hi * t.x;
     if (is_q) {
         uint to = row * p.y_stride + h * p.kv_dim;
         y[to + a] = x * p.q_scale;

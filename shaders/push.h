@@ -147,8 +147,7 @@
 #define KVT_MASK 3
 #define ROPE_NEOX 4   /* pairs (i, i + n_rot/2); else (2i, 2i+1) */
 #define ROPE_QKNORM 8 /* RMS norm of each q and k head before rotation, weights in `norms` */
-#define ATTN_TO_Q8 16 /* write the output as q8 instead of f32 */
-#define ATTN_SOFTCAP 32 /* scores = cap * tanh(score / cap) */
+#define ATTN_SOFTCAP 4 /* scores = cap * tanh(score / cap) */
 
 /* ---- Push-constant blocks (at most 124 bytes; program constants only) --------------------------
  * PUSH_x is the member list, for C structs and GLSL blocks alike. The last word of the 128 that every
@@ -208,8 +207,8 @@
     F32 eps;
 
 /* attention: out[row][head] = softmax(scores) V over the row's timeline, by online softmax; scores =
- * q . K (q is scaled already), capped with ATTN_SOFTCAP. Group x = kv head, y = row, z =
- * split. Split z is the tokens z*split_tokens ..; a row that needs one split only (all the tokens it
+ * q . K (q is scaled already), capped with ATTN_SOFTCAP. Group x = kv head, or a
+ * part of its heads (SPEC_BLOCKS at most), y = row, z = split. Split z is the tokens z*split_tokens ..; a row that needs one split only (all the tokens it
  * sees lie in one) writes `out`; else each split writes its partial, f32 [row][head][max_splits][kv_dim +
  * 2]: sum of p*V, then the maximum score, then the sum of p; attention_join makes `out` of them, in
  * ascending order of splits, and leaves one-split rows alone. */
@@ -218,7 +217,6 @@
     U32 head_dim, kv_dim;                                                                          \
     U32 q_stride;    /* floats between rows of q */                                                \
     U32 out_stride;  /* floats between rows of out: [row][head * head_dim] */                      \
-    U32 outq_stride; /* quads between rows of the q8 output */                                     \
     U32 window;      /* tokens that a row sees, itself included; 0: all */                         \
     U32 max_splits;                                                                                \
     U32 split_tokens; /* a multiple of KV_PAGE_TOKENS */                                           \

@@ -118,7 +118,6 @@ static void add_fixed_buffers(struct builder *b)
         [BUF_QKV] = { "qkv", rows * n_qkv * f, GPU_DEVICE },
         [BUF_Q] = { "q", rows * hp->n_head * p->kv_dim * f, GPU_DEVICE },
         [BUF_O] = { "o", rows * n_o * f, GPU_DEVICE },
-        [BUF_OQ] = { "o (q8)", q8 ? q * q8_quads(n_o) : 0, GPU_DEVICE },
         [BUF_PARTIAL] = { "partials", partial_bytes(p, hp, p->split_tokens), GPU_DEVICE },
         [BUF_Y] = { "y", hp->arch->sandwich ? rows * hp->n_embd * f : 0, GPU_DEVICE },
         [BUF_H] = { "h", rows * pad32(hp->n_ff) * f, GPU_DEVICE },

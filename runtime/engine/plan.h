@@ -92,7 +92,6 @@ enum plan_buffer {
     BUF_QKV,    /* f32 [row][q rows + k rows + v rows] */
     BUF_Q,      /* f32 [row][n_head][kv_dim] */
     BUF_O,      /* attention's output, f32 [row][n_head * head, padded to 32 with zeros] */
-    BUF_OQ,     /* the same, q8 */
     BUF_PARTIAL, /* attention's partials */
     BUF_Y,      /* a branch's output before its norm, f32 [row][n_embd] */
     BUF_H,      /* feed-forward, f32 [row][n_ff, padded to 32 with zeros] */

@@ -309,7 +309,7 @@ void plan_rope(struct builder *b, const struct layer_plan *lp, uint32_t il, cons
     l->dim[1] = DIM_ROWS;
 }
 
-void plan_attention(struct builder *b, uint32_t il, bool to_q8)
+void plan_attention(struct builder *b, uint32_t il)
 {
     const struct hparams *hp = b->hp;
     const struct plan *p = b->p;
@@ -320,7 +320,6 @@ void plan_attention(struct builder *b, uint32_t il, bool to_q8)
         .kv_dim = p->kv_dim,
         .q_stride = hp->n_head * p->kv_dim,
         .out_stride = pad32(hp->n_head * hp->head_k),
-        .outq_stride = q8_quads(hp->n_head * hp->head_k),
         .window = hp->local[il] ? hp->window : 0,
         .max_splits = p->max_splits,
         .split_tokens = p->split_tokens,
@@ -332,27 +331,23 @@ void plan_attention(struct builder *b, uint32_t il, bool to_q8)
     l->spec[SPEC_COLS] = ceil_div(p->kv_dim / 8, p->device.subgroup);
     l->spec[SPEC_BLOCKS] = heads;
     l->spec[SPEC_KPARTS] = p->kv_dim / 8;
-    l->spec[SPEC_MODE] = kvt_of(p->kv_type) | (to_q8 ? ATTN_TO_Q8 : 0u) |
-                         (hp->attn_cap > 0 ? ATTN_SOFTCAP : 0u);
+    l->spec[SPEC_MODE] = kvt_of(p->kv_type) | (hp->attn_cap > 0 ? ATTN_SOFTCAP : 0u);
     l->push.attention = push;
     bind(l, 1, BUF_Q);
     bind(l, 2, plan_kv_buffer(il, false));
     bind(l, 3, plan_kv_buffer(il, true));
     bind(l, 4, BUF_PAGES);
-    bind(l, 5, to_q8 ? BUF_OQ : BUF_O);
-    bind(l, 6, to_q8 ? BUF_OQ : BUF_O);
-    bind(l, 7, BUF_PARTIAL);
+    bind(l, 5, BUF_O);
+    bind(l, 6, BUF_PARTIAL);
     l->groups[0] = hp->n_head_kv * ceil_div(per_kv, heads);
     l->dim[1] = DIM_ROWS;
     l->dim[2] = DIM_SPLITS;
 
     l = add_launch(b, "join", KERNEL_attention_join);
     l->spec[SPEC_LOCAL] = lanes_of(&p->device) < 32 ? lanes_of(&p->device) : 32;
-    l->spec[SPEC_MODE] = to_q8 ? ATTN_TO_Q8 : 0;
     l->push.attention = push;
     bind(l, 1, BUF_PARTIAL);
-    bind(l, 2, to_q8 ? BUF_OQ : BUF_O);
-    bind(l, 3, to_q8 ? BUF_OQ : BUF_O);
+    bind(l, 2, BUF_O);
     l->groups[0] = hp->n_head;
     l->dim[1] = DIM_JOIN;
 }

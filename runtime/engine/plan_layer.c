@@ -1,3 +1,9 @@
+/* A layer's operations in their order, and the head's.
+ *
+ * Where the plan is fused, a norm has no launch of its own: the matmul that writes the residual stream also
+ * writes the next norm's product with its weights and the sums of squares, and the matmul that reads it
+ * divides by the root of their mean (EPI_ADD with MM_NEXT_*, MM_RMS). The first norm of all, which follows
+ * the table of embeddings, and the last, of the rows that want logits, are launches. */
 #include "runtime/engine/plan_priv.h"
 
 static uint32_t norm_mode(const struct builder *b)
@@ -9,9 +15,8 @@ static uint32_t norm_mode(const struct builder *b)
 static uint32_t forms(const struct builder *b, const struct piece *p, uint32_t n)
 {
     uint32_t mode = 0;
-    for (uint32_t i = 0; i < n && b->code == ERR_OK; i++) {
+    for (uint32_t i = 0; i < n && b->code == ERR_OK; i++)
         mode |= plan_uses_q8(b, p[i].matrix) ? NM_TO_Q8 : NM_TO_F32;
-    }
     return mode;
 }
 
@@ -129,13 +134,8 @@ void plan_emit_layer(struct builder *b, uint32_t il, const struct layer_plan *la
                                          lp->attn_norm, hp->n_embd, BUF_A, BUF_AQ, 1 });
     emit_qkv(b, il, lp, ready ? plan_rms_parts(b, &layers[il - 1].down) : 0, tables);
 
-    bool out_q8 = plan_uses_q8(b, lp->out.matrix), direct = out_q8 && hp->head_k % 32 == 0;
-    plan_attention(b, il, direct);
-    if (out_q8 && !direct)
-        plan_norm(b, (struct norm_args){ "quantise", BUF_O, NM_TO_Q8, 0, pad32(hp->n_head * hp->head_k),
-                                         BUF_OQ, BUF_OQ, 1 });
-    close_branch(b, &lp->out, (struct matmul_args){ .label = "out", .x_f32 = BUF_O, .x_q8 = BUF_OQ },
-                 lp->post_attn, ffn);
+    plan_attention(b, il);
+    close_branch(b, &lp->out, (struct matmul_args){ .label = "out", .x_f32 = BUF_O }, lp->post_attn, ffn);
 
     if (!hp->arch->parallel && !b->fused)
         plan_norm(b, (struct norm_args){ "norm", BUF_X,

@@ -143,8 +143,8 @@ uint32_t plan_rms_parts(const struct builder *b, const struct piece *p);
 void plan_embed(struct builder *b, uint32_t matrix);
 /* tables: the cos/sin vectors of global and of local layers. */
 void plan_rope(struct builder *b, const struct layer_plan *lp, uint32_t il, const uint32_t tables[2]);
-/* Attention and its join: to BUF_OQ, which wants heads of whole blocks, or to BUF_O. */
-void plan_attention(struct builder *b, uint32_t il, bool to_q8);
+/* Attention and its join, to BUF_O. */
+void plan_attention(struct builder *b, uint32_t il);
 
 /* ---- plan_layer.c: each appends to b->prog -------------------------------------------------------- */
 

@@ -8,7 +8,8 @@
 static const struct {
     uint32_t n_head, n_kv, head_dim, in_group; /* heads of a workgroup */
 } heads[] = {
-    { 9, 3, 64, 3 }, { 4, 1, 32, 4 }, { 2, 2, 80, 1 }, { 8, 1, 128, 3 }, { 10, 2, 256, 2 }, { 1, 1, 512, 1 },
+    { 9, 3, 64, 3 }, { 4, 1, 32, 4 },  { 6, 3, 80, 1 },  { 8, 1, 128, 3 },
+    { 10, 2, 64, 4 }, { 4, 2, 104, 2 }, { 10, 2, 256, 2 }, { 1, 1, 512, 1 },
 };
 static const struct {
     uint32_t split_tokens, window;
@@ -71,7 +72,6 @@ static void make(struct judge *j, struct setup *s, size_t which_heads, size_t wh
     uint32_t split = spans[which_span].split_tokens, splits = (256 + split - 1) / split;
     s->push = (struct push_attention){ s->n_head, s->n_kv, s->head_dim, s->kv_dim, s->n_head * s->kv_dim,
                                        s->n_head * s->head_dim,
-                                       (s->n_head * s->head_dim + 127) / 128 * Q8_GROUP_QUADS,
                                        spans[which_span].window, splits, split, spans[which_span].softcap };
     s->call = (struct call){ .push = &s->push };
     uint32_t spec[N_SPEC] = { subgroup, (s->kv_dim / 8 + subgroup - 1) / subgroup, s->heads_per_group, mode,
@@ -92,38 +92,28 @@ static void judge_partials(struct judge *j, const struct setup *s, double off)
 {
     uint32_t n = s->kv_dim + 2;
     size_t count = (size_t)N_ROWS * s->n_head * s->push.max_splits;
-    double *allow = judge_alloc(j, s->call.bind[7].bytes / 4 * sizeof *allow);
-    const float *ref = s->call.bind[7].ref;
+    double *allow = judge_alloc(j, s->call.bind[6].bytes / 4 * sizeof *allow);
+    const float *ref = s->call.bind[6].ref;
     for (size_t i = 0; i < count; i++) {
         double weight = fabs((double)ref[i * n + s->kv_dim + 1]);
         for (uint32_t d = 0; d < n; d++)
             allow[i * n + d] = d < s->kv_dim ? off * weight * s->most_v : off * weight;
         allow[i * n + s->kv_dim] = off;
     }
-    judge_floats(j, &s->call, 7, s->call.bind[7].bytes / 4, allow);
+    judge_floats(j, &s->call, 6, s->call.bind[6].bytes / 4, allow);
 }
 
-static void judge_out(struct judge *j, const struct setup *s, uint32_t f32, uint32_t q8, double off)
+static void judge_out(struct judge *j, const struct setup *s, uint32_t at, double off)
 {
-    double *allow = judge_alloc(j, s->call.bind[f32].bytes / 4 * sizeof *allow);
-    for (uint64_t i = 0; i < s->call.bind[f32].bytes / 4; i++)
+    double *allow = judge_alloc(j, s->call.bind[at].bytes / 4 * sizeof *allow);
+    for (uint64_t i = 0; i < s->call.bind[at].bytes / 4; i++)
         allow[i] = off * s->most_v;
-    judge_floats(j, &s->call, f32, s->call.bind[f32].bytes / 4, allow);
-    judge_untouched(j, &s->call, q8);
-    if (s->mode & ATTN_TO_Q8)
-        for (uint32_t row = 0; row < N_ROWS; row++)
-            if (((const uint32_t *)s->call.bind[q8].ref)[row * s->push.outq_stride * 4] != UNTOUCHED) {
-                struct call one = s->call; /* rows of one split alone */
-                one.bind[q8].dev = (uint32_t *)s->call.bind[q8].dev + row * s->push.outq_stride * 4;
-                one.bind[q8].ref = (uint32_t *)s->call.bind[q8].ref + row * s->push.outq_stride * 4;
-                judge_q8(j, &one, q8, 1, s->n_head * s->head_dim, s->push.outq_stride);
-            }
+    judge_floats(j, &s->call, at, s->call.bind[at].bytes / 4, allow);
 }
 
-static void bind_out(struct judge *j, struct setup *s, uint32_t f32, uint32_t q8)
+static void bind_out(struct judge *j, struct setup *s, uint32_t at)
 {
-    call_bind(j, &s->call, f32, (uint64_t)N_ROWS * s->push.out_stride * 4);
-    call_bind(j, &s->call, q8, (uint64_t)N_ROWS * s->push.outq_stride * 16);
+    call_bind(j, &s->call, at, (uint64_t)N_ROWS * s->push.out_stride * 4);
 }
 
 static void check_one(struct judge *j, size_t h, size_t span, uint32_t mode)
@@ -138,14 +128,14 @@ static void check_one(struct judge *j, size_t h, size_t span, uint32_t mode)
         for (uint32_t d = 0; d < s.head_dim; d++)
             q[i * s.kv_dim + d] = judge_uniform(j) * spans[span].q_size / sqrtf((float)s.head_dim);
     make_kv(j, &s, spans[span].kv);
-    bind_out(j, &s, 5, 6);
-    call_bind(j, &s.call, 7, (uint64_t)N_ROWS * s.n_head * s.push.max_splits * (s.kv_dim + 2) * 4);
+    bind_out(j, &s, 5);
+    call_bind(j, &s.call, 6, (uint64_t)N_ROWS * s.n_head * s.push.max_splits * (s.kv_dim + 2) * 4);
     if (!call_run(j, &s.call))
         return;
     /* a score is off by a few roundings of its largest terms; exp passes that on */
     double most = spans[span].kv == SPIKES ? 1000 : 1;
     double off = 1.5e-6 + 1.5e-7 * (double)spans[span].q_size * sqrt((double)s.head_dim) * most;
-    judge_out(j, &s, 5, 6, off);
+    judge_out(j, &s, 5, off);
     judge_partials(j, &s, off);
 }
 
@@ -158,8 +148,6 @@ void check_attention(struct judge *j)
             uint32_t mode = kinds[(h + span / 3) % 3];
             if (heads[h].head_dim > 128 && span >= 3)
                 break;
-            if (heads[h].head_dim % 32 == 0 && span % 2)
-                mode |= ATTN_TO_Q8;
             if (spans[span].softcap > 0)
                 mode |= ATTN_SOFTCAP;
             check_one(j, h, span, mode);
@@ -168,12 +156,12 @@ void check_attention(struct judge *j)
 
 /* ---- attention_join ------------------------------------------------------------------------------------ */
 
-static void check_join_one(struct judge *j, size_t h, size_t span, uint32_t mode, uint32_t local)
+static void check_join_one(struct judge *j, size_t h, size_t span, uint32_t local)
 {
     struct setup s;
-    judge_case(j, "%u heads of %u, split %u window %u, mode %u, local %u", heads[h].n_head,
-               heads[h].head_dim, spans[span].split_tokens, spans[span].window, mode, local);
-    make(j, &s, h, span, mode);
+    judge_case(j, "%u heads of %u, split %u window %u, local %u", heads[h].n_head, heads[h].head_dim,
+               spans[span].split_tokens, spans[span].window, local);
+    make(j, &s, h, span, 0);
     uint32_t n = s.kv_dim + 2;
     size_t count = (size_t)N_ROWS * s.n_head * s.push.max_splits;
     float *partials = call_bind(j, &s.call, 1, count * n * 4);
@@ -185,12 +173,12 @@ static void check_join_one(struct judge *j, size_t h, size_t span, uint32_t mode
         partials[i * n + s.kv_dim + 1] = weight;
     }
     s.most_v = 1;
-    bind_out(j, &s, 2, 3);
+    bind_out(j, &s, 2);
     s.call.spec[SPEC_LOCAL] = local;
     s.call.groups[0] = s.n_head;
     s.call.groups[2] = 1;
     if (call_run(j, &s.call))
-        judge_out(j, &s, 2, 3, 1e-6);
+        judge_out(j, &s, 2, 1e-6);
 }
 
 void check_join(struct judge *j)
@@ -199,6 +187,5 @@ void check_join(struct judge *j)
     uint32_t n = 0;
     for (size_t h = 0; h < sizeof heads / sizeof heads[0]; h++)
         for (size_t span = 0; span < sizeof spans / sizeof spans[0]; span++, n++)
-            check_join_one(j, h, span, heads[h].head_dim % 32 == 0 && span % 2 ? ATTN_TO_Q8 : 0,
-                           locals[n % 4]);
+            check_join_one(j, h, span, locals[n % 4]);
 }

@@ -165,6 +165,9 @@ MODELS = [
         config(266, 96, 128, 3, 3, 1, rms_norm_eps=1e-5, head_dim=48, attention_bias=True,
                mlp_bias=True, rope_parameters=rope(1000000.0)),
         tok="bpe:tekken"),
+    row("llama-seven", "llama",                        # Qwen 2.5 0.5B's: 7 queries to a K/V head
+        config(262, 224, 64, 2, 14, 2, rms_norm_eps=1e-5, head_dim=32, rope_parameters=rope()),
+        tok="bpe:llama-bpe"),
     row("llama-f16", "llama",
         config(264, 64, 96, 2, 4, 2, rms_norm_eps=1e-5, rope_parameters=rope()),
         tok="spm", types=(T.F16,)),

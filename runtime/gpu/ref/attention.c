@@ -41,21 +41,12 @@ static double dot(const float *a, const float *b, uint32_t n)
     return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
 }
 
-/* A head's out[0 .. head_dim) as f32, or as the q8 blocks that it fills. */
-static void put_head(const struct ref_call *c, float *out_f32, uint32_t *out_q8, uint32_t row, uint32_t head,
-                     const double *sum, double weight)
+static void put_head(const struct push_attention *p, float *out, uint32_t row, uint32_t head, const double *sum,
+                     double weight)
 {
-    const struct push_attention *p = c->push;
-    float *f32 = out_f32 + (size_t)row * p->out_stride + (size_t)head * p->head_dim;
-    uint32_t *q8 = out_q8 + (size_t)row * p->outq_stride * 4;
-    float out[REF_MAX_HEAD];
+    float *to = out + (size_t)row * p->out_stride + (size_t)head * p->head_dim;
     for (uint32_t i = 0; i < p->head_dim; i++)
-        out[i] = (float)(sum[i] / weight);
-    for (uint32_t i = 0; i < p->head_dim; i += 32)
-        if (c->spec[SPEC_MODE] & ATTN_TO_Q8)
-            q8_put_block(q8, (head * p->head_dim + i) / 32, out + i);
-    for (uint32_t i = 0; i < p->head_dim && !(c->spec[SPEC_MODE] & ATTN_TO_Q8); i++)
-        f32[i] = out[i];
+        to[i] = (float)(sum[i] / weight);
 }
 
 static float *partial_of(const struct push_attention *p, void *partials, uint32_t row, uint32_t head,
@@ -95,9 +86,9 @@ static void do_head(const struct ref_call *c, uint32_t row, uint32_t head, uint3
         see(&h, score, kv, p->kv_dim);
     }
     if (s.first_split == s.last_split)
-        put_head(c, c->at[5], c->at[6], row, head, h.sum, h.weight);
+        put_head(p, c->at[5], row, head, h.sum, h.weight);
     else
-        put_partial(p, partial_of(p, c->at[7], row, head, split), &h);
+        put_partial(p, partial_of(p, c->at[6], row, head, split), &h);
 }
 
 void ref_attention(const struct ref_call *c)
@@ -130,7 +121,7 @@ static void join_head(const struct ref_call *c, uint32_t row, uint32_t head)
         for (uint32_t i = 0; i < p->head_dim; i++)
             sum[i] += (double)part[i] * fade;
     }
-    put_head(c, c->at[2], c->at[3], row, head, sum, weight);
+    put_head(p, c->at[2], row, head, sum, weight);
 }
 
 void ref_attention_join(const struct ref_call *c)
