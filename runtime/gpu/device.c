@@ -1,6 +1,7 @@
 /* Instance, choice of the device, what is asked of it, and its end. */
 #include "runtime/gpu/vk_priv.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -267,9 +268,6 @@ static enum err_code choose(const struct candidates *all, const struct gpu_optio
     if (c->lacks)
         return err_set(e, ERR_NO_DEVICE, "%s cannot be used: it lacks %s", c->props.deviceName,
                        c->lacks);
-    if (c->props.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU && !o->quiet)
-        log_line(LOG_INFO, "msg=\"%s: software Vulkan on the CPU\" device=\"%s\"",
-                 any ? "no GPU found" : "as asked", c->props.deviceName);
     return ERR_OK;
 }
 
@@ -459,6 +457,24 @@ static enum err_code device_create(struct vk_device *d, const struct extensions 
     return ERR_OK;
 }
 
+/* Threads inherit what their maker may run on, and vkCreateDevice makes a software device's. */
+static enum err_code device_create_on(struct vk_device *d, const struct extensions *x, uint32_t core,
+                                      struct err *e)
+{
+    cpu_set_t all, one;
+    CPU_ZERO(&one);
+    bool pin = core != GPU_ANY_CORE && d->base.info.software && sched_getaffinity(0, sizeof all, &all) == 0;
+    uint32_t k = 0;
+    for (size_t cpu = 0; pin && cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &all) && k++ == core)
+            CPU_SET(cpu, &one);
+    pin = pin && CPU_COUNT(&one) == 1 && sched_setaffinity(0, sizeof one, &one) == 0;
+    enum err_code rc = device_create(d, x, e);
+    if (pin)
+        sched_setaffinity(0, sizeof all, &all);
+    return rc;
+}
+
 static void device_close(struct gpu *g)
 {
     struct vk_device *d = (struct vk_device *)g;
@@ -480,8 +496,8 @@ static void device_close(struct gpu *g)
     mem_free(d);
 }
 
-static enum err_code set_up(struct vk_device *d, const struct candidate *c,
-                            const struct gpu_options *o, struct err *e)
+static enum err_code set_up(struct vk_device *d, const struct candidate *c, const struct gpu_options *o,
+                            uint32_t core, struct err *e)
 {
     struct extensions x = { 0 };
     d->physical = c->physical;
@@ -500,7 +516,7 @@ static enum err_code set_up(struct vk_device *d, const struct candidate *c,
     d->import_host = d->host_memory && d->base.info.software && d->heaps.memoryTypeCount == 1 &&
                      has(&x, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
     d->full_subgroups = can_fix_subgroups(d, &x);
-    rc = device_create(d, &x, e);
+    rc = device_create_on(d, &x, core, e);
     if (!rc)
         rc = vk_queue_init(d, e);
     if (!rc)
@@ -510,7 +526,7 @@ out:
     return rc;
 }
 
-enum err_code gpu_vk_open(const struct gpu_options *o, struct gpu **out, struct err *e)
+enum err_code gpu_vk_open(const struct gpu_options *o, uint32_t core, struct gpu **out, struct err *e)
 {
     struct candidates all;
     const struct candidate *c;
@@ -524,7 +540,7 @@ enum err_code gpu_vk_open(const struct gpu_options *o, struct gpu **out, struct 
     if (!rc)
         rc = choose(&all, o, &c, e);
     if (!rc)
-        rc = set_up(d, c, o, e);
+        rc = set_up(d, c, o, core, e);
     if (!rc)
         *out = &d->base;
     else

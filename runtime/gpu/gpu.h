@@ -45,7 +45,6 @@ struct gpu_options {
     const char *cache_dir; /* for the pipeline cache; NULL: none */
     bool storage_loads;    /* test: storage-buffer loads even on a CPU device */
     bool staged_copies;    /* test: as if the host could not see device memory */
-    bool quiet;            /* no line in the log about the choice */
 };
 struct gpu_info {
     char name[256], driver[256];
@@ -62,8 +61,9 @@ struct gpu_info {
 };
 enum err_code gpu_open(const struct gpu_options *o, struct gpu **out, struct err *e);
 void gpu_close(struct gpu *g); /* after its buffers and commands; NULL is fine */
-/* A software device uses HEARTH_CPU_THREADS threads (else LP_NUM_THREADS, else one for each core, at most 8);
- * both variables are set by the first gpu_open of a process. */
+/* A software device uses HEARTH_CPU_THREADS threads (else LP_NUM_THREADS, else one for each core, at most 8).
+ * Both variables are set by the first gpu_open of a process, so another thread must not read the environment
+ * beside it. */
 const struct gpu_info *gpu_info(const struct gpu *g);
 /* One line for each device there is: index, name, driver. */
 enum err_code gpu_list(struct buf *out, struct err *e);

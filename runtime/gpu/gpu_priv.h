@@ -48,7 +48,10 @@ struct gpu_command {
     bool ended;
 };
 
-enum err_code gpu_vk_open(const struct gpu_options *o, struct gpu **out, struct err *e);
+/* core: what threads the driver makes for a software device stay on that core, the n-th of those that the
+ * calling thread may run on; GPU_ANY_CORE: where the system puts them, as those of a real GPU. */
+#define GPU_ANY_CORE UINT32_MAX
+enum err_code gpu_vk_open(const struct gpu_options *o, uint32_t core, struct gpu **out, struct err *e);
 enum err_code gpu_vk_list(struct buf *out, struct err *e);
 /* gpu_team.c: several software devices as one, where there are cores for them; else like gpu_vk_open. */
 enum err_code gpu_team_open(const struct gpu_options *o, struct gpu **out, struct err *e);

@@ -32,15 +32,17 @@ struct team_buffer {
     struct gpu_buffer base;
     struct gpu_buffer *of[MOST_MEMBERS]; /* the first one's memory is everybody's */
 };
-struct team_args { /* an indirect launch: where its counts come from, and their place in `args` */
+#define ARGS_OF_A_BUFFER 64
+#define ARGS_BUFFERS 64
+struct team_args { /* an indirect launch: where its counts come from; x of each member */
     const uint32_t *from;
-    uint32_t at, x[MOST_MEMBERS]; /* x of each member; with x_changes the first one's is read too */
-    bool x_changes;
+    uint32_t x[MOST_MEMBERS];
+    bool x_changes; /* then the first member's is read too, and the others have none */
 };
 struct team_command {
     struct gpu_command base;
     struct gpu_command *of[MOST_MEMBERS];
-    struct gpu_buffer *args; /* [launch][member][3], a team buffer */
+    struct gpu_buffer *args[ARGS_BUFFERS]; /* team buffers: [launch][member][x, y, z], as `arg` */
     struct team_args *arg;
     size_t n_args, cap_args;
 };
@@ -117,12 +119,11 @@ static void team_command_destroy(struct gpu_command *base)
     for (uint32_t i = 0; i < t->n; i++)
         if (c->of[i])
             t->member[i]->ops->command_destroy(c->of[i]);
-    team_buffer_destroy(&t->base, c->args);
+    for (uint32_t i = 0; i < ARGS_BUFFERS; i++)
+        team_buffer_destroy(&t->base, c->args[i]);
     mem_free(c->arg);
     mem_free(c);
 }
-
-#define ARGS_AT_ONCE 4096 /* launches of one command that read their counts */
 
 static enum err_code team_command_create(struct gpu *g, struct gpu_command **out, struct err *e)
 {
@@ -168,13 +169,15 @@ static uint32_t share(const struct team *t, uint32_t x, uint32_t i)
 
 static enum err_code args_ready(struct team *t, struct team_command *c, struct err *e)
 {
-    if (!c->args) {
-        enum err_code rc = team_buffer_create(&t->base, (uint64_t)ARGS_AT_ONCE * t->n * 12, GPU_HOST, &c->args, e);
+    if (c->n_args == ARGS_BUFFERS * ARGS_OF_A_BUFFER)
+        return err_set(e, ERR_TOO_LARGE, "a command of more than %zu launches", c->n_args);
+    struct gpu_buffer **args = &c->args[c->n_args / ARGS_OF_A_BUFFER];
+    if (!*args) {
+        enum err_code rc =
+            team_buffer_create(&t->base, (uint64_t)ARGS_OF_A_BUFFER * t->n * 12, GPU_HOST, args, e);
         if (rc)
             return rc;
     }
-    if (c->n_args == ARGS_AT_ONCE)
-        return err_set(e, ERR_TOO_LARGE, "a command of more than %d launches", ARGS_AT_ONCE);
     if (!mem_grow(&c->arg, &c->cap_args, c->n_args + 1, sizeof *c->arg, MAX_ARGS))
         return err_no_memory(e, sizeof *c->arg, "a command's counts");
     return ERR_OK;
@@ -188,7 +191,6 @@ static enum err_code note_args(struct team *t, struct team_command *c, const str
     const char *map = l->indirect->map;
     struct team_args *a = &c->arg[c->n_args];
     *a = (struct team_args){ .from = (const uint32_t *)(const void *)(map + l->indirect_offset),
-                             .at = (uint32_t)c->n_args * t->n * 3,
                              .x_changes = l->groups[0] == 0 };
     for (uint32_t i = 0; i < t->n; i++)
         a->x[i] = share(t, l->groups[0], i + 1) - share(t, l->groups[0], i);
@@ -206,8 +208,9 @@ static enum err_code launch_share(struct team *t, struct team_command *c, const 
     mine.first_group = share(t, l->groups[0], i);
     mine.groups[0] = share(t, l->groups[0], i + 1) - mine.first_group;
     if (l->indirect) {
-        mine.indirect = ((struct team_buffer *)c->args)->of[i];
-        mine.indirect_offset = ((c->n_args - 1) * t->n + i) * 12;
+        size_t k = c->n_args - 1;
+        mine.indirect = ((struct team_buffer *)c->args[k / ARGS_OF_A_BUFFER])->of[i];
+        mine.indirect_offset = (k % ARGS_OF_A_BUFFER * t->n + i) * 12;
     } else if (mine.groups[0] == 0) {
         return ERR_OK;
     }
@@ -259,11 +262,11 @@ static enum err_code release(struct team *t, uint64_t *tickets, enum err_code rc
 
 static void copy_args(const struct team *t, const struct team_command *c)
 {
-    uint32_t *to = c->args ? c->args->map : NULL;
     for (size_t k = 0; k < c->n_args; k++) {
         const struct team_args *a = &c->arg[k];
-        for (uint32_t i = 0; i < t->n; i++) {
-            uint32_t *groups = to + a->at + 3 * i;
+        uint32_t *groups = c->args[k / ARGS_OF_A_BUFFER]->map;
+        groups += k % ARGS_OF_A_BUFFER * t->n * 3;
+        for (uint32_t i = 0; i < t->n; i++, groups += 3) {
             groups[0] = a->x_changes && i == 0 ? a->from[0] : a->x[i];
             groups[1] = a->from[1];
             groups[2] = a->from[2];
@@ -338,24 +341,6 @@ static const struct gpu_ops team_ops = {
     team_command_launch, team_command_end, team_submit,         team_wait,
 };
 
-/* Opens member i. Its threads stay on a core of their own: two members on one would wait for each other
- * a time slice at a time. */
-static enum err_code open_member(const struct gpu_options *o, uint32_t i, struct gpu **out, struct err *e)
-{
-    cpu_set_t all, one;
-    CPU_ZERO(&one);
-    bool pinned = sched_getaffinity(0, sizeof all, &all) == 0;
-    uint32_t k = 0;
-    for (size_t cpu = 0; pinned && cpu < CPU_SETSIZE; cpu++)
-        if (CPU_ISSET(cpu, &all) && k++ == i)
-            CPU_SET(cpu, &one);
-    pinned = pinned && CPU_COUNT(&one) == 1 && sched_setaffinity(0, sizeof one, &one) == 0;
-    enum err_code rc = gpu_vk_open(o, out, e);
-    if (pinned)
-        sched_setaffinity(0, sizeof all, &all);
-    return rc;
-}
-
 /* Takes over `first`, also when it fails. */
 static enum err_code gather(struct gpu *first, uint32_t n, const struct gpu_options *o, struct gpu **out,
                             struct err *e)
@@ -369,10 +354,8 @@ static enum err_code gather(struct gpu *first, uint32_t n, const struct gpu_opti
     t->base.info = first->info;
     t->member[t->n++] = first;
     enum err_code rc = ERR_OK;
-    struct gpu_options same = *o;
-    same.quiet = true;
-    while (t->n < n && !rc) {
-        rc = open_member(&same, t->n, &t->member[t->n], e);
+    while (t->n < n && !rc) { /* each on a core of its own: two on one would wait a time slice for each other */
+        rc = gpu_vk_open(o, t->n, &t->member[t->n], e);
         t->n += !rc;
     }
     if (!rc)
@@ -401,15 +384,30 @@ static uint32_t take_threads(void)
     return (uint32_t)n;
 }
 
+/* One device, whose threads are Mesa's. */
+static enum err_code open_threaded(const struct gpu_options *o, uint32_t n, struct gpu **out, struct err *e)
+{
+    setenv("LP_NUM_THREADS", (char[]){ (char)('0' + n), 0 }, 1);
+    return gpu_vk_open(o, GPU_ANY_CORE, out, e);
+}
+
 enum err_code gpu_team_open(const struct gpu_options *o, struct gpu **out, struct err *e)
 {
     struct gpu *first;
     uint32_t n = take_threads();
-    enum err_code rc = n > 1 ? open_member(o, 0, &first, e) : gpu_vk_open(o, &first, e);
+    enum err_code rc = gpu_vk_open(o, n > 1 ? 0 : GPU_ANY_CORE, &first, e);
     if (rc)
         return rc;
-    if (n > 1 && first->info.software && gpu_vk_shares_memory(first))
+    bool software = first->info.software;
+    if (software)
+        log_line(LOG_INFO, "msg=\"%s: software Vulkan on the CPU\" device=\"%s\" threads=%u",
+                 o->device && *o->device ? "as asked" : "no GPU found", first->info.name, n);
+    if (software && n > 1 && gpu_vk_shares_memory(first))
         return gather(first, n, o, out, e);
+    if (software && n > 1) {
+        first->ops->close(first);
+        return open_threaded(o, n, out, e);
+    }
     *out = first;
     return ERR_OK;
 }
