@@ -116,6 +116,9 @@ static bool run_on(struct judge *j, struct gpu *g, struct call *c)
 
 bool call_run(struct judge *j, struct call *c)
 {
+    if (j->of && j->cases % j->of != j->share)
+        return false;
+    j->ran++;
     return run_on(j, j->dev, c) && run_on(j, j->ref, c);
 }
 

@@ -18,10 +18,11 @@ struct judge {
     const struct gpu_info *info; /* of dev */
     struct arena *arena;         /* of the current case */
     uint64_t seed;
+    uint32_t share, of;          /* only every of-th case of a kernel runs, from number `share` on; of 0: all */
     char label[256];             /* of the current case */
     /* of the current kernel */
     enum kernel kernel;
-    uint64_t cases, failures, shown;
+    uint64_t cases, ran, failures, shown;
     double worst; /* largest error as a share of what is allowed */
 };
 
@@ -45,7 +46,7 @@ struct call {
 };
 /* Room for a binding; written ones are filled with a pattern that no kernel writes. */
 void *call_bind(struct judge *j, struct call *c, uint32_t at, uint64_t bytes);
-bool call_run(struct judge *j, struct call *c); /* false: failed, and said so */
+bool call_run(struct judge *j, struct call *c); /* false: failed, and said so; or not in our share */
 
 #define UNTOUCHED 0xC7D5E3A1u
 

@@ -1,7 +1,8 @@
-/* check_kernels [--device X] [--storage] [--only NAME] [--seed N] [--bench] [--json]
+/* check_kernels [--device X] [--storage] [--only NAME] [--seed N] [--share N/OF] [--bench]
+ *               [--json]
  *
  * Every kernel of shaders/kernels.def on a device against its C twin (judge.h). --only takes part of a
- * kernel's name; --storage: storage-buffer loads where the device would take texel loads; without --device,
+ * kernel's name, --share 0/3 one of every three cases; --storage: storage-buffer loads where the device would take texel loads; without --device,
  * $HEARTH_TEST_DEVICE. --bench measures the products instead; --cols --blocks --kparts --local N: how they
  * are cut up, else as the engine would.
  * Exit: 0 all agree, 1 some do not, 2 usage, 77 no such device. */
@@ -33,6 +34,7 @@ struct options {
     struct bench_options bench;
     const char *only;
     uint64_t seed;
+    uint32_t share, of;
     bool run_bench;
 };
 
@@ -44,13 +46,23 @@ static bool number(const char *text, uint32_t *out)
     return *text && !*end && v <= UINT32_MAX;
 }
 
+/* "1/3" */
+static bool share(char *text, struct options *o)
+{
+    char *slash = strchr(text, '/');
+    if (!slash)
+        return false;
+    *slash = '\0';
+    return number(text, &o->share) && number(slash + 1, &o->of) && o->share < o->of;
+}
+
 static bool parse(int argc, char **argv, struct options *o)
 {
     static const struct option table[] = {
         { "device", 1, NULL, 'd' }, { "storage", 0, NULL, 's' }, { "only", 1, NULL, 'o' },
         { "bench", 0, NULL, 'b' },  { "json", 0, NULL, 'j' },    { "seed", 1, NULL, 'S' },
         { "cols", 1, NULL, 'C' },   { "blocks", 1, NULL, 'B' },  { "kparts", 1, NULL, 'K' },
-        { "local", 1, NULL, 'L' },  { 0 },
+        { "local", 1, NULL, 'L' },  { "share", 1, NULL, 'H' },   { 0 },
     };
     uint32_t seed = 1;
     bool good = true;
@@ -62,6 +74,7 @@ static bool parse(int argc, char **argv, struct options *o)
         case 'b': o->run_bench = true; break;
         case 'j': o->bench.json = true; break;
         case 'S': good = number(optarg, &seed); break;
+        case 'H': good = share(optarg, o); break;
         case 'C': good = number(optarg, &o->bench.cols); break;
         case 'B': good = number(optarg, &o->bench.blocks); break;
         case 'K': good = number(optarg, &o->bench.kparts); break;
@@ -78,14 +91,14 @@ static void judge_kernel(struct judge *j, enum kernel k, uint64_t seed)
 {
     j->kernel = k;
     j->seed = seed * 1000003 + (uint64_t)k;
-    j->cases = j->failures = j->shown = 0;
+    j->cases = j->ran = j->failures = j->shown = 0;
     j->worst = 0;
     for (size_t i = 0; i < sizeof checks / sizeof checks[0]; i++)
         if (strncmp(kernel_info(k)->name, checks[i].prefix, strlen(checks[i].prefix)) == 0) {
             checks[i].check(j);
             break;
         }
-    if (!j->cases)
+    if (!j->ran)
         judge_fail(j, "no check for this kernel");
     arena_finish(j->arena);
 }
@@ -95,13 +108,13 @@ static void report(const struct judge *j, struct json_out *json)
     const char *name = kernel_info(j->kernel)->name;
     if (!json) {
         printf("%-16s %4llu cases  %s  worst error %.2f of what is allowed\n", name,
-               (unsigned long long)j->cases, j->failures ? "FAILED" : "ok", j->worst);
+               (unsigned long long)j->ran, j->failures ? "FAILED" : "ok", j->worst);
         fflush(stdout);
         return;
     }
     json_obj(json);
     json_kstr(json, "kernel", name);
-    json_kint(json, "cases", (int64_t)j->cases);
+    json_kint(json, "cases", (int64_t)j->ran);
     json_kint(json, "failures", (int64_t)j->failures);
     json_knum(json, "worst", j->worst);
     json_obj_end(json);
@@ -141,8 +154,8 @@ int main(int argc, char **argv)
     int status = 1;
     log_set_level(LOG_WARN);
     if (!parse(argc, argv, &o)) {
-        fprintf(stderr, "check_kernels [--device X] [--storage] [--only NAME] [--seed N] [--bench] [--json]\n"
-                        "  with --bench: [--cols N] [--blocks N] [--kparts N] [--local N]\n");
+        fprintf(stderr, "check_kernels [--device X] [--storage] [--only NAME] [--seed N] [--share N/OF] [--bench] "
+                        "[--json]\n  with --bench: [--cols N] [--blocks N] [--kparts N] [--local N]\n");
         return 2;
     }
     if (gpu_open(&o.gpu, &j.dev, &e) || gpu_open(&(struct gpu_options){ .device = "ref" }, &j.ref, &e)) {
@@ -151,6 +164,8 @@ int main(int argc, char **argv)
         goto out;
     }
     j.info = gpu_info(j.dev);
+    j.share = o.share;
+    j.of = o.of;
     if (!o.bench.json)
         printf("%s, %s: subgroup %u, %s loads\n", j.info->name, j.info->driver, j.info->subgroup,
                j.info->texel_loads ? "texel" : "storage");
