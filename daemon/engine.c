@@ -635,16 +635,34 @@ static void work_off(struct engine *en, struct job *jobs)
     }
 }
 
+/* Between a load and the run that asked for it nobody has work either: quiet is when it lasts. */
+#define QUIET_NS ((int64_t)50 * 1000000)
+
+/* While nobody waits: one more thing that a later step would otherwise stop for. */
+static bool prepare_one(struct engine *en)
+{
+    for (struct engine_model *m = en->models; m; m = m->next)
+        if (m->model && model_prepare(m->model))
+            return true;
+    return false;
+}
+
 static void *engine_main(void *arg)
 {
     struct engine *en = arg;
-    bool work = false;
+    bool work = false, prepared = true;
     while (!atomic_load(&en->ending)) {
-        work_off(en, jobs_take(en->o.jobs, LANE_ENGINE, !work));
+        struct job *jobs = jobs_take(en->o.jobs, LANE_ENGINE, work ? 0 : prepared ? -1 : QUIET_NS);
+        bool quiet = !jobs && !work;
+        work_off(en, jobs);
         work = false;
         for (struct engine_model *m = en->models; m && !atomic_load(&en->ending); m = m->next)
             work |= step_model(en, m);
         count_seats(en);
+        if (!quiet || work)
+            prepared = false;
+        else if (!prepared && !atomic_load(&en->ending))
+            prepared = !prepare_one(en);
     }
     for (struct engine_model *m = en->models, *next; m; m = next) {
         next = m->next;

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <time.h>
 
 #include "runtime/base/mem.h"
 
@@ -110,12 +111,18 @@ void jobs_wake(struct jobs *j, enum lane lane)
     pthread_mutex_unlock(&q->lock);
 }
 
-struct job *jobs_take(struct jobs *j, enum lane lane, bool wait)
+struct job *jobs_take(struct jobs *j, enum lane lane, int64_t wait_ns)
 {
     struct queue *q = &j->queue[lane];
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    int64_t ns = until.tv_nsec + (wait_ns > 0 ? wait_ns : 0);
+    until.tv_sec += (time_t)(ns / 1000000000);
+    until.tv_nsec = ns % 1000000000;
+    int rc = 0;
     pthread_mutex_lock(&q->lock);
-    while (wait && !q->first && !q->woken)
-        pthread_cond_wait(&q->wake, &q->lock);
+    while (wait_ns != 0 && !q->first && !q->woken && !rc)
+        rc = wait_ns < 0 ? pthread_cond_wait(&q->wake, &q->lock) : pthread_cond_timedwait(&q->wake, &q->lock, &until);
     struct job *all = q->first;
     q->first = NULL;
     q->last = &q->first;

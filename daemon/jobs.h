@@ -51,9 +51,9 @@ void jobs_destroy(struct jobs *j);
 enum err_code jobs_submit(struct jobs *j, enum lane lane, struct job *job, struct err *e);
 void jobs_post(struct jobs *j, struct post *p); /* Thread: any */
 
-/* For the thread that works a lane off itself: the jobs that wait, in order, or NULL. With `wait`
- * it sleeps until there is one or jobs_wake was called. */
-struct job *jobs_take(struct jobs *j, enum lane lane, bool wait);
+/* For the thread that works a lane off itself: the jobs that wait, in order, or NULL. It sleeps until there is
+ * one, jobs_wake was called or wait_ns have passed; -1: for ever. */
+struct job *jobs_take(struct jobs *j, enum lane lane, int64_t wait_ns);
 void jobs_finish(struct jobs *j, struct job *job); /* tells the loop that it is done */
 void jobs_wake(struct jobs *j, enum lane lane);
 

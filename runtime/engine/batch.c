@@ -103,39 +103,43 @@ static uint32_t splits_needed(const struct model *m)
     return most / m->plan->split_tokens + 1;
 }
 
-static void set_groups(struct model *m, uint32_t which, size_t from, size_t to, uint32_t n_splits)
+static void set_groups(struct model *m, const struct recording *r, uint32_t cols)
 {
-    const struct plan_program *g = &m->plan->program[which];
-    uint32_t *args = gpu_buffer_map(m->rec[which].args);
-    for (size_t i = from; i < to; i++) {
-        plan_groups(&g->launch[i], g->cols, m->n_rows, m->n_out, n_splits, args + 3 * i);
-        m->counters.weight_bytes += g->launch[i].weight_bytes * args[3 * i + 1]; /* once a tile */
+    uint32_t n_splits = splits_needed(m), *args = gpu_buffer_map(r->args);
+    for (size_t i = 0; i < r->n_launch; i++, args += 3) {
+        plan_groups(&r->launch[i], cols, m->n_rows, m->n_out, n_splits, args);
+        m->counters.weight_bytes += r->launch[i].weight_bytes * args[1]; /* once a tile */
     }
-    m->counters.launches += to - from;
+    m->counters.launches += r->n_launch;
 }
 
-/* Lays out the step's segments and returns their number. */
-static size_t line_up(struct model *m)
+/* A part's segments join the step. */
+static enum err_code add_part(struct model *m, uint32_t which, enum part part, struct err *e)
 {
-    uint32_t body = plan_program_for(m->n_rows), head = plan_program_for(m->n_out);
-    uint32_t n_splits = splits_needed(m);
-    const struct plan_program *b = &m->plan->program[body], *h = &m->plan->program[head];
-    size_t n = 0;
-    set_groups(m, body, 0, b->n_body, n_splits);
-    for (uint32_t i = 0; i < m->rec[body].n_body; i++)
-        m->submit[n++] = m->rec[body].segment[i];
-    if (m->n_out == 0)
-        return n;
-    set_groups(m, head, h->n_body, h->n, n_splits);
-    for (uint32_t i = 0; i < m->rec[head].n_head; i++)
-        m->submit[n++] = m->rec[head].segment[m->rec[head].n_body + i];
-    return n;
+    const struct recording *r = &m->rec[which][part];
+    enum err_code code = record_ready(m, which, part, e);
+    if (code != ERR_OK)
+        return code;
+    set_groups(m, r, m->plan->program[which].cols);
+    for (uint32_t i = 0; i < r->n; i++)
+        m->submit[m->n_submit++] = r->segment[i];
+    return ERR_OK;
+}
+
+static enum err_code line_up(struct model *m, struct err *e)
+{
+    m->n_submit = 0;
+    enum err_code code = add_part(m, plan_program_for(m->n_rows), PART_BODY, e);
+    if (code == ERR_OK && m->n_out > 0)
+        code = add_part(m, plan_program_for(m->n_out), PART_HEAD, e);
+    return code;
 }
 
 /* Submits the segments in as many pieces as the estimate asks for. */
-static enum err_code run(struct model *m, size_t n, int64_t *device_ns, struct err *e)
+static enum err_code run(struct model *m, int64_t *device_ns, struct err *e)
 {
     struct gpu *gpu = m->rt->gpu;
+    size_t n = m->n_submit;
     double estimate = m->ns_per_row * m->n_rows;
     size_t pieces = 1 + (size_t)(estimate / STEP_NS);
     size_t per = (n + pieces - 1) / pieces;
@@ -182,8 +186,9 @@ enum err_code model_step(struct model *m, struct step *out, struct err *e)
     gather(m);
     if (m->n_rows == 0)
         return ERR_OK;
-    size_t n = line_up(m);
-    enum err_code code = run(m, n, &device_ns, e);
+    enum err_code code = line_up(m, e);
+    if (code == ERR_OK)
+        code = run(m, &device_ns, e);
     if (code != ERR_OK)
         return code;
     learn(m, device_ns);

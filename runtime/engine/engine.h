@@ -1,9 +1,10 @@
 /* What the files of this room share. The map, in the order of a model's life:
  *
  *   runtime.c  the device; estimate and explain
- *   load.c     gguf -> hparams -> weights -> plan -> buffers -> commands
+ *   load.c     gguf -> hparams -> weights -> plan -> buffers
  *   plan.c     the transformer as launches: plan_weights.c what lies on the device, plan_launch.c one launch,
  *              plan_layer.c a layer of them; plan_step.c: for one step; plan_print.c: as text, and in sum
+ *   record.c   programs -> commands, part by part, when they are first needed
  *   kv.c       pages
  *   session.c  one timeline: begin, stop, what it wants of the next step
  *   batch.c    who takes part in a step; fills the step buffer, submits, reads, samples
@@ -37,14 +38,13 @@ struct session {
     uint32_t n_made;        /* tokens sampled in this turn */
 };
 
-/* Part of a program that one command records, a place where a submit may end. */
-struct segment {
-    struct gpu_command *command;
-};
+enum part { PART_BODY, PART_HEAD, PARTS }; /* of a program: all layers; final norm and logits */
 struct recording {
-    struct gpu_buffer *args; /* group counts of every launch, u32[3] each */
-    uint32_t n_body, n_head; /* segments */
-    struct gpu_command **segment; /* [n_body + n_head] */
+    const struct plan_launch *launch;
+    size_t n_launch;
+    struct gpu_buffer *args;      /* group counts of every launch, u32[3] each */
+    struct gpu_command **segment; /* [n], each a place where a submit may end */
+    uint32_t n;                   /* 0: not recorded yet */
 };
 
 struct step_row { /* who a row of the step belongs to */
@@ -58,7 +58,7 @@ struct model {
     struct hparams hp;
     struct plan *plan;
     struct gpu_buffer **buf; /* [plan->n_buffers] */
-    struct recording rec[PLAN_PROGRAMS];
+    struct recording rec[PLAN_PROGRAMS][PARTS];
     struct kv kv;
     struct sampler sampler;
     struct session *sessions;  /* [n_seq] */
@@ -71,12 +71,16 @@ struct model {
     uint32_t n_rows, n_out;
     struct step_row row[MAX_STEP_ROWS];
     struct event event[MAX_STEP_ROWS];
-    struct gpu_command *submit[2 * HPARAMS_MAX_LAYERS];
+    struct gpu_command *submit[2 * HPARAMS_MAX_LAYERS]; /* of the step: [n_submit] */
+    size_t n_submit;
 };
 
-/* load.c: adds launch `index` of a program to a command; its group counts stand in args[3 * index ..] */
-enum err_code model_record_launch(struct model *m, struct gpu_command *c, struct gpu_buffer *args,
-                                  size_t index, const struct plan_launch *l, struct err *e);
+/* record.c: m->rec[which][part] is there, or why it is not. */
+enum err_code record_ready(struct model *m, uint32_t which, enum part part, struct err *e);
+void record_finish(struct model *m);
+/* Adds a launch to a command; its group counts stand in args[3 * index ..]. */
+enum err_code record_launch(struct model *m, struct gpu_command *c, struct gpu_buffer *args, size_t index,
+                            const struct plan_launch *l, struct err *e);
 
 /* session.c: the rows that a session wants computed, and what a computed row means to it */
 uint32_t session_pending(const struct session *s);

@@ -7,7 +7,6 @@
 #include "runtime/model/rope.h"
 
 #define STAGE_BYTES ((size_t)4 << 20)
-#define LAYERS_A_SEGMENT 4
 
 struct loader {
     struct model *m;
@@ -225,7 +224,7 @@ static enum err_code load_weights(struct loader *l)
     return code;
 }
 
-/* ---- buffers and commands ------------------------------------------------------------------------- */
+/* ---- buffers -------------------------------------------------------------------------------------- */
 
 static enum err_code make_buffers(struct model *m, struct err *e)
 {
@@ -242,73 +241,6 @@ static enum err_code make_buffers(struct model *m, struct err *e)
         m->info.device_bytes += s->bytes;
     }
     return ERR_OK;
-}
-
-enum err_code model_record_launch(struct model *m, struct gpu_command *c, struct gpu_buffer *args,
-                                  size_t index, const struct plan_launch *l, struct err *e)
-{
-    struct gpu_launch g = { .kernel = l->kernel, .push = l->push.bytes };
-    bool dynamic = false;
-    memcpy(g.spec, l->spec, sizeof g.spec);
-    memcpy(g.groups, l->groups, sizeof g.groups);
-    for (size_t i = 0; kernel_info(l->kernel)->bindings[i]; i++)
-        g.bind[i] = (struct gpu_bind){ m->buf[l->bind[i].buffer], l->bind[i].offset, l->bind[i].bytes };
-    for (int i = 0; i < 3; i++)
-        dynamic = dynamic || l->dim[i] != DIM_FIXED;
-    if (l->dim[0] != DIM_FIXED)
-        g.groups[0] = 0;
-    if (dynamic) {
-        g.indirect = args;
-        g.indirect_offset = index * 12;
-    }
-    enum err_code code = gpu_command_launch(c, &g, e);
-    return code == ERR_OK ? code : err_prefix(e, "%s", l->label);
-}
-
-/* Launch indices where the commands of a program begin; the last entry is the end. */
-static uint32_t cut_program(const struct plan_program *g, uint32_t n_layer, size_t *cuts, uint32_t *n_body)
-{
-    uint32_t n = 0;
-    int32_t next = 0;
-    cuts[n++] = 0;
-    for (size_t i = 1; i < g->n_body; i++)
-        if (g->launch[i].layer >= next + LAYERS_A_SEGMENT && (uint32_t)g->launch[i].layer < n_layer) {
-            next = g->launch[i].layer;
-            cuts[n++] = i;
-        }
-    *n_body = n;
-    cuts[n++] = g->n_body;
-    cuts[n] = g->n;
-    return n;
-}
-
-static enum err_code record_program(struct model *m, uint32_t which, struct err *e)
-{
-    const struct plan_program *g = &m->plan->program[which];
-    struct recording *r = &m->rec[which];
-    size_t cuts[HPARAMS_MAX_LAYERS + 4];
-    uint32_t n = cut_program(g, m->hp.n_layer, cuts, &r->n_body);
-    r->n_head = n - r->n_body;
-    r->segment = mem_zero(n, sizeof *r->segment);
-    if (!r->segment)
-        return err_no_memory(e, n * sizeof *r->segment, "commands");
-    enum err_code code = gpu_buffer_create(m->rt->gpu, g->n * 12, GPU_HOST, &r->args, e);
-    for (uint32_t i = 0; i < n && code == ERR_OK; i++) {
-        code = gpu_command_create(m->rt->gpu, &r->segment[i], e);
-        for (size_t k = cuts[i]; k < cuts[i + 1] && code == ERR_OK; k++)
-            code = model_record_launch(m, r->segment[i], r->args, k, &g->launch[k], e);
-        if (code == ERR_OK)
-            code = gpu_command_end(r->segment[i], e);
-    }
-    return code;
-}
-
-static enum err_code record(struct model *m, struct err *e)
-{
-    enum err_code code = ERR_OK;
-    for (uint32_t i = 0; i < PLAN_PROGRAMS && code == ERR_OK; i++)
-        code = record_program(m, i, e);
-    return code;
 }
 
 /* ---- the whole ------------------------------------------------------------------------------------ */
@@ -365,8 +297,6 @@ static enum err_code load(struct loader *l, const struct model_options *o)
         code = make_sessions(m, l->e);
     if (code == ERR_OK)
         code = load_weights(l);
-    if (code == ERR_OK)
-        code = record(m, l->e);
     return code;
 }
 
@@ -408,13 +338,7 @@ void model_unload(struct model *m)
 {
     if (!m)
         return;
-    for (uint32_t i = 0; i < PLAN_PROGRAMS; i++) {
-        struct recording *r = &m->rec[i];
-        for (uint32_t k = 0; r->segment && k < r->n_body + r->n_head; k++)
-            gpu_command_destroy(r->segment[k]);
-        mem_free(r->segment);
-        gpu_buffer_destroy(m->rt->gpu, r->args);
-    }
+    record_finish(m);
     for (size_t i = 0; m->buf && i < m->plan->n_buffers; i++)
         gpu_buffer_destroy(m->rt->gpu, m->buf[i]);
     if (m->sessions)

@@ -4,7 +4,7 @@
  *   words_load        the file's vocabulary and template, no weights; any thread afterwards
  *   model_estimate    bytes that a load would take, from the header alone
  *   runtime_create    opens the device
- *   model_load        file -> weights on the device, programs recorded, KV pages
+ *   model_load        file -> weights on the device, KV pages
  *   session_create    one timeline of tokens
  *   session_begin     "make the timeline these tokens, then go on": what it already holds of
  *                     them as a prefix is not computed again
@@ -108,6 +108,9 @@ struct model;
 enum err_code model_load(struct runtime *r, const struct model_options *o, struct model **out,
                          struct err *e);
 void model_unload(struct model *m); /* after all its sessions */
+/* Kernels are compiled and recorded when a step first needs them. For when there is nothing to do: readies one
+ * more part of the programs; false: nothing is left, or it failed (a step that needs it says why). */
+bool model_prepare(struct model *m);
 
 struct model_info {
     char arch[64];

@@ -550,6 +550,6 @@ enum err_code gpu_vk_open(const struct gpu_options *o, uint32_t core, struct gpu
 
 const struct gpu_ops vk_ops = {
     device_close,      vk_cache_save,  vk_buffer_create,  vk_buffer_destroy,
-    vk_buffer_write,   vk_buffer_read, vk_command_create, vk_command_destroy,
+    vk_buffer_write,   vk_buffer_read, vk_prepare,        vk_command_create, vk_command_destroy,
     vk_command_launch, vk_command_end, vk_submit,         vk_wait,
 };

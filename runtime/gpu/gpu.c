@@ -220,6 +220,16 @@ static enum err_code check_launch(const struct gpu *g, const struct gpu_launch *
     return check_groups(k, l, e);
 }
 
+enum err_code gpu_prepare(struct gpu *g, const struct gpu_pipeline *p, size_t n, struct err *e)
+{
+    if (lost(g, e))
+        return ERR_GPU_LOST;
+    for (size_t i = 0; i < n; i++)
+        if (!kernel_info(p[i].kernel))
+            return err_set(e, ERR_INVALID, "no kernel has number %d", (int)p[i].kernel);
+    return g->ops->prepare(g, p, n, e);
+}
+
 /* ---- commands ------------------------------------------------------------------------------ */
 
 enum err_code gpu_command_create(struct gpu *g, struct gpu_command **out, struct err *e)

@@ -109,11 +109,19 @@ struct gpu_launch {
     uint64_t indirect_offset;
 };
 
+/* What a launch runs as: made on the first launch that asks for it, and kept by the device. */
+struct gpu_pipeline {
+    enum kernel kernel;
+    uint32_t spec[N_SPEC]; /* by SPEC_* id */
+};
+/* Makes those of n that are not there yet, several at a time: drivers compile for long. For before launches;
+ * the order does not matter, and one may be listed twice. */
+enum err_code gpu_prepare(struct gpu *g, const struct gpu_pipeline *p, size_t n, struct err *e);
+
 /* A recording that can be submitted any number of times. Barriers between its launches are derived
  * from what they bind; a command begins with a barrier against all that was submitted before it. */
 struct gpu_command;
 enum err_code gpu_command_create(struct gpu *g, struct gpu_command **out, struct err *e);
-/* The pipeline is made on first use of its kernel and specialisation, and kept by the device. */
 enum err_code gpu_command_launch(struct gpu_command *c, const struct gpu_launch *l, struct err *e);
 enum err_code gpu_command_end(struct gpu_command *c, struct err *e); /* now it can be submitted */
 void gpu_command_destroy(struct gpu_command *c); /* NULL is fine; not while it runs */

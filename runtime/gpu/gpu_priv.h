@@ -20,6 +20,7 @@ struct gpu_ops {
                                   const void *src, uint64_t bytes, struct err *e);
     enum err_code (*buffer_read)(struct gpu *g, struct gpu_buffer *b, uint64_t offset, void *dst,
                                  uint64_t bytes, struct err *e);
+    enum err_code (*prepare)(struct gpu *g, const struct gpu_pipeline *p, size_t n, struct err *e);
     enum err_code (*command_create)(struct gpu *g, struct gpu_command **out, struct err *e);
     void (*command_destroy)(struct gpu_command *c);
     enum err_code (*command_launch)(struct gpu_command *c, const struct gpu_launch *l,
@@ -60,6 +61,9 @@ enum err_code gpu_team_open(const struct gpu_options *o, struct gpu **out, struc
 bool gpu_vk_shares_memory(const struct gpu *g);
 enum err_code gpu_vk_buffer_twin(struct gpu *g, const struct gpu_buffer *of, struct gpu_buffer **out,
                                  struct err *e);
+/* kernel.c: gpu_prepare for all of these devices, by so many threads together. */
+enum err_code gpu_vk_prepare(struct gpu *const *g, uint32_t n_g, const struct gpu_pipeline *p, size_t n,
+                             uint32_t threads, struct err *e);
 enum err_code gpu_ref_open(const struct gpu_options *o, struct gpu **out, struct err *e);
 
 struct spirv {

@@ -78,6 +78,12 @@ static enum err_code ref_buffer_read(struct gpu *g, struct gpu_buffer *b, uint64
     return ERR_OK;
 }
 
+static enum err_code ref_prepare(struct gpu *g, const struct gpu_pipeline *p, size_t n, struct err *e)
+{
+    (void)g, (void)p, (void)n, (void)e;
+    return ERR_OK; /* the twins are compiled */
+}
+
 static enum err_code ref_command_create(struct gpu *g, struct gpu_command **out, struct err *e)
 {
     struct ref_command *c = mem_zero(1, sizeof *c);
@@ -163,7 +169,7 @@ static enum err_code ref_wait(struct gpu *g, uint64_t ticket, int64_t *device_ns
 
 static const struct gpu_ops ref_ops = {
     ref_close,        ref_save_cache,     ref_buffer_create,   ref_buffer_destroy,
-    ref_buffer_write, ref_buffer_read,    ref_command_create,  ref_command_destroy,
+    ref_buffer_write, ref_buffer_read,    ref_prepare,         ref_command_create, ref_command_destroy,
     ref_command_launch, ref_command_end,  ref_submit,          ref_wait,
 };
 

@@ -110,6 +110,22 @@ static enum err_code team_buffer_read(struct gpu *g, struct gpu_buffer *b, uint6
     return told(team_of(g), first->ops->buffer_read(first, of, offset, dst, bytes, e));
 }
 
+/* What a member has made, beside meet.comp, which all have from the beginning. One that has no share of a launch does not make it. */
+static void count_pipelines(struct team *t)
+{
+    for (uint32_t i = 0; i < t->n; i++)
+        if (t->member[i]->counters.pipelines > t->base.counters.pipelines + 1)
+            t->base.counters.pipelines = t->member[i]->counters.pipelines - 1;
+}
+
+static enum err_code team_prepare(struct gpu *g, const struct gpu_pipeline *p, size_t n, struct err *e)
+{
+    struct team *t = team_of(g);
+    enum err_code rc = gpu_vk_prepare(t->member, t->n, p, n, t->n, e);
+    count_pipelines(t);
+    return told(t, rc);
+}
+
 /* ---- commands ------------------------------------------------------------------------------------ */
 
 static void team_command_destroy(struct gpu_command *base)
@@ -224,7 +240,9 @@ static enum err_code team_command_launch(struct gpu_command *base, const struct 
     enum err_code rc = l->indirect ? note_args(t, c, l, e) : ERR_OK;
     for (uint32_t i = 0; i < t->n && !rc; i++)
         rc = launch_share(t, c, l, i, e);
-    return rc ? told(t, rc) : meet(t, c, e);
+    rc = rc ? told(t, rc) : meet(t, c, e);
+    count_pipelines(t);
+    return rc;
 }
 
 static enum err_code team_command_end(struct gpu_command *base, struct err *e)
@@ -337,7 +355,7 @@ static void team_save_cache(struct gpu *g)
 
 static const struct gpu_ops team_ops = {
     team_close,          team_save_cache,  team_buffer_create,  team_buffer_destroy,
-    team_buffer_write,   team_buffer_read, team_command_create, team_command_destroy,
+    team_buffer_write,   team_buffer_read, team_prepare,        team_command_create, team_command_destroy,
     team_command_launch, team_command_end, team_submit,         team_wait,
 };
 
@@ -360,6 +378,9 @@ static enum err_code gather(struct gpu *first, uint32_t n, const struct gpu_opti
     }
     if (!rc)
         rc = team_buffer_create(&t->base, 256, GPU_HOST, &t->words, e);
+    struct gpu_pipeline p = { .kernel = KERNEL_meet, .spec = { [SPEC_LOCAL] = first->info.subgroup } };
+    if (!rc)
+        rc = gpu_vk_prepare(t->member, t->n, &p, 1, t->n, e);
     if (rc) {
         team_close(&t->base);
         return rc;

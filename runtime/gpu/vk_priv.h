@@ -63,6 +63,7 @@ struct vk_pipeline {
     enum kernel kernel;
     uint32_t spec[N_SPEC];
     VkPipeline handle;
+    VkResult result; /* of its making */
 };
 
 struct vk_staging { /* copies to and from memory that the host cannot see */
@@ -91,6 +92,7 @@ struct vk_device {
     struct vk_layout layouts[KERNEL_COUNT];
     struct vk_pipeline *pipelines;
     size_t n_pipelines, cap_pipelines;
+    size_t n_made; /* of them; the others are being made */
     VkPipelineCache cache;
     char *cache_path; /* NULL: not kept */
     size_t cache_seen; /* pipelines made when it was last saved */
@@ -136,6 +138,7 @@ void vk_staging_finish(struct vk_device *d);
 /* kernel.c, kernel_cache.c */
 enum err_code vk_pipeline(struct vk_device *d, enum kernel k, const uint32_t spec[N_SPEC],
                           VkPipeline *out, struct err *e);
+enum err_code vk_prepare(struct gpu *g, const struct gpu_pipeline *p, size_t n, struct err *e);
 void vk_kernels_finish(struct vk_device *d);
 enum err_code vk_cache_open(struct vk_device *d, const char *dir, struct err *e);
 void vk_cache_save(struct gpu *g);

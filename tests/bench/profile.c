@@ -58,15 +58,16 @@ static struct row measure(struct model *m, uint32_t which, size_t first, uint32_
     struct row out = { like->label, kernel_info(like->kernel)->name, 0, 1e30, 1e30, 0 };
     struct gpu_command *c;
     struct err e;
-    uint32_t *args = gpu_buffer_map(m->rec[which].args);
-    if (gpu_command_create(m->rt->gpu, &c, &e) != ERR_OK)
+    struct gpu_buffer *args;
+    if (gpu_buffer_create(m->rt->gpu, g->n * 12, GPU_HOST, &args, &e) != ERR_OK ||
+        gpu_command_create(m->rt->gpu, &c, &e) != ERR_OK)
         die("command", &e);
     for (size_t i = 0; i < g->n; i++) {
         const struct plan_launch *l = &g->launch[i];
         if (strcmp(l->label, like->label) != 0 || l->kernel != like->kernel)
             continue;
-        plan_groups(l, g->cols, rows, 1, splits, args + 3 * i);
-        if (model_record_launch(m, c, m->rec[which].args, i, l, &e) != ERR_OK)
+        plan_groups(l, g->cols, rows, 1, splits, (uint32_t *)gpu_buffer_map(args) + 3 * i);
+        if (record_launch(m, c, args, i, l, &e) != ERR_OK)
             die(l->label, &e);
         out.launches++;
         if (l->weight_bytes)
@@ -89,6 +90,7 @@ static struct row measure(struct model *m, uint32_t which, size_t first, uint32_
             out.cpu = cpu;
     }
     gpu_command_destroy(c);
+    gpu_buffer_destroy(m->rt->gpu, args);
     return out;
 }
 

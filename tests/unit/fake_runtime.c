@@ -260,6 +260,12 @@ uint32_t session_n_tokens(const struct session *s)
     return s->held;
 }
 
+bool model_prepare(struct model *m)
+{
+    (void)m;
+    return false;
+}
+
 bool model_has_work(const struct model *m)
 {
     for (uint32_t i = 0; i < m->info.n_seq; i++)

@@ -459,6 +459,40 @@ static void commands_grow_and_share_pipelines(void **state)
     gpu_buffer_destroy(f->g, b);
 }
 
+static void pipelines_can_be_made_ahead(void **state)
+{
+    struct fixture *f = *state;
+    struct gpu_buffer *a = filled(f, 1, 1), *b = filled(f, 0, 1);
+    struct gpu_pipeline p[20];
+    struct push_norm push;
+    struct err e;
+    uint64_t kinds = gpu_info(f->g)->ref ? 0 : 10;
+    for (uint32_t i = 0; i < 20; i++) { /* each twice */
+        struct gpu_launch l = launch_of(f, &(struct copy){ a, b, 0, 0, 1, true, 1 }, &push);
+        p[i].kernel = l.kernel;
+        memcpy(p[i].spec, l.spec, sizeof p[i].spec);
+        p[i].spec[SPEC_MODE] = (i % 5 < 1 ? NM_ADD : NM_TO_F32) | (i % 5 << 8);
+        p[i].spec[SPEC_LOCAL] <<= i / 5 % 2;
+    }
+    for (int i = 0; i < 2; i++) {
+        ok(gpu_prepare(f->g, p, 20, &e), &e);
+        assert_int_equal(gpu_counters(f->g).pipelines, kinds);
+    }
+    struct gpu_command *c = begin(f);
+    launch(f, c, &(struct copy){ a, b, 0, 0, 1, true, 1 });
+    end(c);
+    run(f, &c, 1);
+    float v[ROW];
+    get(f, b, 0, v, sizeof v);
+    assert_true(v[0] == 1 && v[ROW - 1] == 1);
+    assert_int_equal(gpu_counters(f->g).pipelines, kinds);
+    p[3].kernel = KERNEL_COUNT;
+    assert_int_equal(gpu_prepare(f->g, p, 20, &e), ERR_INVALID);
+    gpu_command_destroy(c);
+    gpu_buffer_destroy(f->g, a);
+    gpu_buffer_destroy(f->g, b);
+}
+
 /* ---- limits -------------------------------------------------------------------------------- */
 
 static void refused(struct gpu_command *c, const struct gpu_launch *l, const char *says)
@@ -703,6 +737,7 @@ int main(int argc, char **argv)
         TEST(the_device_says_how_long_it_took),
         TEST(group_counts_can_come_from_a_buffer),
         TEST(commands_grow_and_share_pipelines),
+        TEST(pipelines_can_be_made_ahead),
         TEST(launches_out_of_bounds_are_refused),
         TEST(bindings_span_no_more_than_the_device_allows),
         TEST(the_pipeline_cache_survives_damage),
