@@ -15,6 +15,7 @@ layout(constant_id = SPEC_MODE) const uint MODE = 0;
 layout(constant_id = SPEC_SUBGROUP) const uint SUBGROUP = 8;
 layout(constant_id = SPEC_KPARTS) const uint KPARTS = 1;
 layout(constant_id = SPEC_PASSES) const uint PASSES = 1;
+layout(constant_id = SPEC_TAIL) const uint TAIL = 0;
 
 // The push constants, and the workgroup's place in the whole launch, of which this may be a share.
 #define PUSH_BLOCK(members)                                                                        \

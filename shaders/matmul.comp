@@ -205,7 +205,8 @@ void block(uint g, uint at, uint j, scale_words sw[BLOCKS])
     }
 }
 
-void group(uint g, uint n_kb)
+// The first n blocks of group g.
+void group(uint g, uint n)
 {
     uint at = g * Q8_GROUP_QUADS;
     scale_words sw[BLOCKS];
@@ -215,10 +216,10 @@ void group(uint g, uint n_kb)
         load_x(at);
         load_x_scales(at);
         [[unroll]] for (uint j = 0; j < 4; j++) // constant lanes: a shuffle is one instruction
-            if (g * 4 + j < n_kb)
+            if (j < n)
                 block(g, at, j, sw);
     } else {
-        uint j = 0, n = min(4, n_kb - g * 4);
+        uint j = 0;
         do {
             load_x_block(at, j);
             block(g, at, j, sw);
@@ -521,7 +522,7 @@ void main()
     uint mine = gl_LocalInvocationID.x % LANES, row0 = gl_WorkGroupID.y * COLS;
     uint lane = mine + (KPARTS > 1 ? GROUP_X % (BLOCK_LANES / LANES) * LANES : 0);
     uint kpart = KPARTS > 1 ? gl_LocalInvocationID.x / LANES : 0;
-    uint n_kb = p.n_kb, x_stride = p.x_stride, n_groups = (n_kb + 3) / 4;
+    uint n_kb = p.n_kb, x_stride = p.x_stride;
     uint n_rows = step_words[(MODE & MM_GATHERED) != 0 ? STEP_N_OUT : STEP_N_ROWS];
     [[unroll]] for (uint c = 0; c < COLS; c++)
         x_at[c] = (row0 + c) * x_stride;
@@ -534,20 +535,20 @@ void main()
         [[unroll]] for (uint b = 0; b < BLOCKS; b++)
             w_at[b] = lane_begin(min(ob + b, p.n_ob - 1), lane);
 #ifdef X_F32
-        uint kb = min(kpart, n_kb - 1);
-        do
-            block(kb);
-        while ((kb += KPARTS) < n_kb);
-        bool idle = kpart >= n_kb;
+        uint kb = kpart;
+        if (kb < n_kb)
+            do
+                block(kb);
+            while ((kb += KPARTS) < n_kb);
 #else
-        uint g = min(kpart, n_groups - 1);
-        do
-            group(g, n_kb);
-        while ((g += KPARTS) < n_groups);
-        bool idle = kpart >= n_groups;
+        uint n_groups = WHOLE_GROUPS ? n_kb / 4 : (n_kb + 3) / 4, g = kpart;
+        if (g < n_groups)
+            do
+                group(g, WHOLE_GROUPS ? 4 : min(4, n_kb - g * 4));
+            while ((g += KPARTS) < n_groups);
+        if (WHOLE_GROUPS && TAIL > 0 && kpart == n_groups % KPARTS)
+            group(n_groups, TAIL);
 #endif
-        [[unroll]] for (uint i = 0; i < 2 * PAIRS && KPARTS > 1; i++)
-            acc[i] = idle ? 0.0 : acc[i];
         if (KPARTS > 1)
             join_parts(kpart, mine);
         // A loop, over a copy that may be indexed: written out for each row, the stores would be so many basic

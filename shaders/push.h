@@ -105,7 +105,8 @@
 #define SPEC_SUBGROUP 4 /* subgroup size that the device reports */
 #define SPEC_KPARTS 5   /* matmul: lanes that share one output pair (GPU); attention: kv_dim / 8 */
 #define SPEC_PASSES 6   /* matmul: how often a workgroup repeats itself with the next blocks */
-#define N_SPEC 7
+#define SPEC_TAIL 7     /* matmul of q8 rows: blocks of 32 inputs after the last whole group of 128 */
+#define N_SPEC 8
 
 /* matmul: what becomes of the products (SPEC_MODE) */
 #define EPI_STORE 0 /* y[row][o] = v */

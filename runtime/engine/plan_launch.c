@@ -212,6 +212,7 @@ static void matmul_slice(struct builder *b, const struct matmul_args *a, const s
     struct plan_launch *l = add_launch(b, a->label, q8 ? t->matmul_q8 : t->matmul_f);
     l->spec[SPEC_COLS] = b->prog->cols;
     l->spec[SPEC_MODE] = a->mode;
+    l->spec[SPEC_TAIL] = q8 ? m->k / 32 % 4 : 0;
     cut_matmul(b, l, m, s, a->mode, q8);
     l->push.matmul = (struct push_matmul){
         .plane0 = s->layout.plane[0],

@@ -71,7 +71,8 @@ static enum err_code record(struct bench *b, struct product *p, struct err *e)
                                 OUTPUTS, p->q8 ? (p->k + 127) / 128 * Q8_GROUP_QUADS : p->k / 4, OUTPUTS,
                                 .mult = 1 };
     struct gpu_launch l = { .kernel = p->kernel,
-                            .spec = { local, cols, blocks, EPI_STORE, d->subgroup, kparts, 1 },
+                            .spec = { local, cols, blocks, EPI_STORE, d->subgroup, kparts, 1,
+                                      p->q8 ? p->k / 32 % 4 : 0 },
                             .push = &push,
                             .groups = { (w->n_ob + per_group - 1) / per_group,
                                         (p->rows + cols - 1) / cols, 1 } };

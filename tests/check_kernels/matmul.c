@@ -32,7 +32,6 @@ static const struct shape shapes[] = {
     { 768, 48, 3, EXTREME, PLAIN },   { 512, 16, 2, SANE, ZEROS },    { 512, 50, 2, ALL_ZERO, PLAIN },
 };
 static const struct shape wide = { 256, 65552, 2, SANE, PLAIN }; /* 32 where the type allows it */
-static const struct shape usual = { 768, 56, 7, SANE, PLAIN };
 
 static const uint32_t epilogues[] = {
     EPI_ADD,
@@ -80,6 +79,13 @@ struct product {
     double *sum;  /* [rows][n_ob * 16] */
     double *size; /* the same of |products|, a block's weights taken as its largest */
 };
+
+/* Some blocks beyond the last group of 128, where the type's own blocks allow it. */
+static struct shape usual(const struct judge *j)
+{
+    uint32_t k = tensor_type_find(kernel_type(j->kernel))->block_len <= 32 ? 864 : 768;
+    return (struct shape){ k, 56, 7, SANE, PLAIN };
+}
 
 static bool is_q8(enum kernel k)
 {
@@ -221,7 +227,8 @@ static void make(struct judge *j, struct product *p, const struct shape *s, cons
     uint32_t passes = epi == EPI_GLU && mode & MM_NEXT_Q8 ? 2 : 1;
     uint32_t per_group = w->blocks * passes * (w->kparts > 1 ? 1 : local / BLOCK_LANES);
     *p = (struct product){ .q8 = is_q8(j->kernel), .rows = s->rows, .mode = mode, .lanes = lanes_of(w) };
-    p->call = (struct call){ .spec = { local, w->cols, w->blocks, mode, j->info->subgroup, w->kparts, passes } };
+    p->call = (struct call){ .spec = { local, w->cols, w->blocks, mode, j->info->subgroup, w->kparts, passes,
+                                        p->q8 ? s->k / 32 % 4 : 0 } };
     uint32_t other = s->rows + 40; /* the count that does not count */
     uint32_t *step = judge_step(j, &p->call, mode & MM_GATHERED ? other : s->rows,
                                 mode & MM_GATHERED ? s->rows : other);
@@ -399,12 +406,13 @@ static void check_company(struct judge *j, const struct way *way)
 {
     struct product p[2];
     struct way w[2] = { { 1, 1, way->kparts, true, 0 }, *way };
+    struct shape s = usual(j);
     uint64_t seed = j->seed;
     judge_case(j, "same bits: cols %u blocks %u kparts %u lanes %u", way->cols, way->blocks, way->kparts,
                lanes_of(way));
     for (int i = 0; i < 2; i++) {
         j->seed = seed;
-        make(j, &p[i], &usual, &w[i], EPI_STORE);
+        make(j, &p[i], &s, &w[i], EPI_STORE);
         if (!call_run(j, &p[i].call))
             return;
     }
@@ -424,9 +432,10 @@ static void check_epilogue(struct judge *j, uint32_t mode, size_t turn)
 {
     bool q8 = mode & MM_NEXT_Q8, eight = mode & MM_NEXT || mode & MM_RMS || (mode & EPI_MASK) == EPI_HEADS;
     const struct way *w = q8 ? &ways[turn % 2 ? 5 : 6] : &ways[turn % 2 ? 0 : 3];
+    const struct shape most = usual(j);
     const struct shape *s = (mode & EPI_MASK) == EPI_HEADS ? &heads
                             : mode & MM_NEXT && (mode & EPI_MASK) == EPI_ADD ? &residual
-                                                                             : &usual;
+                                                                             : &most;
     if (eight && j->info->subgroup < BLOCK_LANES)
         return;
     check(j, s, w, mode);
@@ -444,12 +453,12 @@ void check_matmul(struct judge *j)
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
         if (shapes[i].k % type->block_len == 0)
             check(j, &shapes[i], &ways[0], EPI_STORE);
-    struct shape w = wide;
+    struct shape w = wide, most = usual(j);
     w.k = type->block_len <= 32 ? 32 : 256;
     check(j, &w, &ways[0], EPI_STORE);
     for (size_t i = 1; i < sizeof ways / sizeof ways[0]; i++)
         if (fits(j, &ways[i]) && (all || ways[i].all)) {
-            check(j, &usual, &ways[i], EPI_STORE);
+            check(j, &most, &ways[i], EPI_STORE);
             if (ways[i].cols > 1 || ways[i].lanes)
                 check_company(j, &ways[i]);
         }
