@@ -103,24 +103,24 @@ static uint32_t splits_needed(const struct model *m)
     return most / m->plan->split_tokens + 1;
 }
 
-static void set_groups(struct model *m, const struct recording *r, uint32_t cols)
+static void set_groups(struct model *m, const struct recording *r, uint32_t cols, uint32_t n_splits)
 {
-    uint32_t n_splits = splits_needed(m), *args = gpu_buffer_map(r->args);
+    uint32_t *args = gpu_buffer_map(r->args);
     for (size_t i = 0; i < r->n_launch; i++, args += 3) {
         plan_groups(&r->launch[i], cols, m->n_rows, m->n_out, n_splits, args);
         m->counters.weight_bytes += r->launch[i].weight_bytes * args[1]; /* once a tile */
     }
-    m->counters.launches += r->n_launch;
+    m->counters.launches += r->n_run;
 }
 
 /* A part's segments join the step. */
-static enum err_code add_part(struct model *m, uint32_t which, enum part part, struct err *e)
+static enum err_code add_part(struct model *m, uint32_t which, enum part part, uint32_t n_splits, struct err *e)
 {
     const struct recording *r = &m->rec[which][part];
     enum err_code code = record_ready(m, which, part, e);
     if (code != ERR_OK)
         return code;
-    set_groups(m, r, m->plan->program[which].cols);
+    set_groups(m, r, m->plan->program[which].cols, n_splits);
     for (uint32_t i = 0; i < r->n; i++)
         m->submit[m->n_submit++] = r->segment[i];
     return ERR_OK;
@@ -128,10 +128,12 @@ static enum err_code add_part(struct model *m, uint32_t which, enum part part, s
 
 static enum err_code line_up(struct model *m, struct err *e)
 {
+    uint32_t n_splits = splits_needed(m);
     m->n_submit = 0;
-    enum err_code code = add_part(m, plan_program_for(m->n_rows), PART_BODY, e);
+    enum err_code code =
+        add_part(m, plan_program_for(m->n_rows), n_splits > 1 ? PART_LONG : PART_SHORT, n_splits, e);
     if (code == ERR_OK && m->n_out > 0)
-        code = add_part(m, plan_program_for(m->n_out), PART_HEAD, e);
+        code = add_part(m, plan_program_for(m->n_out), PART_HEAD, n_splits, e);
     return code;
 }
 

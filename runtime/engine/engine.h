@@ -38,10 +38,12 @@ struct session {
     uint32_t n_made;        /* tokens sampled in this turn */
 };
 
-enum part { PART_BODY, PART_HEAD, PARTS }; /* of a program: all layers; final norm and logits */
+/* Of a program: all layers where every row's tokens lie in one split; where they do not, with the joins; final
+ * norm and logits. */
+enum part { PART_SHORT, PART_LONG, PART_HEAD, PARTS };
 struct recording {
     const struct plan_launch *launch;
-    size_t n_launch;
+    size_t n_launch, n_run;       /* launches; of which run */
     struct gpu_buffer *args;      /* group counts of every launch, u32[3] each */
     struct gpu_command **segment; /* [n], each a place where a submit may end */
     uint32_t n;                   /* 0: not recorded yet */

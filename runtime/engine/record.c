@@ -26,17 +26,24 @@ enum err_code record_launch(struct model *m, struct gpu_command *c, struct gpu_b
     return code == ERR_OK ? code : err_prefix(e, "%s", l->label);
 }
 
-/* All kernels that it runs, made side by side. */
-static enum err_code prepare(struct model *m, const struct plan_launch *l, size_t n, struct err *e)
+static bool runs(enum part part, const struct plan_launch *l)
 {
-    struct gpu_pipeline *p = mem_zero(n, sizeof *p);
+    return part != PART_SHORT || l->dim[1] != DIM_JOIN;
+}
+
+/* All kernels that it runs, made side by side. */
+static enum err_code prepare(struct model *m, enum part part, struct recording *r, struct err *e)
+{
+    struct gpu_pipeline *p = mem_zero(r->n_launch, sizeof *p);
     if (!p)
-        return err_no_memory(e, n * sizeof *p, "a list of kernels");
-    for (size_t i = 0; i < n; i++) {
-        p[i].kernel = l[i].kernel;
-        memcpy(p[i].spec, l[i].spec, sizeof p[i].spec);
-    }
-    enum err_code code = gpu_prepare(m->rt->gpu, p, n, e);
+        return err_no_memory(e, r->n_launch * sizeof *p, "a list of kernels");
+    r->n_run = 0;
+    for (size_t i = 0; i < r->n_launch; i++)
+        if (runs(part, &r->launch[i])) {
+            p[r->n_run].kernel = r->launch[i].kernel;
+            memcpy(p[r->n_run++].spec, r->launch[i].spec, sizeof p->spec);
+        }
+    enum err_code code = gpu_prepare(m->rt->gpu, p, r->n_run, e);
     mem_free(p);
     return code;
 }
@@ -56,21 +63,23 @@ static uint32_t cut(const struct plan_launch *l, size_t n, size_t *cuts)
     return n_cuts;
 }
 
-static enum err_code record_segment(struct model *m, struct recording *r, size_t from, size_t to, struct err *e)
+static enum err_code record_segment(struct model *m, enum part part, struct recording *r, size_t from, size_t to,
+                                    struct err *e)
 {
     struct gpu_command **c = &r->segment[r->n];
     enum err_code code = gpu_command_create(m->rt->gpu, c, e);
     r->n += code == ERR_OK;
     for (size_t i = from; i < to && code == ERR_OK; i++)
-        code = record_launch(m, *c, r->args, i, &r->launch[i], e);
+        if (runs(part, &r->launch[i]))
+            code = record_launch(m, *c, r->args, i, &r->launch[i], e);
     return code == ERR_OK ? gpu_command_end(*c, e) : code;
 }
 
-static enum err_code record(struct model *m, struct recording *r, struct err *e)
+static enum err_code record(struct model *m, enum part part, struct recording *r, struct err *e)
 {
     size_t cuts[HPARAMS_MAX_LAYERS + 2];
     uint32_t n_cuts = cut(r->launch, r->n_launch, cuts);
-    enum err_code code = prepare(m, r->launch, r->n_launch, e);
+    enum err_code code = prepare(m, part, r, e);
     if (code != ERR_OK)
         return code;
     r->segment = mem_zero(n_cuts, sizeof *r->segment);
@@ -78,7 +87,7 @@ static enum err_code record(struct model *m, struct recording *r, struct err *e)
         return err_no_memory(e, n_cuts * sizeof *r->segment, "commands");
     code = gpu_buffer_create(m->rt->gpu, r->n_launch * 12, GPU_HOST, &r->args, e);
     for (uint32_t i = 0; i < n_cuts && code == ERR_OK; i++)
-        code = record_segment(m, r, cuts[i], cuts[i + 1], e);
+        code = record_segment(m, part, r, cuts[i], cuts[i + 1], e);
     return code;
 }
 
@@ -97,11 +106,11 @@ enum err_code record_ready(struct model *m, uint32_t which, enum part part, stru
     const struct plan_program *g = &m->plan->program[which];
     if (r->n > 0)
         return ERR_OK;
-    if (part == PART_BODY)
+    if (part != PART_HEAD)
         *r = (struct recording){ .launch = g->launch, .n_launch = g->n_body };
     else
         *r = (struct recording){ .launch = g->launch + g->n_body, .n_launch = g->n - g->n_body };
-    enum err_code code = record(m, r, e);
+    enum err_code code = record(m, part, r, e);
     if (code != ERR_OK)
         drop(m, r);
     return code;

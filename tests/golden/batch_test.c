@@ -1,11 +1,15 @@
 /* The same bits, alone or in company: the rule on software devices, and everywhere with `reproducible`:
  *
- *   batch_test MODEL... [--device X] [--as-gpu]
+ *   batch_test MODEL... [--device X] [--as-gpu] [--long MODEL]
  *
  * For each model: the logits of a timeline alone; in a batch of 8 sessions with other timelines; with its
  * prompt cut at every place of a few; and after another timeline with a common prefix. And the batch is a
  * batch: a decode step of 8 sessions issues as many launches and reads as many weight bytes as a step of
- * one session of its program, in one submit. */
+ * one session of its program, in one submit.
+ *
+ * --long: a timeline of 600 tokens, whose attention takes several splits, against the same on the C twins, and
+ * the same bits when one of 40 runs beside it. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +18,7 @@
 #include "runtime/engine/runtime.h"
 
 #define N_TOKENS 40
+#define N_LONG 600
 #define N_SESSIONS 8
 
 struct bench {
@@ -29,9 +34,9 @@ static void die(const char *what, const struct err *e)
     exit(2);
 }
 
-static void timeline(int32_t *t, uint32_t seed, uint32_t n_vocab)
+static void timeline(int32_t *t, uint32_t n, uint32_t seed, uint32_t n_vocab)
 {
-    for (uint32_t i = 0; i < N_TOKENS; i++)
+    for (uint32_t i = 0; i < n; i++)
         t[i] = (int32_t)((seed * 7919u + i * 104729u + i * i * 31u) % n_vocab);
 }
 
@@ -78,7 +83,7 @@ static void in_company(struct bench *b, const float *alone, float *got)
     struct session *s[N_SESSIONS];
     int32_t t[N_TOKENS];
     for (uint32_t i = 0; i < N_SESSIONS; i++) {
-        timeline(t, i == 3 ? 0 : i + 1, b->n_vocab); /* ours is the fourth */
+        timeline(t, N_TOKENS, i == 3 ? 0 : i + 1, b->n_vocab); /* ours is the fourth */
         s[i] = begin(b, NULL, TURN_SCORE, t, N_TOKENS - i % 3, 0);
     }
     drain(b, s[3], got);
@@ -90,7 +95,7 @@ static void in_company(struct bench *b, const float *alone, float *got)
 static void cut_anywhere(struct bench *b, const float *alone, float *got)
 {
     int32_t t[N_TOKENS];
-    timeline(t, 0, b->n_vocab);
+    timeline(t, N_TOKENS, 0, b->n_vocab);
     for (uint32_t cut = 1; cut < N_TOKENS; cut += 6) {
         struct session *s = begin(b, NULL, TURN_GENERATE, t, cut, 1);
         drain(b, s, NULL);
@@ -110,7 +115,7 @@ static struct model_counters decode_cost(struct bench *b, uint32_t n)
     struct step step;
     int32_t t[N_TOKENS];
     for (uint32_t i = 0; i < n; i++) {
-        timeline(t, i, b->n_vocab);
+        timeline(t, N_TOKENS, i, b->n_vocab);
         s[i] = begin(b, NULL, TURN_GENERATE, t, 4, 8);
     }
     do
@@ -151,7 +156,7 @@ static int one(struct runtime *rt, const char *path)
     size_t bytes = (size_t)N_TOKENS * b.n_vocab * sizeof(float);
     float *alone = calloc(1, bytes), *got = calloc(1, bytes);
     int32_t t[N_TOKENS];
-    timeline(t, 0, b.n_vocab);
+    timeline(t, N_TOKENS, 0, b.n_vocab);
     struct session *s = begin(&b, NULL, TURN_SCORE, t, N_TOKENS, 0);
     drain(&b, s, alone);
     session_destroy(s);
@@ -162,6 +167,55 @@ static int one(struct runtime *rt, const char *path)
     free(got);
     model_unload(b.m);
     return b.failed;
+}
+
+/* The rows of a long timeline; `beside`: a short one has its steps too. */
+static float *long_rows(struct runtime *rt, const char *path, bool beside, struct bench *b)
+{
+    struct err e;
+    struct model_options o = { .path = path, .n_ctx = N_LONG + 8, .n_seq = 2, .kv_type = KV_F32 };
+    *b = (struct bench){ .name = path };
+    if (model_load(rt, &o, &b->m, &e) != ERR_OK)
+        die(path, &e);
+    b->n_vocab = model_info(b->m)->n_vocab;
+    float *rows = calloc(N_LONG, b->n_vocab * sizeof *rows);
+    int32_t t[N_LONG], other[N_TOKENS];
+    timeline(t, N_LONG, 0, b->n_vocab);
+    timeline(other, N_TOKENS, 1, b->n_vocab);
+    struct session *s = begin(b, NULL, TURN_SCORE, t, N_LONG, 0), *s2 = NULL;
+    if (beside)
+        s2 = begin(b, NULL, TURN_GENERATE, other, N_TOKENS, N_TOKENS);
+    drain(b, s, rows);
+    session_destroy(s);
+    session_destroy(s2);
+    model_unload(b->m);
+    return rows;
+}
+
+static int one_long(struct runtime *rt, const char *path)
+{
+    struct err e;
+    struct bench b;
+    struct runtime *ref;
+    if (runtime_create(&(struct runtime_options){ .device = "ref" }, &ref, &e) != ERR_OK)
+        die("ref", &e);
+    float *twin = long_rows(ref, path, false, &b), *alone = long_rows(rt, path, false, &b);
+    float *got = long_rows(rt, path, true, &b), low = twin[0], high = twin[0], off = 0;
+    size_t n = (size_t)(N_LONG - 1) * b.n_vocab;
+    for (size_t i = 0; i < n; i++) {
+        low = fminf(low, twin[i]);
+        high = fmaxf(high, twin[i]);
+        off = fmaxf(off, fabsf(twin[i] - alone[i]));
+    }
+    bool ok = off <= 1e-3f * (high - low);
+    printf("%-40s %-28s %.2e of the spread: %s\n", path, "600 tokens", (double)(off / (high - low)),
+           ok ? "ok" : "FAILED");
+    same(&b, "600 tokens beside 40", alone, got, N_LONG - 1);
+    runtime_destroy(ref);
+    free(twin);
+    free(alone);
+    free(got);
+    return b.failed + !ok;
 }
 
 int main(int argc, char **argv)
@@ -185,8 +239,10 @@ int main(int argc, char **argv)
         }
         if (strcmp(argv[i], "--as-gpu") == 0)
             continue;
+        bool is_long = strcmp(argv[i], "--long") == 0 && i + 1 < argc;
+        i += is_long;
         n++;
-        failed += one(rt, argv[i]);
+        failed += is_long ? one_long(rt, argv[i]) : one(rt, argv[i]);
     }
     runtime_destroy(rt);
     printf("%d models, %d failures\n", n, failed);
