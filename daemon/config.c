@@ -94,6 +94,8 @@ static const struct setting settings[] = {
       "f16, q8_0 or f32", "type of the KV cache: f16, q8_0, f32" },
     { "device", "X", "HEARTH_DEVICE", "", "best real GPU, else the software one", set_text,
       AT(device), "a device", "an index, part of a name, or ref (on the CPU, no Vulkan)" },
+    { "cpu-threads", "N", "HEARTH_CPU_THREADS", "0", "one a core, at most 8", set_count,
+      AT(cpu_threads), "a number", "threads that compute where there is no GPU" },
     { "reproducible", NULL, "HEARTH_REPRODUCIBLE", "0", "off", set_switch, AT(reproducible), "",
       "run no model whose bits depend on the batch; as options.reproducible of every request" },
     { "preload", "M,...", "HEARTH_PRELOAD", "", "none", set_text, AT(preload), "names",

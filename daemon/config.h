@@ -26,6 +26,7 @@ struct config {
     uint32_t context;      /* tokens of one session; 0: by memory and the model's limit */
     enum kv_type kv_type;
     const char *device;    /* "" : best */
+    uint32_t cpu_threads;  /* of a software device; 0: one a core */
     bool reproducible;
     const char *preload;   /* comma-separated names */
     const char *mirror;

@@ -212,7 +212,7 @@ static enum err_code make_parts(struct program *p, struct err *e)
         return c;
     struct engine_options engine = {
         .jobs = d->jobs,
-        .runtime = { .device = d->config.device, .cache_dir = cache_dir(p),
+        .runtime = { .device = d->config.device, .cpu_threads = d->config.cpu_threads, .cache_dir = cache_dir(p),
                      .reproducible = d->config.reproducible },
         .lost = on_device_lost,
         .user = d,
@@ -321,7 +321,7 @@ static enum err_code explain(const struct config *c, struct buf *out, struct err
     struct store *s = NULL;
     struct store_model *m = NULL;
     struct runtime *r = NULL;
-    struct runtime_options device = { .device = c->device };
+    struct runtime_options device = { .device = c->device, .cpu_threads = c->cpu_threads };
     struct explain_options o = {
         .model = { .n_ctx = c->context, .n_seq = c->parallel, .kv_type = c->kv_type },
         .subgroup = c->subgroup,

@@ -14,8 +14,8 @@ enum err_code runtime_create(const struct runtime_options *o, struct runtime **o
     struct runtime *r = mem_zero(1, sizeof *r);
     if (!r)
         return err_no_memory(e, sizeof *r, "the runtime");
-    struct gpu_options go = { .device = o->device, .cache_dir = o->cache_dir, .storage_loads = o->as_gpu,
-                              .staged_copies = o->as_gpu };
+    struct gpu_options go = { .device = o->device, .cache_dir = o->cache_dir, .cpu_threads = o->cpu_threads,
+                              .storage_loads = o->as_gpu, .staged_copies = o->as_gpu };
     enum err_code code = gpu_open(&go, &r->gpu, e);
     if (code != ERR_OK) {
         mem_free(r);

@@ -69,6 +69,7 @@ struct runtime_options {
     const char *device;    /* "" or NULL: best real GPU, else the software one; an index; part of a
                               name; "ref": the C twins, no Vulkan */
     const char *cache_dir; /* pipeline cache and tuner; NULL: none */
+    uint32_t cpu_threads;  /* of a software device; 0: see gpu.h */
     bool reproducible;     /* load no model whose sessions' bits depend on their company (ERR_UNSUPPORTED).
                               No plan of today does that, on any device: see plan.h */
     bool as_gpu;           /* test: plan, load and bind as for a real GPU, whatever the device is */

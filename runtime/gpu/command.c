@@ -450,18 +450,15 @@ enum err_code vk_command_end(struct gpu_command *base, struct err *e)
 
 /* ---- submits ------------------------------------------------------------------------------- */
 
-/* What the caller does about an error is to write the buffers of what failed anew: nothing may be using
- * them still. */
-static enum err_code at_rest(struct vk_device *d, enum err_code rc)
+void vk_rest(struct gpu *g)
 {
-    if (rc && rc != ERR_GPU_LOST)
-        vk_settle(d);
-    return rc;
+    vk_settle((struct vk_device *)g);
 }
 
-static enum err_code submit(struct vk_device *d, struct gpu_command *const *c, size_t n,
-                            uint64_t *ticket, struct err *e)
+enum err_code vk_submit(struct gpu *g, struct gpu_command *const *c, size_t n, uint64_t *ticket,
+                        struct err *e)
 {
+    struct vk_device *d = (struct vk_device *)g;
     VkCommandBuffer list[SEND_AT_ONCE];
     uint32_t slot = d->next_slot, used = 0;
     enum err_code rc = vk_wait_for(d, d->slot_ticket[slot], e);
@@ -484,13 +481,6 @@ static enum err_code submit(struct vk_device *d, struct gpu_command *const *c, s
     d->slot_ticket[slot] = *ticket;
     d->next_slot = (slot + 1) % VK_SLOTS;
     return ERR_OK;
-}
-
-enum err_code vk_submit(struct gpu *g, struct gpu_command *const *c, size_t n, uint64_t *ticket,
-                        struct err *e)
-{
-    struct vk_device *d = (struct vk_device *)g;
-    return at_rest(d, submit(d, c, n, ticket, e));
 }
 
 /* Between the two stamps of that submit; 0 where they are no longer (or never were) there. */
@@ -516,7 +506,7 @@ enum err_code vk_wait(struct gpu *g, uint64_t ticket, int64_t *device_ns, struct
     struct vk_device *d = (struct vk_device *)g;
     if (ticket > d->submitted)
         return err_set(e, ERR_INVALID, "no submit has ticket %llu", (unsigned long long)ticket);
-    enum err_code rc = at_rest(d, vk_wait_for(d, ticket, e));
+    enum err_code rc = vk_wait_for(d, ticket, e);
     if (!rc && device_ns)
         *device_ns = device_time(d, ticket);
     return rc;

@@ -552,4 +552,5 @@ const struct gpu_ops vk_ops = {
     device_close,      vk_cache_save,  vk_buffer_create,  vk_buffer_destroy,
     vk_buffer_write,   vk_buffer_read, vk_prepare,        vk_command_create, vk_command_destroy,
     vk_command_launch, vk_command_end, vk_submit,         vk_wait,
+    vk_rest,
 };

@@ -251,10 +251,11 @@ enum err_code gpu_command_launch(struct gpu_command *c, const struct gpu_launch 
     if (c->ended)
         return err_set(e, ERR_INVALID, "a launch into a command that has ended");
     enum err_code rc = check_launch(c->gpu, l, e);
-    if (!rc)
-        rc = c->gpu->ops->command_launch(c, l, e);
-    if (!rc)
-        c->launches++;
+    if (rc)
+        return rc;
+    rc = c->gpu->ops->command_launch(c, l, e);
+    c->launches += !rc;
+    c->torn |= rc != ERR_OK;
     return rc;
 }
 
@@ -264,14 +265,26 @@ enum err_code gpu_command_end(struct gpu_command *c, struct err *e)
         return ERR_GPU_LOST;
     if (c->ended)
         return err_set(e, ERR_INVALID, "a command ended twice");
+    if (c->torn)
+        return err_set(e, ERR_INVALID, "a command that could not be recorded");
     enum err_code rc = c->gpu->ops->command_end(c, e);
     c->ended = !rc;
+    c->torn = !c->ended;
     return rc;
 }
 
 uint32_t gpu_command_launches(const struct gpu_command *c)
 {
     return c->launches;
+}
+
+/* What the caller does about an error is to write the buffers of what failed anew: nothing may be using
+ * them still. */
+static enum err_code at_rest(struct gpu *g, enum err_code rc)
+{
+    if (rc)
+        g->ops->rest(g);
+    return rc;
 }
 
 enum err_code gpu_submit(struct gpu *g, struct gpu_command *const *c, size_t n, uint64_t *ticket,
@@ -286,7 +299,7 @@ enum err_code gpu_submit(struct gpu *g, struct gpu_command *const *c, size_t n, 
                            c[i]->ended ? "belongs to another device" : "has not ended");
         launches += c[i]->launches;
     }
-    enum err_code rc = g->ops->submit(g, c, n, ticket, e);
+    enum err_code rc = at_rest(g, g->ops->submit(g, c, n, ticket, e));
     if (rc)
         return rc;
     g->counters.submits++;
@@ -298,5 +311,5 @@ enum err_code gpu_wait(struct gpu *g, uint64_t ticket, int64_t *device_ns, struc
 {
     if (device_ns)
         *device_ns = 0;
-    return lost(g, e) ? ERR_GPU_LOST : g->ops->wait(g, ticket, device_ns, e);
+    return lost(g, e) ? ERR_GPU_LOST : at_rest(g, g->ops->wait(g, ticket, device_ns, e));
 }

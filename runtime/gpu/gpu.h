@@ -43,6 +43,7 @@ struct gpu;
 struct gpu_options {
     const char *device;    /* "" or NULL: best real GPU, else software; index; part of a name; "ref" */
     const char *cache_dir; /* for the pipeline cache; NULL: none */
+    uint32_t cpu_threads;  /* of a software device, at most 8; 0: HEARTH_CPU_THREADS */
     bool storage_loads;    /* test: storage-buffer loads even on a CPU device */
     bool staged_copies;    /* test: as if the host could not see device memory */
 };
@@ -61,7 +62,8 @@ struct gpu_info {
 };
 enum err_code gpu_open(const struct gpu_options *o, struct gpu **out, struct err *e);
 void gpu_close(struct gpu *g); /* after its buffers and commands; NULL is fine */
-/* A software device uses HEARTH_CPU_THREADS threads (else LP_NUM_THREADS, else one for each core, at most 8).
+/* A software device uses HEARTH_CPU_THREADS threads where the options say nothing (else LP_NUM_THREADS, else
+ * one for each core, at most 8).
  * Both variables are set by the first gpu_open of a process, so another thread must not read the environment
  * beside it. */
 const struct gpu_info *gpu_info(const struct gpu *g);
@@ -123,7 +125,8 @@ enum err_code gpu_prepare(struct gpu *g, const struct gpu_pipeline *p, size_t n,
 struct gpu_command;
 enum err_code gpu_command_create(struct gpu *g, struct gpu_command **out, struct err *e);
 enum err_code gpu_command_launch(struct gpu_command *c, const struct gpu_launch *l, struct err *e);
-enum err_code gpu_command_end(struct gpu_command *c, struct err *e); /* now it can be submitted */
+/* Now it can be submitted; not where a launch failed (but with ERR_INVALID, which changes nothing). */
+enum err_code gpu_command_end(struct gpu_command *c, struct err *e);
 void gpu_command_destroy(struct gpu_command *c); /* NULL is fine; not while it runs */
 uint32_t gpu_command_launches(const struct gpu_command *c);
 

@@ -29,6 +29,7 @@ struct gpu_ops {
     enum err_code (*submit)(struct gpu *g, struct gpu_command *const *c, size_t n, uint64_t *ticket,
                             struct err *e);
     enum err_code (*wait)(struct gpu *g, uint64_t ticket, int64_t *device_ns, struct err *e);
+    void (*rest)(struct gpu *g); /* after a failed submit or wait: nothing runs any more, or it is lost */
 };
 
 /* Each is the first member of an implementation's own struct. */
@@ -47,6 +48,7 @@ struct gpu_command {
     struct gpu *gpu;
     uint32_t launches;
     bool ended;
+    bool torn; /* something went wrong while it was recorded */
 };
 
 /* core: what threads the driver makes for a software device stay on that core, the n-th of those that the

@@ -167,10 +167,16 @@ static enum err_code ref_wait(struct gpu *g, uint64_t ticket, int64_t *device_ns
     return ERR_OK;
 }
 
+static void ref_rest(struct gpu *g)
+{
+    (void)g; /* a submit is done when it returns */
+}
+
 static const struct gpu_ops ref_ops = {
     ref_close,        ref_save_cache,     ref_buffer_create,   ref_buffer_destroy,
     ref_buffer_write, ref_buffer_read,    ref_prepare,         ref_command_create, ref_command_destroy,
     ref_command_launch, ref_command_end,  ref_submit,          ref_wait,
+    ref_rest,
 };
 
 enum err_code gpu_ref_open(const struct gpu_options *o, struct gpu **out, struct err *e)

@@ -52,11 +52,31 @@ static struct team *team_of(struct gpu *g)
     return (struct team *)g;
 }
 
-/* A member's error is the team's; a lost member loses all. */
+static uint32_t *words(const struct team *t)
+{
+    return t->words->map;
+}
+
+/* Whoever waits for a member that does not come goes on. */
+static void release(struct team *t)
+{
+    __atomic_store_n(&words(t)[MEET_RELEASED], 1, __ATOMIC_SEQ_CST);
+}
+
+/* A lost member loses all; then nobody waits for another ever again. */
+static void note_loss(struct team *t)
+{
+    for (uint32_t i = 0; i < t->n; i++)
+        t->base.lost |= t->member[i]->lost;
+    if (t->base.lost && t->words)
+        release(t);
+}
+
+/* A member's error is the team's. */
 static enum err_code told(struct team *t, enum err_code rc)
 {
-    if (rc == ERR_GPU_LOST)
-        t->base.lost = true;
+    if (rc)
+        note_loss(t);
     return rc;
 }
 
@@ -71,6 +91,7 @@ static void team_buffer_destroy(struct gpu *g, struct gpu_buffer *base)
     for (uint32_t i = t->n; i-- > 0;)
         if (b->of[i])
             t->member[i]->ops->buffer_destroy(t->member[i], b->of[i]);
+    note_loss(t);
     mem_free(b);
 }
 
@@ -135,6 +156,7 @@ static void team_command_destroy(struct gpu_command *base)
     for (uint32_t i = 0; i < t->n; i++)
         if (c->of[i])
             t->member[i]->ops->command_destroy(c->of[i]);
+    note_loss(t);
     for (uint32_t i = 0; i < ARGS_BUFFERS; i++)
         team_buffer_destroy(&t->base, c->args[i]);
     mem_free(c->arg);
@@ -174,7 +196,7 @@ static enum err_code meet(struct team *t, struct team_command *c, struct err *e)
             rc = t->member[i]->ops->command_launch(c->of[i], &l, e);
         }
     }
-    return told(t, rc);
+    return rc;
 }
 
 /* Workgroups begin..end of `x` are member i's. */
@@ -240,9 +262,10 @@ static enum err_code team_command_launch(struct gpu_command *base, const struct 
     enum err_code rc = l->indirect ? note_args(t, c, l, e) : ERR_OK;
     for (uint32_t i = 0; i < t->n && !rc; i++)
         rc = launch_share(t, c, l, i, e);
-    rc = rc ? told(t, rc) : meet(t, c, e);
+    if (!rc)
+        rc = meet(t, c, e);
     count_pipelines(t);
-    return rc;
+    return told(t, rc);
 }
 
 static enum err_code team_command_end(struct gpu_command *base, struct err *e)
@@ -257,25 +280,23 @@ static enum err_code team_command_end(struct gpu_command *base, struct err *e)
 
 /* ---- submits ------------------------------------------------------------------------------------- */
 
-static uint32_t *words(const struct team *t)
+/* What all members were given ends in order. Then what only some were given does: the others do not come,
+ * and what it computes is nobody's. */
+static void team_rest(struct gpu *g)
 {
-    return t->words->map;
-}
-
-/* After an error: whoever waits for a member that does not come goes on; then all are at rest. Of a lost
- * team nobody waits ever again. */
-static enum err_code release(struct team *t, uint64_t *tickets, enum err_code rc)
-{
-    __atomic_store_n(&words(t)[MEET_RELEASED], 1, __ATOMIC_SEQ_CST);
-    for (uint32_t i = 0; i < t->n; i++)
-        if (tickets[i] && t->member[i]->ops->wait(t->member[i], tickets[i], NULL, NULL) == ERR_GPU_LOST)
+    struct team *t = team_of(g);
+    const uint64_t *all = t->ticket[t->submitted % TICKETS];
+    for (uint32_t i = 0; i < t->n && !t->base.lost; i++)
+        if (t->member[i]->ops->wait(t->member[i], all[i], NULL, NULL))
             t->base.lost = true;
-    rc = told(t, rc);
-    if (!t->base.lost) {
-        __atomic_store_n(&words(t)[MEET_ARRIVED], 0, __ATOMIC_SEQ_CST);
-        __atomic_store_n(&words(t)[MEET_RELEASED], 0, __ATOMIC_SEQ_CST);
-    }
-    return rc;
+    release(t);
+    for (uint32_t i = 0; i < t->n; i++)
+        t->member[i]->ops->rest(t->member[i]);
+    note_loss(t);
+    if (t->base.lost)
+        return;
+    __atomic_store_n(&words(t)[MEET_ARRIVED], 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&words(t)[MEET_RELEASED], 0, __ATOMIC_SEQ_CST);
 }
 
 static void copy_args(const struct team *t, const struct team_command *c)
@@ -313,7 +334,7 @@ static enum err_code team_submit(struct gpu *g, struct gpu_command *const *c, si
         rc = t->member[i]->ops->submit(t->member[i], list, n, &mine[i], e);
     }
     if (rc)
-        return release(t, mine, rc);
+        return told(t, rc);
     *ticket = ++t->submitted;
     memcpy(t->ticket[*ticket % TICKETS], mine, sizeof mine);
     return ERR_OK;
@@ -324,12 +345,14 @@ static enum err_code team_wait(struct gpu *g, uint64_t ticket, int64_t *device_n
     struct team *t = team_of(g);
     if (ticket > t->submitted)
         return err_set(e, ERR_INVALID, "no submit has ticket %llu", (unsigned long long)ticket);
-    uint64_t *mine = t->ticket[t->submitted - ticket < TICKETS ? ticket % TICKETS : t->submitted % TICKETS];
+    /* One that is forgotten is done when the oldest that is not is. */
+    bool known = t->submitted - ticket < TICKETS;
+    const uint64_t *mine = t->ticket[(known ? ticket : t->submitted + 1) % TICKETS];
     enum err_code rc = ERR_OK;
     for (uint32_t i = 0; i < t->n && !rc; i++)
-        rc = t->member[i]->ops->wait(t->member[i], mine[i], i ? NULL : device_ns, e);
+        rc = t->member[i]->ops->wait(t->member[i], mine[i], i == 0 && known ? device_ns : NULL, e);
     if (rc)
-        return release(t, t->ticket[t->submitted % TICKETS], rc);
+        return told(t, rc);
     if (ticket > t->done)
         t->done = ticket;
     return ERR_OK;
@@ -340,7 +363,9 @@ static enum err_code team_wait(struct gpu *g, uint64_t ticket, int64_t *device_n
 static void team_close(struct gpu *g)
 {
     struct team *t = team_of(g);
-    team_buffer_destroy(g, t->words);
+    struct gpu_buffer *own = t->words;
+    t->words = NULL;
+    team_buffer_destroy(g, own);
     for (uint32_t i = t->n; i-- > 0;)
         if (t->member[i])
             t->member[i]->ops->close(t->member[i]);
@@ -357,6 +382,7 @@ static const struct gpu_ops team_ops = {
     team_close,          team_save_cache,  team_buffer_create,  team_buffer_destroy,
     team_buffer_write,   team_buffer_read, team_prepare,        team_command_create, team_command_destroy,
     team_command_launch, team_command_end, team_submit,         team_wait,
+    team_rest,
 };
 
 /* Takes over `first`, also when it fails. */
@@ -377,7 +403,7 @@ static enum err_code gather(struct gpu *first, uint32_t n, const struct gpu_opti
         t->n += !rc;
     }
     if (!rc)
-        rc = team_buffer_create(&t->base, 256, GPU_HOST, &t->words, e);
+        rc = team_buffer_create(&t->base, (MEET_MEMBERS + n * MEET_MEMBER_WORDS) * 4, GPU_HOST, &t->words, e);
     struct gpu_pipeline p = { .kernel = KERNEL_meet, .spec = { [SPEC_LOCAL] = first->info.subgroup } };
     if (!rc)
         rc = gpu_vk_prepare(t->member, t->n, &p, 1, t->n, e);
@@ -389,33 +415,43 @@ static enum err_code gather(struct gpu *first, uint32_t n, const struct gpu_opti
     return ERR_OK;
 }
 
-/* Threads that a software device may use: what LP_NUM_THREADS said when the process began, else the cores
- * that it may run on. Mesa is told to leave threads to us; the number is kept for the next device. */
-static uint32_t take_threads(void)
+/* Writes it only where it changes: other threads may read the environment by then. */
+static bool set_number(const char *name, long n)
+{
+    const char text[] = { (char)('0' + n), 0 }, *now = getenv(name);
+    return (now && strcmp(now, text) == 0) || setenv(name, text, 1) == 0;
+}
+
+/* Threads that a software device may use: what was asked for, else what LP_NUM_THREADS said when the process
+ * began, else the cores that it may run on. Mesa is told to leave threads to us; the number is kept for the
+ * next device. */
+static uint32_t take_threads(const struct gpu_options *o)
 {
     const char *mesa = getenv("LP_NUM_THREADS"), *kept = getenv("HEARTH_CPU_THREADS");
     cpu_set_t set;
-    long n = kept ? strtol(kept, NULL, 10) : mesa ? strtol(mesa, NULL, 10) : 0;
+    long n = o->cpu_threads < MOST_MEMBERS ? (long)o->cpu_threads : MOST_MEMBERS;
+    if (n == 0)
+        n = kept ? strtol(kept, NULL, 10) : mesa ? strtol(mesa, NULL, 10) : 0;
     if (n <= 0 && !mesa && sched_getaffinity(0, sizeof set, &set) == 0)
         n = CPU_COUNT(&set);
     n = n < 1 ? 1 : n > MOST_MEMBERS ? MOST_MEMBERS : n;
-    if (!kept && setenv("HEARTH_CPU_THREADS", (char[]){ (char)('0' + n), 0 }, 1) != 0)
+    if (!set_number("HEARTH_CPU_THREADS", n))
         return 1;
-    setenv("LP_NUM_THREADS", "0", 1);
+    set_number("LP_NUM_THREADS", 0);
     return (uint32_t)n;
 }
 
 /* One device, whose threads are Mesa's. */
 static enum err_code open_threaded(const struct gpu_options *o, uint32_t n, struct gpu **out, struct err *e)
 {
-    setenv("LP_NUM_THREADS", (char[]){ (char)('0' + n), 0 }, 1);
+    set_number("LP_NUM_THREADS", n);
     return gpu_vk_open(o, GPU_ANY_CORE, out, e);
 }
 
 enum err_code gpu_team_open(const struct gpu_options *o, struct gpu **out, struct err *e)
 {
     struct gpu *first;
-    uint32_t n = take_threads();
+    uint32_t n = take_threads(o);
     enum err_code rc = gpu_vk_open(o, n > 1 ? 0 : GPU_ANY_CORE, &first, e);
     if (rc)
         return rc;

@@ -284,7 +284,7 @@ enum err_code vk_place(struct vk_device *d, const VkMemoryRequirements *need, en
     return ERR_OK;
 }
 
-static enum err_code slab_twin(struct vk_device *d, const struct vk_slab *of, struct vk_slab **out,
+static enum err_code slab_twin(struct vk_device *d, struct vk_slab *of, struct vk_slab **out,
                                struct err *e)
 {
     struct vk_slab *s = mem_zero(1, sizeof *s);
@@ -309,6 +309,7 @@ static enum err_code slab_twin(struct vk_device *d, const struct vk_slab *of, st
         slab_destroy(d, s);
         return rc;
     }
+    of->n_taken++;
     s->next = d->slabs;
     d->slabs = *out = s;
     return ERR_OK;
@@ -344,5 +345,7 @@ void vk_unplace(struct vk_device *d, struct vk_place *p)
     while (*link != s)
         link = &(*link)->next;
     *link = s->next;
+    if (s->twin)
+        s->twin->n_taken--;
     slab_destroy(d, s);
 }

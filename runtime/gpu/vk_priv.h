@@ -29,12 +29,12 @@ struct vk_slab { /* one VkDeviceMemory */
     VkDeviceMemory memory;
     uint8_t *map; /* NULL where the host cannot see it */
     bool ours;    /* the memory is a mapping of our own that the device was given */
-    const struct vk_slab *twin; /* it is this one's, of another device: nothing is handed out here */
+    struct vk_slab *twin; /* it is this one's, of another device: nothing is handed out here */
     uint64_t bytes;
     uint64_t used; /* bytes from here on were never handed out */
     uint32_t type;
     struct vk_range *free; /* ascending, never touching */
-    size_t n_free, cap_free, n_taken;
+    size_t n_free, cap_free, n_taken; /* taken: ranges, and twins of the whole */
 };
 struct vk_place {
     struct vk_slab *slab;
@@ -152,8 +152,9 @@ enum err_code vk_command_buffers(struct vk_device *d, VkCommandBuffer *out, uint
 enum err_code vk_send(struct vk_device *d, const VkCommandBuffer *c, uint32_t n, uint64_t *ticket,
                       struct err *e);
 enum err_code vk_wait_for(struct vk_device *d, uint64_t ticket, struct err *e);
-/* Nothing runs any more, or the device is stuck. */
+/* Nothing runs any more, or the device is lost (and may be stuck). */
 void vk_settle(struct vk_device *d);
+void vk_rest(struct gpu *g);
 enum err_code vk_command_create(struct gpu *g, struct gpu_command **out, struct err *e);
 void vk_command_destroy(struct gpu_command *c);
 enum err_code vk_command_launch(struct gpu_command *c, const struct gpu_launch *l, struct err *e);

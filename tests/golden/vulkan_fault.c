@@ -1,13 +1,13 @@
-/* vulkan_fault MODEL CACHE-DIR [STRIDE | gpu]: the n-th Vulkan call fails, over device, load, eight
+/* vulkan_fault MODEL CACHE-DIR [STRIDE [WARM-STRIDE] | gpu]: the n-th Vulkan call fails, over device, load, eight
  * tokens and unload; with every result that the specification lets such a call give, once and from
  * then on. Nothing crashes; the error says which call it was; what there is goes on (a lost device: a
  * new one) and gives the right tokens; no Vulkan object and no block of memory is left.
  *
- * In two places: WARM, on a device that has run the model before, for every n of a load, eight tokens
- * and an unload (370 points of 20 ms); and OWN, with a device for each n, where the software driver
- * makes code again (70 points of 300 ms): the first `each` calls of every function, and every
- * STRIDE-th of the others. STRIDE 1: every n of every row in both places (2000 points). `gpu`: planned,
- * bound and copied as for a real GPU; of OWN only the lost device. */
+ * In two places: WARM, on a device that has run the model before, over a load, eight tokens and an
+ * unload (20 ms a point); and OWN, with a device for each n, where the software driver makes code again
+ * (300 ms): the first `each` calls of every function, and every STRIDE-th (64; WARM: every) of the
+ * others. STRIDE 1: every row in both places. `gpu`: planned, bound and copied as for a real GPU; of OWN
+ * only the lost device. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,7 +137,7 @@ static bool sweep(struct sweep *s, const struct row *r, uint64_t stride)
     return !wrong && s->felt > 0;
 }
 
-static bool sweeps(struct sweep *s, unsigned where, uint64_t stride)
+static bool sweeps(struct sweep *s, unsigned where, uint64_t stride, bool all_rows)
 {
     bool good = true;
     s->blocks = mem_live();
@@ -145,13 +145,13 @@ static bool sweeps(struct sweep *s, unsigned where, uint64_t stride)
     for (size_t i = 0; i < sizeof rows / sizeof *rows && good; i++) {
         bool lost = rows[i].code == ERR_GPU_LOST, at_open = rows[i].code == ERR_GPU;
         bool can = where == WARM ? !lost && !at_open : lost || !s->clean.as_gpu;
-        if (can && (stride == 1 || (rows[i].where & where)))
-            good = sweep(s, &rows[i], where == WARM ? 1 : stride);
+        if (can && (all_rows || (rows[i].where & where)))
+            good = sweep(s, &rows[i], stride);
     }
     return good;
 }
 
-static bool run(struct sweep *s, uint64_t stride)
+static bool run(struct sweep *s, uint64_t stride, uint64_t warm_stride)
 {
     if (life_live(&s->clean, &s->e) != ERR_OK) {
         printf("%s\n", s->e.text);
@@ -160,26 +160,27 @@ static bool run(struct sweep *s, uint64_t stride)
     life_unload(&s->clean);
     s->warm = s->clean;
     printf("on a device that has run the model before:\n");
-    bool good = sweeps(s, WARM, stride);
+    bool good = sweeps(s, WARM, warm_stride, stride == 1);
     life_end(&s->warm);
     s->warm.path = NULL;
     printf("with a device of its own for each:\n");
-    return good && vk_fault_objects() == 0 && sweeps(s, OWN, stride);
+    return good && vk_fault_objects() == 0 && sweeps(s, OWN, stride, stride == 1);
 }
 
 int main(int argc, char **argv)
 {
     bool gpu = argc > 3 && strcmp(argv[3], "gpu") == 0;
     uint64_t stride = argc > 3 && !gpu ? strtoull(argv[3], NULL, 10) : 64;
+    uint64_t warm_stride = argc > 4 ? strtoull(argv[4], NULL, 10) : 1;
     struct sweep s = { 0 };
     json_setup();
     log_set_level(LOG_ERROR);
-    if (argc < 3 || stride == 0 || !vk_fault_install()) {
-        fprintf(stderr, "vulkan_fault MODEL CACHE-DIR [STRIDE | gpu], or there is no Vulkan\n");
+    if (argc < 3 || stride == 0 || warm_stride == 0 || !vk_fault_install()) {
+        fprintf(stderr, "vulkan_fault MODEL CACHE-DIR [STRIDE [WARM-STRIDE] | gpu], or there is no Vulkan\n");
         return 2;
     }
     s.clean = (struct life){ .path = argv[1], .cache_dir = argv[2], .as_gpu = gpu };
-    bool good = run(&s, stride) && mem_live() == 0;
+    bool good = run(&s, stride, warm_stride) && mem_live() == 0;
     vk_fault_remove();
     return !good;
 }

@@ -1,6 +1,7 @@
 #include "tests/gpu/vk_fault.h"
 
 #include <limits.h>
+#include <pthread.h>
 #include <string.h>
 
 #include <volk.h>
@@ -55,7 +56,9 @@ enum {
     X(vkDestroyDescriptorPool, VkDescriptorPool)
 
 #define NAMES (1 << 16)
+#define DEVICES 16
 
+/* One driver's: the same for all of its devices. */
 static struct {
 #define X(name, gives, parameters, arguments) PFN_##name name;
     INSTANCE_CALLS(X) DEVICE_CALLS(X)
@@ -66,71 +69,118 @@ static struct {
     PFN_vkDestroyDevice vkDestroyDevice;
     PFN_vkDestroyInstance vkDestroyInstance;
     PFN_vkCmdPipelineBarrier vkCmdPipelineBarrier;
+    PFN_vkFreeCommandBuffers vkFreeCommandBuffers;
     PFN_vkGetDeviceProcAddr vkGetDeviceProcAddr;
     PFN_vkGetInstanceProcAddr vkGetInstanceProcAddr;
     PFN_vkDeviceWaitIdle vkDeviceWaitIdle;
-    VkDevice device;
 } real;
+
+static struct device {
+    VkDevice handle; /* VK_NULL_HANDLE: a free place */
+    bool lost;
+    bool flying; /* a submit that no wait came after */
+} devices[DEVICES];
 
 static struct {
     uint64_t after, every, calls, barriers;
     VkResult result;
     unsigned kind;  /* only calls that give one of these count */
     bool sticky;
-    bool lost;      /* the device that there is */
-    bool flying;    /* a submit that no wait came after */
     const char *failed, *next;
     int64_t objects;
     const char *names[NAMES]; /* of the calls that counted */
 } fault;
 
-/* A lost device runs nothing: what was submitted must have ended before the loss is told. */
-static void settle(void)
+/* The device that this is the handle of, or of its queue or a command buffer: these begin with the same
+ * word, by which layers know them too (the loader's interface to layers). NULL: another handle. */
+static struct device *device_of(const void *handle)
 {
-    if (real.device && real.vkDeviceWaitIdle)
-        real.vkDeviceWaitIdle(real.device);
+    for (struct device *d = devices; d < devices + DEVICES; d++)
+        if (d->handle && memcmp(handle, d->handle, sizeof(void *)) == 0)
+            return d;
+    return NULL;
 }
 
-static bool fails_again(const char *name, unsigned gives)
+static void note_device(VkDevice handle)
 {
-    if (fault.lost)
-        return gives & WAITS || strcmp(name, "vkQueueSubmit") == 0;
-    return fault.sticky && fault.failed && (gives & fault.kind) && !(gives & WAITS);
+    for (struct device *d = devices; d < devices + DEVICES && !device_of(handle); d++)
+        if (!d->handle)
+            *d = (struct device){ .handle = handle };
 }
 
-static bool must_fail(const char *name, unsigned gives)
+/* The work of a lost device ends by itself, but late: when what it uses is destroyed. Whatever it waits
+ * for must have come by then. */
+static void settle(VkDevice handle)
 {
-    if (strcmp(name, "vkCreateInstance") == 0) {
-        real.device = VK_NULL_HANDLE; /* the last one's is gone */
-        fault.lost = false;
-    }
+    const struct device *d = device_of(handle);
+    if (d && d->lost)
+        real.vkDeviceWaitIdle(handle);
+}
+
+static VkResult again(const char *name, unsigned gives, const struct device *d)
+{
+    if (d && d->lost)
+        return gives & WAITS || strcmp(name, "vkQueueSubmit") == 0 ? VK_ERROR_DEVICE_LOST : VK_SUCCESS;
+    bool fails = fault.sticky && fault.failed && (gives & fault.kind) && !(gives & WAITS);
+    return fails ? fault.result : VK_SUCCESS;
+}
+
+static VkResult counted(const char *name, unsigned gives, const void *handle)
+{
+    struct device *d = device_of(handle);
     if (!(gives & fault.kind))
-        return fails_again(name, gives);
+        return again(name, gives, d);
     if (fault.calls < NAMES)
         fault.names[fault.calls] = name;
     fault.calls++;
     if (fault.next && strcmp(name, fault.next) == 0)
         fault.after = fault.calls;
     if (fault.calls != fault.after)
-        return fails_again(name, gives);
+        return again(name, gives, d);
     fault.next = NULL;
     fault.failed = name;
     fault.after += fault.every;
-    fault.lost = fault.result == VK_ERROR_DEVICE_LOST;
-    if (fault.lost)
-        settle();
-    return true;
+    if (d)
+        d->lost |= fault.result == VK_ERROR_DEVICE_LOST;
+    return fault.result;
+}
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* pipelines are made by several threads */
+
+/* What a call gives instead of being made; VK_SUCCESS: it is to be made. */
+static VkResult fails(const char *name, unsigned gives, const void *handle)
+{
+    pthread_mutex_lock(&lock);
+    VkResult r = counted(name, gives, handle);
+    pthread_mutex_unlock(&lock);
+    return r;
+}
+
+static void note_made(void)
+{
+    pthread_mutex_lock(&lock);
+    fault.objects++;
+    pthread_mutex_unlock(&lock);
+}
+
+static void note_flight(const char *name, const void *handle)
+{
+    struct device *d = device_of(handle);
+    bool sent = strcmp(name, "vkQueueSubmit") == 0;
+    if (d && (sent || strcmp(name, "vkWaitSemaphores") == 0))
+        d->flying = sent;
 }
 
 #define X(name, gives, parameters, arguments)                                                      \
     static VKAPI_ATTR VkResult VKAPI_CALL fault_##name parameters                                  \
     {                                                                                              \
-        if (must_fail(#name, gives))                                                               \
-            return fault.result;                                                                   \
-        VkResult r = real.name arguments;                                                          \
-        if (strcmp(#name, "vkQueueSubmit") == 0 || strcmp(#name, "vkWaitSemaphores") == 0)         \
-            fault.flying = strcmp(#name, "vkQueueSubmit") == 0;                                    \
-        fault.objects += ((gives) & MAKES) && r == VK_SUCCESS;                                     \
+        VkResult r = fails(#name, gives, a);                                                       \
+        if (r != VK_SUCCESS)                                                                       \
+            return r;                                                                              \
+        r = real.name arguments;                                                                   \
+        note_flight(#name, a);                                                                     \
+        if (((gives) & MAKES) && r == VK_SUCCESS)                                                  \
+            note_made();                                                                           \
         return r;                                                                                  \
     }
 INSTANCE_CALLS(X) DEVICE_CALLS(X)
@@ -140,6 +190,7 @@ INSTANCE_CALLS(X) DEVICE_CALLS(X)
     static VKAPI_ATTR void VKAPI_CALL fault_##name(VkDevice a, type b,                             \
                                                    const VkAllocationCallbacks *c)                 \
     {                                                                                              \
+        settle(a);                                                                                 \
         fault.objects -= b != VK_NULL_HANDLE;                                                      \
         real.name(a, b, c);                                                                        \
     }
@@ -148,9 +199,11 @@ DESTROY_CALLS(X)
 
 static VKAPI_ATTR void VKAPI_CALL fault_vkDestroyDevice(VkDevice a, const VkAllocationCallbacks *b)
 {
+    struct device *d = device_of(a);
+    settle(a);
+    if (d)
+        *d = (struct device){ .handle = VK_NULL_HANDLE };
     fault.objects -= a != VK_NULL_HANDLE;
-    if (a == real.device)
-        real.device = VK_NULL_HANDLE;
     real.vkDestroyDevice(a, b);
 }
 
@@ -159,6 +212,13 @@ static VKAPI_ATTR void VKAPI_CALL fault_vkDestroyInstance(VkInstance a,
 {
     fault.objects -= a != VK_NULL_HANDLE;
     real.vkDestroyInstance(a, b);
+}
+
+static VKAPI_ATTR void VKAPI_CALL fault_vkFreeCommandBuffers(VkDevice a, VkCommandPool b, uint32_t c,
+                                                             const VkCommandBuffer *d)
+{
+    settle(a);
+    real.vkFreeCommandBuffers(a, b, c, d);
 }
 
 static VKAPI_ATTR void VKAPI_CALL
@@ -173,11 +233,7 @@ fault_vkCmdPipelineBarrier(VkCommandBuffer a, VkPipelineStageFlags b, VkPipeline
 static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL device_proc(VkDevice device, const char *name)
 {
     PFN_vkVoidFunction p = real.vkGetDeviceProcAddr(device, name);
-    if (real.device != device) {
-        real.device = device;
-        real.vkDeviceWaitIdle =
-            (PFN_vkDeviceWaitIdle)real.vkGetDeviceProcAddr(device, "vkDeviceWaitIdle");
-    }
+    note_device(device);
 #define X(call, ...)                                                                               \
     if (p && strcmp(name, #call) == 0) {                                                           \
         real.call = (PFN_##call)p;                                                                 \
@@ -187,6 +243,9 @@ static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL device_proc(VkDevice device, con
     DESTROY_CALLS(X)
     X(vkDestroyDevice, )
     X(vkCmdPipelineBarrier, )
+    X(vkFreeCommandBuffers, )
+    if (strcmp(name, "vkDeviceWaitIdle") == 0)
+        real.vkDeviceWaitIdle = (PFN_vkDeviceWaitIdle)p;
     return p;
 }
 
@@ -207,6 +266,7 @@ bool vk_fault_install(void)
 {
     memset(&fault, 0, sizeof fault);
     memset(&real, 0, sizeof real);
+    memset(devices, 0, sizeof devices);
     if (volkInitialize() != VK_SUCCESS)
         return false;
     real.vkGetInstanceProcAddr = vkGetInstanceProcAddr;
@@ -227,7 +287,7 @@ void vk_fault_after(uint64_t n, int result)
     fault.kind = UINT_MAX;
     fault.calls = fault.barriers = 0;
     fault.failed = fault.next = NULL;
-    fault.sticky = fault.lost = false;
+    fault.sticky = false;
 }
 
 static unsigned kind_of(VkResult r)
@@ -292,5 +352,8 @@ int64_t vk_fault_objects(void)
 
 bool vk_fault_flying(void)
 {
-    return fault.flying;
+    for (const struct device *d = devices; d < devices + DEVICES; d++)
+        if (d->handle && d->flying)
+            return true;
+    return false;
 }

@@ -1,7 +1,7 @@
 /* Makes Vulkan calls fail. Between vk_fault_install and vk_fault_remove every call that can fail goes
  * through a wrapper that volk was given instead of the loader's entry; a failing one does not reach the
- * driver. Not thread safe: one device at a time, made after vk_fault_install and closed before
- * vk_fault_remove. */
+ * driver. For one thread (but several may make pipelines), and devices of one driver, at most 16 at a
+ * time, made after vk_fault_install and closed before vk_fault_remove. */
 #ifndef HEARTH_TESTS_VK_FAULT_H
 #define HEARTH_TESTS_VK_FAULT_H
 
@@ -12,8 +12,8 @@ bool vk_fault_install(void); /* false: there is no Vulkan loader */
 void vk_fault_remove(void);
 
 /* The n-th call from now (1: the next) gives `result` (a VkResult below 0); n = 0: none. With
- * VK_ERROR_DEVICE_LOST all calls after it that wait or submit do so too, as on a lost device, until the
- * next instance is made. */
+ * VK_ERROR_DEVICE_LOST all later calls of that device that wait or submit do so too; other devices go on.
+ * What it had begun ends before something of it is destroyed. */
 void vk_fault_after(uint64_t n, int result);
 /* The same, counting only calls that may give this result by the specification: out of host or of
  * device memory, device lost, initialisation failed. `sticky`: so do all of them from then on, but

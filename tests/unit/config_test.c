@@ -27,6 +27,7 @@ static char *full_env(const char *name)
         { "HEARTH_MIRROR", "http://m" },   { "HEARTH_OFFLINE", "1" },
         { "HEARTH_API_KEY_FILE", "/k" },   { "HEARTH_ALLOW_HOST", "x" },
         { "HEARTH_ORIGINS", "https://o" }, { "HEARTH_LOG", "debug" },
+        { "HEARTH_CPU_THREADS", "2" },
         { "XDG_RUNTIME_DIR", "/run/user/1" }, { "XDG_DATA_HOME", "/data" },
     };
     for (size_t i = 0; i < sizeof vars / sizeof *vars; i++)
@@ -69,6 +70,7 @@ static void defaults(void **state)
     assert_int_equal(c.parallel, 0);
     assert_int_equal(c.context, 0);
     assert_int_equal(c.kv_type, KV_F16);
+    assert_int_equal(c.cpu_threads, 0);
     assert_string_equal(c.device, "");
     assert_false(c.offline || c.reproducible);
     assert_int_equal(c.log_level, LOG_INFO);
@@ -92,6 +94,7 @@ static void environment_and_flags(void **state)
     assert_int_equal(c.context, 2048);
     assert_int_equal(c.kv_type, KV_Q8_0);
     assert_string_equal(c.device, "ref");
+    assert_int_equal(c.cpu_threads, 2);
     assert_true(c.offline);
     assert_int_equal(c.log_level, LOG_DEBUG);
     assert_int_equal(read_with(full_env, &c, &e, &a, "--keep-alive", "-1", "--parallel=9",
