@@ -830,7 +830,7 @@ static void list_of_1000_models_takes_milliseconds(void **state)
     }
     print_message("list of 1000 models: %.2f ms; open with them: %.2f ms\n", (double)best / 1e6,
                   (double)open_ns / 1e6);
-    assert_true(best <= 5000000 * SLOWER);
+    assert_true(best <= 50000000 * SLOWER); /* 3 to 5 ms; what would go through all for each takes seconds */
     assert_true(open_ns < 2000000000);
 }
 
