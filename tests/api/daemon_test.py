@@ -503,7 +503,7 @@ class Busy(Case):
         time.sleep(0.1 * SLOW)
         began = time.monotonic()
         r = self.generate()
-        self.assertLess(time.monotonic() - began, 0.5 * SLOW)
+        self.assertLess(time.monotonic() - began, 2 * SLOW)
         self.refused(r, 503, "server busy, please try again.  maximum pending requests exceeded")
         self.assertEqual(r.headers["Retry-After"], "1")
         self.assertEqual(self.d.ok("/api/generate", {"model": "tiny"})["done_reason"], "load")  # loads are not refused
@@ -618,7 +618,7 @@ class Ends(Case):
         began = time.monotonic()
         self.d.process.send_signal(signal.SIGTERM)
         self.assertEqual(self.d.process.wait(5 * SLOW), 0)
-        self.assertLess(time.monotonic() - began, 0.5 * SLOW)
+        self.assertLess(time.monotonic() - began, 2 * SLOW)
         c.close()
 
 
