@@ -9,7 +9,7 @@
 enum role {
     ROLE_EOG = 1,     /* ends a generation */
     ROLE_CONTROL = 2, /* a control token, whatever type the file gives it */
-    ROLE_TEXT = 4,    /* shown and matched like a user-defined token (gpt-oss' channels) */
+    ROLE_TEXT = 4,    /* a control token that is shown (gpt-oss' channels) */
 };
 #define ROLE_END (ROLE_EOG | ROLE_CONTROL)
 
@@ -92,8 +92,10 @@ static void set_role(struct tokenizer *t, int32_t id, unsigned role)
         t->flag[id] |= TOKEN_EOG;
     if (role & ROLE_CONTROL)
         t->type[id] = TOKEN_CONTROL;
-    if (role & ROLE_TEXT)
+    if (role & ROLE_TEXT) {
         t->type[id] = TOKEN_USER_DEFINED;
+        t->flag[id] |= TOKEN_TURNS;
+    }
 }
 
 static void set_end(struct tokenizer *t, int32_t id)
@@ -119,7 +121,7 @@ static void set_roles(struct tokenizer *t, const struct tokenizer_spec *spec)
     int32_t end = tokenizer_find(t, STR("<|end|>"));
     if (end != TOKEN_NONE && call && (has(t, "<|return|>") || has(t, "<|flush|>"))) {
         t->flag[end] &= (uint8_t)~TOKEN_EOG;
-        t->type[end] = TOKEN_USER_DEFINED;
+        set_role(t, end, ROLE_TEXT);
     }
     /* To Gemma 4 </s> is a tag of HTML. */
     int32_t s = tokenizer_find(t, STR("</s>"));
@@ -329,7 +331,7 @@ struct str token_text(const struct tokenizer *t, uint32_t id)
 bool token_from_text(const struct tokenizer *t, uint32_t id)
 {
     return id < t->n_tokens && t->type[id] != TOKEN_CONTROL && t->type[id] != TOKEN_UNKNOWN &&
-           t->type[id] != TOKEN_BYTE;
+           t->type[id] != TOKEN_BYTE && !(t->flag[id] & TOKEN_TURNS);
 }
 
 enum err_code encoder_push(struct encoder *x, int32_t id)
@@ -420,8 +422,8 @@ static enum err_code encode_token(void *user, int32_t id)
     return encoder_push(user, id);
 }
 
-static enum err_code encode_all(struct encoder *x, struct str text, bool add_special,
-                                bool parse_special)
+static enum err_code encode_parts(struct encoder *x, struct str text, bool add_special,
+                                  const struct parsing *parsing)
 {
     const struct tokenizer *t = x->t;
     const struct part_sink sink = { encode_text, encode_token, x };
@@ -429,14 +431,15 @@ static enum err_code encode_all(struct encoder *x, struct str text, bool add_spe
     if (add_special && t->add_bos)
         code = encoder_push(x, t->bos);
     if (!code)
-        code = specials_partition(t, text, parse_special, &sink, x->e);
+        code = specials_partition(t, text, parsing, &sink, x->e);
     if (!code && add_special && t->add_eos)
         code = encoder_push(x, t->eos);
     return code;
 }
 
-enum err_code tokenizer_encode(const struct tokenizer *t, struct str text, bool add_special,
-                               bool parse_special, struct token_list *out, struct err *e)
+static enum err_code encode_all(const struct tokenizer *t, struct str text, bool add_special,
+                                const struct parsing *parsing, struct token_list *out,
+                                struct err *e)
 {
     if (text.n > TOKENIZER_MAX_TEXT)
         return err_set(e, ERR_TOO_LARGE, "text of %zu bytes, at most %zu", text.n,
@@ -447,7 +450,7 @@ enum err_code tokenizer_encode(const struct tokenizer *t, struct str text, bool 
     struct encoder x = { .t = t, .out = out, .e = e, .after_unk = SIZE_MAX };
     size_t before = out->n;
     buf_init(&x.scratch, SIZE_MAX / 2);
-    enum err_code code = encode_all(&x, text, add_special, parse_special);
+    enum err_code code = encode_parts(&x, text, add_special, parsing);
     if (code)
         out->n = before;
     mem_free(x.seen);
@@ -456,6 +459,21 @@ enum err_code tokenizer_encode(const struct tokenizer *t, struct str text, bool 
     pre_match_destroy(x.match);
     buf_finish(&x.scratch);
     return code;
+}
+
+enum err_code tokenizer_encode(const struct tokenizer *t, struct str text, bool add_special,
+                               bool parse_special, struct token_list *out, struct err *e)
+{
+    const struct parsing parsing = { .control = parse_special };
+    return encode_all(t, text, add_special, &parsing, out, e);
+}
+
+enum err_code tokenizer_encode_spans(const struct tokenizer *t, struct str text,
+                                     const struct spans *content, bool add_special,
+                                     struct token_list *out, struct err *e)
+{
+    const struct parsing parsing = { .control = true, .content = content };
+    return encode_all(t, text, add_special, &parsing, out, e);
 }
 
 void token_list_finish(struct token_list *l)

@@ -16,6 +16,7 @@
 
 #include "runtime/base/err.h"
 #include "runtime/base/str.h"
+#include "runtime/text/spans.h"
 
 /* The values of tokenizer.ggml.token_type. */
 enum token_type {
@@ -66,6 +67,13 @@ void token_list_finish(struct token_list *l);
  * Cost: linear in text.n. */
 enum err_code tokenizer_encode(const struct tokenizer *t, struct str text, bool add_special,
                                bool parse_special, struct token_list *out, struct err *e);
+
+/* The same for a text that has foreign parts, such as a rendered prompt: control tokens are parsed,
+ * but none that has a byte in `content`. User-defined tokens match everywhere, and the text is cut
+ * into words as one, so that content without control text changes nothing. `content` may be NULL. */
+enum err_code tokenizer_encode_spans(const struct tokenizer *t, struct str text,
+                                     const struct spans *content, bool add_special,
+                                     struct token_list *out, struct err *e);
 
 /* Appends the bytes of the ids to *out. show_special: control tokens appear as their text.
  * The bytes of one token need not be whole UTF-8 sequences. ERR_INVALID: an id out of range. */

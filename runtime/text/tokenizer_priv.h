@@ -93,8 +93,14 @@ struct part_sink {
     enum err_code (*token)(void *user, int32_t id);
     void *user;
 };
-enum err_code specials_partition(const struct tokenizer *t, struct str s, bool parse_special,
-                                 const struct part_sink *sink, struct err *e);
+/* What of special tokens is matched in a text. User-defined ones always are. */
+struct parsing {
+    bool control;                /* control tokens and the unknown one */
+    const struct spans *content; /* but for those that touch these ranges of the text; or NULL */
+};
+enum err_code specials_partition(const struct tokenizer *t, struct str s,
+                                 const struct parsing *parsing, const struct part_sink *sink,
+                                 struct err *e);
 
 /* ---- the tokenizer ------------------------------------------------------------------------- */
 
@@ -102,6 +108,7 @@ enum token_flag {
     TOKEN_EOG = 1,
     TOKEN_LSTRIP = 2, /* white space before it goes */
     TOKEN_RSTRIP = 4,
+    TOKEN_TURNS = 8, /* shown like a user-defined token, but matched as a control token is */
 };
 
 /* Whether the merges of a token's own text end in that one token: found out when first asked. */

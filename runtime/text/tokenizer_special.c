@@ -94,12 +94,21 @@ struct place {
 struct cut {
     const struct tokenizer *t;
     struct str s;
-    bool parse_special;
+    const struct parsing *parsing;
     struct place *place;
     size_t n, cap;
     struct heap heap;
     bool *used; /* [s.n] bytes that a token, or its stripping, has taken */
 };
+
+/* Whether the token may stand at [at, at + len). */
+static bool may_stand(const struct cut *c, int32_t id, size_t at, size_t len)
+{
+    if (c->t->type[id] == TOKEN_USER_DEFINED && !(c->t->flag[id] & TOKEN_TURNS))
+        return true;
+    const struct spans *content = c->parsing->content;
+    return c->parsing->control && !(content && spans_touch(content, at, at + len));
+}
 
 /* The longest token at `at` of no more than `max` bytes. */
 static uint32_t longest(const struct cut *c, size_t at, size_t max)
@@ -111,8 +120,7 @@ static uint32_t longest(const struct cut *c, size_t at, size_t max)
         if (!node)
             break;
         uint32_t rank = s->node[node].rank;
-        if (rank != NO_RANK &&
-            (c->parse_special || c->t->type[s->id[rank]] == TOKEN_USER_DEFINED))
+        if (rank != NO_RANK && may_stand(c, s->id[rank], at, i + 1))
             best = rank;
     }
     return best;
@@ -200,10 +208,11 @@ static enum err_code give_parts(const struct cut *c, const struct part_sink *sin
     return code ? code : give_text(c, from, c->s.n, sink);
 }
 
-enum err_code specials_partition(const struct tokenizer *t, struct str s, bool parse_special,
-                                 const struct part_sink *sink, struct err *e)
+enum err_code specials_partition(const struct tokenizer *t, struct str s,
+                                 const struct parsing *parsing, const struct part_sink *sink,
+                                 struct err *e)
 {
-    struct cut c = { .t = t, .s = s, .parse_special = parse_special };
+    struct cut c = { .t = t, .s = s, .parsing = parsing };
     enum err_code code = ERR_OK;
     if (!t->specials.n || !s.n)
         return s.n ? sink->text(sink->user, s) : ERR_OK;

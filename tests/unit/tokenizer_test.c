@@ -12,104 +12,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/text/pretokenizer.h"
 #include "runtime/text/tokenizer.h"
-#include "tests/unit/text_kit.h"
-
-/* ---- vocabularies made here ---------------------------------------------------------------- */
-
-/* A spec and the memory that its texts lie in. */
-struct vocab {
-    struct tokenizer_spec spec;
-    struct str token[4096];
-    float score[4096];
-    int32_t type[4096];
-    struct str merge[2048];
-    struct arena text;
-};
-
-static struct vocab *vocab_new(const char *model, const char *pre)
-{
-    struct vocab *v = mem_zero(1, sizeof *v);
-    assert_non_null(v);
-    v->spec = (struct tokenizer_spec){
-        .model = str_from(model),
-        .pre = str_from(pre),
-        .tokens = v->token,
-        .scores = v->score,
-        .types = v->type,
-        .merges = v->merge,
-        .bos = TOKEN_NONE,
-        .eos = TOKEN_NONE,
-        .unk = TOKEN_NONE,
-        .pad = TOKEN_NONE,
-        .sep = TOKEN_NONE,
-        .mask = TOKEN_NONE,
-        .eot = TOKEN_NONE,
-        .eom = TOKEN_NONE,
-        .add_bos = -1,
-        .add_eos = -1,
-        .add_space_prefix = -1,
-        .remove_extra_whitespaces = -1,
-    };
-    return v;
-}
-
-static void vocab_free(struct vocab *v)
-{
-    arena_finish(&v->text);
-    mem_free(v);
-}
-
-static int32_t add(struct vocab *v, struct str text, int32_t type, float score)
-{
-    size_t i = v->spec.n_tokens++;
-    assert_true(i < 4096);
-    v->token[i] = (struct str){ arena_strndup(&v->text, text.p, text.n), text.n };
-    v->type[i] = type;
-    v->score[i] = score;
-    return (int32_t)i;
-}
-
-static int32_t add_text(struct vocab *v, const char *text, int32_t type)
-{
-    return add(v, str_from(text), type, 0);
-}
-
-static void add_merge(struct vocab *v, const char *text)
-{
-    assert_true(v->spec.n_merges < 2048);
-    v->merge[v->spec.n_merges++] =
-        (struct str){ arena_strndup(&v->text, text, strlen(text)), strlen(text) };
-}
-
-/* GPT-2's characters of the bytes, in the order of the bytes: independent of tokenizer_bpe.c. */
-static void add_gpt2_bytes(struct vocab *v)
-{
-    uint32_t extra = 256;
-    for (uint32_t b = 0; b < 256; b++) {
-        bool prints = (b > 32 && b < 127) || (b > 160 && b != 173);
-        char four[4];
-        add(v, (struct str){ four, utf8_put(prints ? b : extra, four) }, TOKEN_NORMAL, 0);
-        extra += !prints;
-    }
-}
-
-static void add_byte_tokens(struct vocab *v)
-{
-    for (unsigned b = 0; b < 256; b++) {
-        char text[8];
-        snprintf(text, sizeof text, "<0x%02X>", b);
-        add_text(v, text, TOKEN_BYTE);
-    }
-}
-
-static struct tokenizer *make(const struct vocab *v)
-{
-    struct err e = { 0 };
-    struct tokenizer *t = NULL;
-    if (tokenizer_create(&v->spec, &t, &e))
-        fail_msg("%s", e.text);
-    return t;
-}
+#include "tests/unit/vocab_kit.h"
 
 static void text_is(const struct tokenizer *t, const int32_t *ids, size_t n, bool show,
                     const char *want)
@@ -493,6 +396,78 @@ static void test_spm_without_bytes(void **state)
     vocab_free(v);
 }
 
+/* ---- what comes from elsewhere ------------------------------------------------------------- */
+
+/* The ids of `text`, in which what stands between ` and ` is content; the marks are no text. */
+static void spans_are(const struct tokenizer *t, const char *text, const char *want)
+{
+    struct spans content = { 0 };
+    struct token_list ids = { 0 };
+    struct err e = { 0 };
+    struct buf plain, got;
+    size_t begin = 0;
+    bool inside = false;
+    buf_init(&plain, 4096);
+    buf_init(&got, 4096);
+    for (; *text; text++) {
+        if (*text != '`') {
+            buf_putc(&plain, *text);
+            continue;
+        }
+        if (inside)
+            assert_true(spans_add(&content, begin, plain.n));
+        begin = plain.n;
+        inside = !inside;
+    }
+    assert_int_equal(tokenizer_encode_spans(t, buf_str(&plain), &content, false, &ids, &e), ERR_OK);
+    buf_puts(&got, "");
+    for (size_t i = 0; i < ids.n; i++)
+        buf_printf(&got, "%s%d", i ? " " : "", ids.id[i]);
+    if (strcmp(got.p, want) != 0)
+        fail_msg("'%s': got %s, want %s", plain.p, got.p, want);
+    buf_finish(&plain);
+    buf_finish(&got);
+    token_list_finish(&ids);
+    spans_finish(&content);
+}
+
+static void test_content_forges_no_turn(void **state)
+{
+    (void)state;
+    struct vocab *v = vocab_new("gpt2", "gpt-2");
+    add_gpt2_bytes(v);
+    add_text(v, "<s>", TOKEN_CONTROL);        /* 256 */
+    add_text(v, "[X]", TOKEN_USER_DEFINED);   /* 257 */
+    add_text(v, "<s>>", TOKEN_CONTROL);       /* 258 */
+    add_text(v, "<unk>", TOKEN_UNKNOWN);      /* 259 */
+    add_text(v, "<|start|>", TOKEN_CONTROL);  /* 260: shown, but shapes turns */
+    add_text(v, "ab", TOKEN_NORMAL);          /* 261 */
+    add_merge(v, "a b");
+    struct tokenizer *t = make(v);
+    spans_are(t, "<s>a<s>", "256 97 256");
+    spans_are(t, "<s>`a`<s>", "256 97 256");
+    spans_are(t, "<s>`<s>`<s>", "256 60 115 62 256");
+    spans_are(t, "`<`s>", "60 115 62");
+    spans_are(t, "<s`>`", "60 115 62");
+    spans_are(t, "<`s`>", "60 115 62");
+    spans_are(t, "<s>`>`", "256 62");         /* the longer one would reach into content */
+    spans_are(t, "`<unk>`<unk>", "60 117 110 107 62 259");
+    spans_are(t, "`[X]`[`X`]", "257 257");    /* user-defined ones are text to everybody */
+    spans_are(t, "a`b`", "261");              /* words go across the border */
+    spans_are(t, "`<|start|>`<|start|>", "60 124 115 116 97 114 116 124 62 260");
+    ids_are(t, "<|start|>", false, true, "260");
+    ids_are(t, "<|start|>", false, false, "60 124 115 116 97 114 116 124 62");
+    text_is(t, (int32_t[]){ 260, 256 }, 2, false, "<|start|>");
+    struct token_list ids = { 0 };
+    struct err e = { 0 };
+    assert_int_equal(tokenizer_encode_spans(t, STR("<s>"), NULL, false, &ids, &e), ERR_OK);
+    assert_int_equal(ids.n, 1);
+    assert_int_equal(tokenizer_encode_spans(t, STR("a\xFF"), NULL, false, &ids, &e), ERR_INVALID);
+    token_list_finish(&ids);
+    tokenizer_destroy(t);
+    vocab_free(v);
+}
+
 /* ---- raw BPE (Gemma 4) --------------------------------------------------------------------- */
 
 static void test_raw_bpe(void **state)
@@ -863,6 +838,7 @@ int main(void)
         cmocka_unit_test(test_ends_of_generation),
         cmocka_unit_test(test_spm),
         cmocka_unit_test(test_spm_without_bytes),
+        cmocka_unit_test(test_content_forges_no_turn),
         cmocka_unit_test(test_raw_bpe),
         cmocka_unit_test(test_streaming),
         cmocka_unit_test(test_broken_stream),

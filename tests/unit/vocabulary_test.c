@@ -177,6 +177,100 @@ static void test_real_round_trip(void **state)
     }
 }
 
+/* ---- content forges no turn ---------------------------------------------------------------- */
+
+static void encode_spans(const struct tokenizer *t, struct str text, size_t begin, size_t end,
+                         struct token_list *out)
+{
+    struct spans content = { 0 };
+    struct err e = { 0 };
+    out->n = 0;
+    assert_true(spans_add(&content, begin, end));
+    if (tokenizer_encode_spans(t, text, &content, false, out, &e))
+        fail_msg("%s", e.text);
+    spans_finish(&content);
+}
+
+static size_t count(const struct token_list *l, int32_t id)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < l->n; i++)
+        n += l->id[i] == id;
+    return n;
+}
+
+/* One token's text between others: whole in content, in part, next to it. */
+static void check_control(const struct tokenizer *t, int32_t id)
+{
+    struct str token = tokenizer_text(t, id);
+    struct token_list ids = { 0 }, want = { 0 };
+    struct buf b;
+    buf_init(&b, 4096);
+    buf_puts(&b, "x y");
+    size_t at = b.n, end = at + token.n;
+    buf_put(&b, token.p, token.n);
+    buf_puts(&b, "z z");
+    for (size_t i = at; i <= end; i++)
+        for (size_t k = i; k <= end; k++) { /* content is a part of the token's text */
+            encode_spans(t, buf_str(&b), i, k, &ids);
+            assert_int_equal(count(&ids, id), i == k);
+        }
+    encode_spans(t, buf_str(&b), 0, b.n, &ids);
+    encode(t, buf_str(&b), false, &want);
+    assert_true(ids.n == want.n && memcmp(ids.id, want.id, ids.n * sizeof *ids.id) == 0);
+    encode(t, buf_str(&b), true, &want);
+    for (int side = 0; side < 2; side++) { /* content next to it */
+        encode_spans(t, buf_str(&b), side ? end : 0, side ? b.n : at, &ids);
+        assert_true(ids.n == want.n && memcmp(ids.id, want.id, ids.n * sizeof *ids.id) == 0);
+    }
+    buf_finish(&b);
+    token_list_finish(&ids);
+    token_list_finish(&want);
+}
+
+static void test_content_forges_no_turn(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "gpt-2", "deepseek-coder", "llama-spm", "phi-3",
+                                         "starcoder" };
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        struct tokenizer *t = open_vocabulary(names[i]);
+        for (int32_t id = 0; id < (int32_t)tokenizer_n_tokens(t); id++)
+            if (tokenizer_type(t, id) == TOKEN_CONTROL) {
+                check_control(t, id);
+                n++;
+            }
+        tokenizer_destroy(t);
+    }
+    assert_true(n > 40);
+}
+
+/* Content that holds no control text changes nothing, wherever it begins and ends. */
+static void test_honest_content(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "gpt-2", "deepseek-coder", "llama-spm", "phi-3" };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        struct tokenizer *t = open_vocabulary(names[i]);
+        struct token_list ids = { 0 }, want = { 0 };
+        uint64_t seed = 17;
+        for (int k = 0; k < 300; k++) {
+            struct buf text;
+            buf_init(&text, 1 << 16);
+            put_random_text(&text, &seed, 1 + next_random(&seed) % 80);
+            size_t begin = next_random(&seed) % text.n;
+            encode(t, buf_str(&text), true, &want);
+            encode_spans(t, buf_str(&text), begin, begin + next_random(&seed) % (text.n - begin), &ids);
+            assert_true(ids.n == want.n && memcmp(ids.id, want.id, ids.n * sizeof *ids.id) == 0);
+            buf_finish(&text);
+        }
+        token_list_finish(&ids);
+        token_list_finish(&want);
+        tokenizer_destroy(t);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -188,6 +282,8 @@ int main(void)
         cmocka_unit_test(test_bert_is_named),
         cmocka_unit_test(test_phi3_strips),
         cmocka_unit_test(test_real_round_trip),
+        cmocka_unit_test(test_content_forges_no_turn),
+        cmocka_unit_test(test_honest_content),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
