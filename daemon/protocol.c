@@ -1,4 +1,4 @@
-/* Requests. */
+/* Requests: the fields of each kind (protocol_chat.c: messages, tools, format). */
 #include "daemon/protocol.h"
 
 #include <inttypes.h>
@@ -88,17 +88,6 @@ static enum err_code read_think(const json_t *root, struct gen_request *r, struc
                    "\"think\" must be true, false, \"high\", \"medium\", \"low\" or \"max\"");
 }
 
-static enum err_code read_format(const json_t *root, struct gen_request *r, struct err *e)
-{
-    const json_t *v = member(root, "format");
-    if (!v || (json_is_string(v) && json_string_length(v) == 0))
-        return ERR_OK;
-    if (!json_is_object(v) && !(json_is_string(v) && str_is(json_slice(v), "json")))
-        return err_set(e, ERR_INVALID, "\"format\" must be \"json\" or a JSON schema");
-    r->format = v;
-    return ERR_OK;
-}
-
 static enum err_code read_id_array(const json_t *root, const char *key, const json_t **out,
                                    struct err *e)
 {
@@ -110,59 +99,6 @@ static enum err_code read_id_array(const json_t *root, const char *key, const js
             return err_set(e, ERR_INVALID, "\"%s\"[%zu] is not a token id", key, i);
     }
     return ERR_OK;
-}
-
-/* Roles count without regard to case: the tree is ours, so they are lowered in place. */
-static enum err_code lower_role(json_t *message, size_t i, struct err *e)
-{
-    const json_t *role = json_object_get(message, "role");
-    if (!json_is_string(role) || json_string_length(role) == 0)
-        return err_set(e, ERR_INVALID, "messages[%zu] has no \"role\"", i);
-    char name[32];
-    size_t n = json_string_length(role);
-    if (n >= sizeof name)
-        return err_set(e, ERR_INVALID, "messages[%zu]: \"role\" is too long", i);
-    bool changed = false;
-    for (size_t k = 0; k < n; k++) {
-        char c = json_string_value(role)[k];
-        name[k] = c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
-        changed |= name[k] != c;
-    }
-    if (changed && json_object_set_new(message, "role", json_stringn(name, n)))
-        return err_no_memory(e, n, "a message");
-    return ERR_OK;
-}
-
-static enum err_code read_message(json_t *message, size_t i, struct gen_request *r, struct err *e)
-{
-    if (!json_is_object(message))
-        return err_set(e, ERR_INVALID, "messages[%zu] must be an object", i);
-    enum err_code c = lower_role(message, i, e);
-    if (c)
-        return c;
-    const json_t *content = member(message, "content"), *images = NULL, *calls = NULL;
-    if (content && !json_is_string(content))
-        return err_set(e, ERR_INVALID, "messages[%zu]: \"content\" must be a string", i);
-    if (read_array(message, "images", &images, e) || read_array(message, "tool_calls", &calls, e)) {
-        err_prefix(e, "messages[%zu]", i);
-        return ERR_INVALID;
-    }
-    if (!content && json_object_set_new(message, "content", json_string("")))
-        return err_no_memory(e, 1, "a message");
-    r->n_images += json_array_size(images);
-    return ERR_OK;
-}
-
-static enum err_code read_messages(const json_t *root, struct gen_request *r, struct err *e)
-{
-    if (read_array(root, "messages", &r->messages, e))
-        return ERR_INVALID;
-    for (size_t i = 0; i < json_array_size(r->messages); i++) {
-        enum err_code c = read_message(json_array_get(r->messages, i), i, r, e);
-        if (c)
-            return c;
-    }
-    return read_array(root, "tools", &r->tools, e);
 }
 
 static enum err_code read_logprobs(const json_t *root, struct gen_request *r, struct err *e)
@@ -185,7 +121,8 @@ static enum err_code read_running(const json_t *root, struct gen_request *r, str
     enum err_code c;
     if ((c = read_bool(root, "stream", &r->stream, e)) ||
         (c = read_bool(root, "truncate", &r->truncate, e)) ||
-        (c = read_bool(root, "shift", &r->shift, e)) || (c = read_keep_alive(root, r, e)) ||
+        (c = read_bool(root, "shift", &r->shift, e)) || (c = read_bool(root, "echo", &r->echo, e)) ||
+        (c = read_keep_alive(root, r, e)) ||
         (c = read_format(root, r, e)) || (c = read_logprobs(root, r, e)))
         return c;
     return gen_options_read(json_object_get(root, "options"), &r->options, e);
@@ -201,7 +138,8 @@ static enum err_code read_prompting(const json_t *root, struct gen_request *r, s
         (c = read_string(root, "system", &r->system, e)) ||
         (c = read_string(root, "template", &r->template, e)) ||
         (c = read_bool(root, "raw", &r->raw, e)) || (c = read_think(root, r, e)) ||
-        (c = read_messages(root, r, e)))
+        (c = read_object(root, "chat_template_kwargs", &r->template_kwargs, e)) ||
+        (c = read_conversation(root, r, e)))
         return c;
     const json_t *images;
     if (read_array(root, "images", &images, e))
@@ -349,6 +287,8 @@ static void put_prompting(struct json_out *j, const struct gen_request *r)
     put_tree(j, "context", r->context);
     put_tree(j, "messages", r->messages);
     put_tree(j, "tools", r->tools);
+    put_tool_choice(j, r);
+    put_tree(j, "chat_template_kwargs", r->template_kwargs);
     put_think(j, r->think);
     put_bool_unless(j, "add_generation_prompt", r->add_generation_prompt, true);
 }
@@ -368,6 +308,7 @@ static void put_running(struct json_out *j, const struct gen_request *r)
     put_bool_unless(j, "logprobs", r->logprobs, false);
     if (r->top_logprobs)
         json_kint(j, "top_logprobs", r->top_logprobs);
+    put_bool_unless(j, "echo", r->echo, false);
     put_bool_unless(j, "truncate", r->truncate, true);
     put_bool_unless(j, "shift", r->shift, true);
 }

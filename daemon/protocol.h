@@ -94,6 +94,18 @@ void gen_options_merge(struct gen_options *o, const struct gen_options *over);
 enum gen_kind { GEN_GENERATE, GEN_CHAT, GEN_TOKENIZE, GEN_DETOKENIZE, GEN_RENDER, GEN_SCORE };
 enum think { THINK_UNSET, THINK_OFF, THINK_ON, THINK_LOW, THINK_MEDIUM, THINK_HIGH, THINK_MAX };
 
+enum tool_choice { TOOLS_AUTO, TOOLS_NONE, TOOLS_REQUIRED, TOOLS_NAMED };
+/* What "format" asks for: "json", a JSON schema, or ours: {"type": "grammar", "grammar": GBNF},
+ * {"type": "regex", "regex": TEXT}, {"type": "choice", "choice": [TEXT, ...]}. */
+enum format_kind {
+    FORMAT_NONE,
+    FORMAT_JSON,
+    FORMAT_SCHEMA,
+    FORMAT_GRAMMAR,
+    FORMAT_REGEX,
+    FORMAT_CHOICE,
+};
+
 #define KEEP_ALIVE_FOREVER INT64_C(-1)
 
 struct gen_request {
@@ -107,18 +119,25 @@ struct gen_request {
     const json_t *context;  /* array of token ids, or NULL */
     size_t n_images;
     /* chat, render */
-    const json_t *messages; /* array of objects with a string role, or NULL */
-    const json_t *tools;    /* array, or NULL */
+    const json_t *messages; /* array of objects with a string role, or NULL; arguments of calls that came as
+                               the text of an object are the object */
+    const json_t *tools;    /* array of objects with a function that has a name, or NULL */
+    enum tool_choice tool_choice;
+    struct str tool_name;   /* TOOLS_NAMED: one of tools */
+    const json_t *template_kwargs; /* "chat_template_kwargs": object, or NULL */
     bool add_generation_prompt; /* render; true unless said otherwise */
     /* generate and chat */
     bool stream;            /* default true */
-    const json_t *format;   /* NULL for none: absent, null or "" */
+    enum format_kind format_kind;
+    const json_t *format;   /* as it came; NULL for none: absent, null or "" */
+    const json_t *format_of; /* the schema, the text or the list of texts; NULL for "json" */
     bool has_keep_alive;
     int64_t keep_alive_ns;  /* negative: for ever */
     enum think think;
     struct gen_options options;
     bool logprobs;
     uint32_t top_logprobs;
+    bool echo;              /* ours: the prompt comes first, with its log-probabilities if asked for */
     bool truncate, shift;   /* default true */
     /* tokenize, detokenize, score */
     struct str content;
@@ -141,7 +160,7 @@ const char *gen_request_path(enum gen_kind kind); /* "/api/generate", ... */
 
 struct gen_logprob {
     struct str token; /* may be part of a UTF-8 sequence: `bytes` in JSON are exact */
-    double logprob;
+    double logprob;   /* NAN, null in JSON: the first token of an echoed prompt has none */
 };
 struct gen_logprobs {
     struct gen_logprob chosen;
@@ -159,12 +178,20 @@ struct gen_metrics {
     uint64_t eval_count;
 };
 
+struct gen_tool_call {
+    struct str id, name;
+    struct str arguments; /* a JSON object, as text */
+    uint32_t index;       /* of the calls of one message */
+};
+
 /* One line of a stream, or the whole reply when it is not streamed. */
 struct gen_chunk {
     enum gen_kind kind; /* GEN_GENERATE: "response"; GEN_CHAT: "message" */
     struct str model;
     int64_t created_wall_ns;
     struct str text, thinking;
+    const struct gen_tool_call *tool_calls; /* [n_tool_calls] whole calls */
+    size_t n_tool_calls;
     const struct gen_logprobs *logprobs; /* [n_logprobs] */
     size_t n_logprobs;
     bool done;
@@ -176,7 +203,7 @@ struct gen_chunk {
     uint64_t dropped_messages;    /* ours: "truncated_messages", absent when 0 */
 };
 void gen_chunk_write(struct buf *out, const struct gen_chunk *c); /* no newline */
-/* logprobs and context are not read back. An {"error": ...} line gives its code by HTTP status
+/* tool calls, logprobs and context are not read back. An {"error": ...} line gives its code by HTTP status
  * (or ERR_INTERNAL) and its text. The slices borrow from `line`. */
 enum err_code gen_chunk_read(const json_t *line, struct gen_chunk *c, struct err *e);
 

@@ -21,6 +21,11 @@ enum err_code read_time(const json_t *o, const char *key, int64_t *wall_ns, stru
 /* An integer, or a real with an integer's value, inside int64. */
 bool integer_of(const json_t *v, int64_t *out);
 
+/* protocol_chat.c: messages, tools and tool_choice; format */
+enum err_code read_conversation(const json_t *root, struct gen_request *r, struct err *e);
+enum err_code read_format(const json_t *root, struct gen_request *r, struct err *e);
+void put_tool_choice(struct json_out *j, const struct gen_request *r);
+
 void put_str(struct json_out *j, const char *key, struct str s);
 void put_str_if(struct json_out *j, const char *key, struct str s); /* absent when empty */
 void put_time(struct json_out *j, const char *key, int64_t wall_ns);

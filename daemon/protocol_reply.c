@@ -106,6 +106,27 @@ static void put_metrics(struct json_out *j, const struct gen_metrics *m)
     }
 }
 
+static void put_tool_calls(struct json_out *j, const struct gen_tool_call *v, size_t n)
+{
+    if (!n)
+        return;
+    json_key(j, "tool_calls");
+    json_arr(j);
+    for (size_t i = 0; i < n; i++) {
+        json_obj(j);
+        put_str(j, "id", v[i].id);
+        json_key(j, "function");
+        json_obj(j);
+        json_kint(j, "index", v[i].index);
+        put_str(j, "name", v[i].name);
+        json_key(j, "arguments");
+        json_raw_value(j, v[i].arguments);
+        json_obj_end(j);
+        json_obj_end(j);
+    }
+    json_arr_end(j);
+}
+
 static void put_message(struct json_out *j, const struct gen_chunk *c)
 {
     json_key(j, "message");
@@ -113,6 +134,7 @@ static void put_message(struct json_out *j, const struct gen_chunk *c)
     json_kstr(j, "role", "assistant");
     put_str(j, "content", c->text);
     put_str_if(j, "thinking", c->thinking);
+    put_tool_calls(j, c->tool_calls, c->n_tool_calls);
     json_obj_end(j);
 }
 

@@ -423,7 +423,8 @@ class Generate(Case):
                             ({"template": "{{ broken"}, "template:1"), ({"think": "much"}, "think")):
             self.refused(self.generate(**more), 400, words)
         self.assertEqual(self.generate(format="", options={"frob": 1, "num_predict": 2.0}).status, 200)
-        r = self.d.post("/api/chat", {"model": "tiny", "messages": [{"role": "user", "content": "x"}], "tools": [{}]})
+        r = self.d.post("/api/chat", {"model": "tiny", "messages": [{"role": "user", "content": "x"}],
+                                     "tools": [{"function": {"name": "f"}}]})
         self.refused(r, 400, "does not support tools")
         self.refused(self.generate(model="nobody"), 404, 'model "nobody" not found, try pulling it first')
         self.refused(self.generate(model="a b"), 400, "")

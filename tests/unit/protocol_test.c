@@ -229,6 +229,71 @@ static void chat_requests(void **state)
     gen_request_finish(&r);
 }
 
+/* The shapes that clients of OpenAI and of Ollama send. */
+static void tools_and_calls(void **state)
+{
+    (void)state;
+    struct gen_request r, again;
+    struct err e;
+    struct buf b;
+    static const char text[] =
+        "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"u\"}]},"
+        "{\"role\":\"assistant\",\"content\":null,\"reasoning\":\"hm\",\"tool_calls\":["
+        "{\"id\":\"a\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"b\\\": 1}\"}},"
+        "{\"function\":{\"name\":\"f\",\"arguments\":\"{b\"}}]},"
+        "{\"role\":\"tool\",\"content\":\"1\",\"tool_call_id\":\"a\"}],"
+        "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{}}}],"
+        "\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"f\"}},"
+        "\"chat_template_kwargs\":{\"x\":1},\"echo\":true}";
+    assert_int_equal(gen_request_read(GEN_CHAT, tree(text), &r, &e), ERR_OK);
+    const json_t *calls = json_object_get(json_array_get(r.messages, 1), "tool_calls");
+    const json_t *one = json_object_get(json_array_get(calls, 0), "function");
+    const json_t *two = json_object_get(json_array_get(calls, 1), "function");
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(one, "arguments"), "b")), 1);
+    assert_string_equal(json_string_value(json_object_get(two, "arguments")), "{b");
+    assert_int_equal(r.tool_choice, TOOLS_NAMED);
+    assert_true(str_is(r.tool_name, "f") && r.echo);
+    buf_init(&b, 4096);
+    gen_request_write(&b, &r);
+    assert_int_equal(gen_request_read(GEN_CHAT, tree(b.p), &again, &e), ERR_OK);
+    assert_true(json_equal(again.messages, r.messages) && json_equal(again.tools, r.tools));
+    assert_true(again.tool_choice == TOOLS_NAMED && str_is(again.tool_name, "f") && again.echo);
+    assert_int_equal(json_integer_value(json_object_get(again.template_kwargs, "x")), 1);
+    gen_request_finish(&again);
+    gen_request_finish(&r);
+    buf_finish(&b);
+}
+
+static void formats(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *value;
+        enum format_kind kind;
+        json_type of; /* of what comes with it; JSON_NULL: nothing */
+    } rows[] = {
+        { "\"\"", FORMAT_NONE, JSON_NULL },
+        { "null", FORMAT_NONE, JSON_NULL },
+        { "\"json\"", FORMAT_JSON, JSON_NULL },
+        { "{}", FORMAT_SCHEMA, JSON_OBJECT },
+        { "{\"type\":\"object\"}", FORMAT_SCHEMA, JSON_OBJECT },
+        { "{\"type\":[\"string\"]}", FORMAT_SCHEMA, JSON_OBJECT },
+        { "{\"type\":\"grammar\",\"grammar\":\"root ::= [0-9]\"}", FORMAT_GRAMMAR, JSON_STRING },
+        { "{\"type\":\"regex\",\"regex\":\"a+\"}", FORMAT_REGEX, JSON_STRING },
+        { "{\"type\":\"choice\",\"choice\":[\"a\",\"b\"]}", FORMAT_CHOICE, JSON_ARRAY },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char text[200];
+        struct gen_request r;
+        struct err e;
+        snprintf(text, sizeof text, "{\"model\":\"m\",\"format\":%s}", rows[i].value);
+        assert_int_equal(gen_request_read(GEN_GENERATE, tree(text), &r, &e), ERR_OK);
+        assert_int_equal(r.format_kind, rows[i].kind);
+        assert_true(r.format_of ? json_typeof(r.format_of) == rows[i].of : rows[i].of == JSON_NULL);
+        gen_request_finish(&r);
+    }
+}
+
 static void wrong_requests(void **state)
 {
     (void)state;
@@ -251,7 +316,23 @@ static void wrong_requests(void **state)
         { GEN_CHAT, "{\"model\":\"m\",\"messages\":{}}", "\"messages\"" },
         { GEN_CHAT, "{\"model\":\"m\",\"messages\":[1]}", "messages[0]" },
         { GEN_CHAT, "{\"model\":\"m\",\"messages\":[{\"content\":\"x\"}]}", "messages[0]" },
-        { GEN_CHAT, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[]}]}", "content" },
+        { GEN_CHAT, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[1]}]}", "content" },
+        { GEN_CHAT, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":1}]}", "messages[0]: \"content\"" },
+        { GEN_CHAT, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}]}", "\"text\"" },
+        { GEN_CHAT, "{\"model\":\"m\",\"messages\":[{\"role\":\"tool\",\"tool_call_id\":1}]}", "tool_call_id" },
+        { GEN_CHAT, "{\"model\":\"m\",\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{}]}]}",
+          "messages[0]: \"tool_calls\"[0]" },
+        { GEN_CHAT, "{\"model\":\"m\",\"tools\":[{}]}", "tools[0]: there is no \"function\"" },
+        { GEN_CHAT, "{\"model\":\"m\",\"tools\":[{\"function\":{\"name\":\"f\",\"parameters\":1}}]}", "\"parameters\"" },
+        { GEN_CHAT, "{\"model\":\"m\",\"tool_choice\":\"required\"}", "no tools" },
+        { GEN_CHAT, "{\"model\":\"m\",\"tool_choice\":\"any\"}", "\"tool_choice\" must be" },
+        { GEN_CHAT, "{\"model\":\"m\",\"tools\":[{\"function\":{\"name\":\"f\"}}],"
+                    "\"tool_choice\":{\"function\":{\"name\":\"g\"}}}", "no tool \"g\"" },
+        { GEN_CHAT, "{\"model\":\"m\",\"chat_template_kwargs\":1}", "chat_template_kwargs" },
+        { GEN_GENERATE, "{\"model\":\"m\",\"format\":[]}", "\"format\"" },
+        { GEN_GENERATE, "{\"model\":\"m\",\"format\":{\"type\":\"grammar\"}}", "\"grammar\" must be a string" },
+        { GEN_GENERATE, "{\"model\":\"m\",\"format\":{\"type\":\"choice\",\"choice\":[]}}", "empty" },
+        { GEN_GENERATE, "{\"model\":\"m\",\"format\":{\"type\":\"choice\",\"choice\":[1]}}", "[0] must be" },
         { GEN_CHAT, "{\"model\":\"m\",\"top_logprobs\":21}", "top_logprobs must be between 0 and 20" },
         { GEN_CHAT, "{\"model\":\"m\",\"top_logprobs\":-1}", "top_logprobs must be between 0 and 20" },
         { GEN_TOKENIZE, "{\"model\":\"m\"}", "content is required" },
@@ -279,12 +360,13 @@ static void chunks(void **state)
     struct gen_logprobs lp = { .chosen = { { "\xC3", 1 }, -0.5 }, .n_top = 1,
                                .top = { { { "a", 1 }, -0.25 } } };
     int32_t context[] = { 1, 2, 3 };
+    struct gen_tool_call call = { STR("call_1"), STR("f"), STR("{\"b\":1,\"a\":[]}"), 2 };
     struct gen_chunk c = {
         .kind = GEN_CHAT, .model = STR("m"), .created_wall_ns = 1700000000000000000,
         .text = STR("hi \"there\""), .thinking = STR("hm"), .done = true,
         .done_reason = STR("stop"), .has_metrics = true,
         .metrics = { .total_duration = 9, .load_duration = 1, .eval_count = 4 },
-        .logprobs = &lp, .n_logprobs = 1,
+        .logprobs = &lp, .n_logprobs = 1, .tool_calls = &call, .n_tool_calls = 1,
     };
     struct buf b;
     struct err e;
@@ -296,6 +378,8 @@ static void chunks(void **state)
     json_t *first = json_array_get(json_object_get(t, "logprobs"), 0);
     assert_int_equal(json_integer_value(json_array_get(json_object_get(first, "bytes"), 0)), 0xC3);
     assert_int_equal(json_array_size(json_object_get(first, "top_logprobs")), 1);
+    assert_non_null(strstr(b.p, "\"tool_calls\":[{\"id\":\"call_1\",\"function\":{\"index\":2,\"name\":\"f\","
+                                "\"arguments\":{\"b\":1,\"a\":[]}}}]"));
     struct gen_chunk back;
     assert_int_equal(gen_chunk_read(t, &back, &e), ERR_OK);
     assert_int_equal(back.kind, GEN_CHAT);
@@ -428,7 +512,8 @@ static void out_of_memory(void **state)
 {
     (void)state;
     static const char text[] = "{\"model\":\"m\",\"messages\":[{\"role\":\"USER\",\"content\":\"x\"},"
-                               "{\"role\":\"Assistant\"}],\"options\":{\"stop\":[\"a\"]}}";
+                               "{\"role\":\"Assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\","
+                               "\"arguments\":\"{}\"}}]}],\"options\":{\"stop\":[\"a\"]}}";
     json_setup();
     uint64_t live = mem_live();
     for (uint64_t n = 1; n < 60; n++) {
@@ -451,6 +536,7 @@ int main(void)
         cmocka_unit_test(options),          cmocka_unit_test(wrong_options),
         cmocka_unit_test(generate_there_and_back), cmocka_unit_test(keep_alives),
         cmocka_unit_test(chat_requests),    cmocka_unit_test(wrong_requests),
+        cmocka_unit_test(tools_and_calls),  cmocka_unit_test(formats),
         cmocka_unit_test(chunks),           cmocka_unit_test(lists),
         cmocka_unit_test(model_requests),   cmocka_unit_test(shows_scores_tokens),
         cmocka_unit_test(out_of_memory),
