@@ -1,5 +1,6 @@
 #include "cli/answer.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +14,19 @@ struct reading {
     answer_piece *piece;
     void *user;
 };
+
+static void take_piece(struct reading *r, struct str text, bool thinking)
+{
+    struct answer *a = r->answer;
+
+    if (text.n == 0)
+        return;
+    if (a->n_pieces++ == 0)
+        a->first_ns = a->end_ns;
+    buf_put(thinking ? &a->thinking : &a->text, text.p, text.n);
+    if (r->piece && !r->raw_lines)
+        r->piece(r->user, text, thinking);
+}
 
 static enum err_code take_chunk(void *user, json_t *root, struct str raw, struct err *e)
 {
@@ -28,13 +42,8 @@ static enum err_code take_chunk(void *user, json_t *root, struct str raw, struct
         fflush(stdout);
     }
     a->end_ns = clock_ns();
-    if (chunk.text.n > 0) {
-        if (a->n_pieces++ == 0)
-            a->first_ns = a->end_ns;
-        buf_put(&a->text, chunk.text.p, chunk.text.n);
-        if (r->piece && !r->raw_lines)
-            r->piece(r->user, chunk.text);
-    }
+    take_piece(r, chunk.thinking, true);
+    take_piece(r, chunk.text, false);
     if (chunk.done) {
         if (a->n_pieces == 0)
             a->first_ns = a->end_ns; /* nothing that could be shown */
@@ -54,6 +63,7 @@ enum err_code answer_get(struct client *c, const struct gen_request *r, bool raw
 
     *a = (struct answer){ 0 };
     buf_init(&a->text, ANSWER_MAX_TEXT);
+    buf_init(&a->thinking, ANSWER_MAX_TEXT);
     buf_init(&body, PROTOCOL_MAX_BODY);
     gen_request_write(&body, r);
     a->sent_ns = clock_ns();
@@ -61,7 +71,7 @@ enum err_code answer_get(struct client *c, const struct gen_request *r, bool raw
                                  PROTOCOL_MAX_BODY) :
                          client_stream(c, gen_request_path(r->kind), buf_str(&body), take_chunk,
                                        &reading, e);
-    if (code == ERR_OK && a->text.failed)
+    if (code == ERR_OK && (a->text.failed || a->thinking.failed))
         code = err_set(e, ERR_TOO_LARGE, "the answer is larger than %zu bytes", ANSWER_MAX_TEXT);
     buf_finish(&body);
     return code;
@@ -70,6 +80,32 @@ enum err_code answer_get(struct client *c, const struct gen_request *r, bool raw
 void answer_finish(struct answer *a)
 {
     buf_finish(&a->text);
+    buf_finish(&a->thinking);
+}
+
+/* ---- on the screen ----------------------------------------------------------------------------- */
+
+void answer_print_piece(void *user, struct str text, bool thinking)
+{
+    struct answer_print *p = user;
+    const struct term *t = &p->c->term;
+
+    if (thinking && p->hide_thinking)
+        return;
+    term_progress_end(&p->c->term);
+    if (thinking && !p->in_thought)
+        printf("%sThinking...\n", term_on(t, STYLE_DIM));
+    else if (!thinking)
+        answer_print_done(p);
+    p->in_thought = thinking;
+    term_write(t, text);
+}
+
+void answer_print_done(struct answer_print *p)
+{
+    if (p->in_thought)
+        printf("\n...done thinking.%s\n\n", term_on(&p->c->term, STYLE_PLAIN));
+    p->in_thought = false;
 }
 
 /* ---- stats ------------------------------------------------------------------------------------- */
@@ -131,10 +167,74 @@ static enum err_code take_option(struct gen_options *o, const char *text, struct
     return err_prefix(e, "--option %s", text);
 }
 
-enum err_code answer_take_options(const struct cli *c, struct gen_request *r, struct err *e)
+enum err_code answer_read_think(const char *text, enum think *out, struct err *e)
+{
+    static const struct {
+        const char *name;
+        enum think think;
+    } rows[] = {
+        { "", THINK_ON },       { "true", THINK_ON },       { "false", THINK_OFF },
+        { "low", THINK_LOW },   { "medium", THINK_MEDIUM }, { "high", THINK_HIGH },
+        { "max", THINK_MAX },
+    };
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (strcmp(text ? text : "", rows[i].name) == 0) {
+            *out = rows[i].think;
+            return ERR_OK;
+        }
+    return err_set(e, ERR_USAGE, "think \"%s\": write true, false, low, medium, high or max", text);
+}
+
+static enum err_code read_file(const char *path, struct buf *out, struct err *e)
+{
+    char bytes[4096];
+    FILE *f = fopen(path, "rb");
+    size_t n;
+
+    if (!f)
+        return err_errno(e, ERR_USAGE, errno, "format \"%s\" is neither json nor a schema nor a file", path);
+    while ((n = fread(bytes, 1, sizeof bytes, f)) > 0)
+        buf_put(out, bytes, n);
+    n = (size_t)ferror(f);
+    fclose(f);
+    if (n)
+        return err_errno(e, ERR_IO, EIO, "cannot read %s", path);
+    return out->failed ? err_set(e, ERR_TOO_LARGE, "%s is larger than %zu bytes", path, out->max) : ERR_OK;
+}
+
+enum err_code answer_read_format(const char *text, json_t **out, struct err *e)
+{
+    struct str all = str_from(text);
+    struct buf file;
+    enum err_code code = ERR_OK;
+
+    *out = NULL;
+    if (strcmp(text, "json") == 0) {
+        *out = json_string(text);
+        return *out ? ERR_OK : err_no_memory(e, 4, "a format");
+    }
+    buf_init(&file, 1 << 20);
+    if (text[strspn(text, " \t\r\n")] != '{') {
+        code = read_file(text, &file, e);
+        all = buf_str(&file);
+    }
+    if (code == ERR_OK && str_ends(str_from(text), STR(".gbnf"))) {
+        *out = json_pack("{s:s, s:s%}", "type", "grammar", "grammar", all.n ? all.p : "", all.n);
+        code = *out ? ERR_OK : err_set(e, ERR_USAGE, "%s is not UTF-8", text);
+    } else if (code == ERR_OK && (code = json_read(all, 1 << 20, "the format", out, e)) != ERR_OK) {
+        e->code = code = ERR_USAGE;
+    }
+    buf_finish(&file);
+    return code;
+}
+
+enum err_code answer_take_options(const struct cli *c, struct gen_request *r, json_t **format,
+                                  struct err *e)
 {
     enum err_code code = ERR_OK;
 
+    *format = NULL;
     for (size_t i = 0; code == ERR_OK && i < c->n_options; i++)
         code = take_option(&r->options, c->options[i], e);
     if (code == ERR_OK && c->given[ARG_KEEP_ALIVE]) {
@@ -143,6 +243,11 @@ enum err_code answer_take_options(const struct cli *c, struct gen_request *r, st
             code = err_set(e, ERR_USAGE, "--keepalive %s: write 90s, 5m, 1h30m, 0 or -1",
                            c->value[ARG_KEEP_ALIVE]);
     }
+    if (code == ERR_OK && c->given[ARG_THINK])
+        code = answer_read_think(c->value[ARG_THINK], &r->think, e);
+    if (code == ERR_OK && c->given[ARG_FORMAT])
+        code = answer_read_format(c->value[ARG_FORMAT], format, e);
+    r->format = *format;
     return code;
 }
 

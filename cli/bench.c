@@ -245,11 +245,12 @@ struct stream {
     enum err_code code;
 };
 
-static void note_piece(void *user, struct str text)
+static void note_piece(void *user, struct str text, bool thinking)
 {
     struct stream *s = user;
 
     (void)text;
+    (void)thinking;
     if (mem_grow(&s->piece_ns, &s->cap, s->n_pieces + 1, sizeof *s->piece_ns, 1u << 24))
         s->piece_ns[s->n_pieces++] = clock_ns();
 }

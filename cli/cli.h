@@ -31,6 +31,17 @@
     X(ARG_KEEP_ALIVE,  "keepalive",   0,   "DUR",   "keep the model in memory that long (5m; -1: for ever; 0: not)") \
     X(ARG_OPTION,      "option",      'o', "K=V",   "an option of the model, such as temperature=0 (may be repeated)") \
     X(ARG_SYSTEM,      "system",      0,   "TEXT",  "system prompt")                               \
+    X(ARG_FORMAT,      "format",      0,   "FORMAT", "answer in json, or by a JSON schema (text or file) or a .gbnf grammar (file)") \
+    X(ARG_THINK,       "think",       0,   "[=LEVEL]", "think before answering: true, false, low, medium, high or max") \
+    X(ARG_HIDE_THINKING, "hidethinking", 0, NULL,  "do not show the thinking")                     \
+    X(ARG_SUFFIX,      "suffix",      0,   "TEXT",  "fill in what stands between the prompt and this text") \
+    X(ARG_DRY_RUN,     "dry-run",     0,   NULL,    "print the exact prompt and its number of tokens, and ask nothing") \
+    X(ARG_TEMPLATE,    "template",    0,   NULL,    "print the chat template alone")               \
+    X(ARG_PARAMETERS,  "parameters",  0,   NULL,    "print the parameters alone")                  \
+    X(ARG_SHOW_SYSTEM, "system",      0,   NULL,    "print the system prompt alone")               \
+    X(ARG_LICENSE,     "license",     0,   NULL,    "print the license alone")                     \
+    X(ARG_MODELFILE,   "modelfile",   0,   NULL,    "print the Modelfile alone")                   \
+    X(ARG_COLOR,       "color",       0,   NULL,    "show the tokens in alternating colours")      \
     X(ARG_COPY,        "copy",        0,   NULL,    "copy the file into the store (the default)")  \
     X(ARG_REFERENCE,   "reference",   0,   NULL,    "leave the file where it is, and only name it") \
     X(ARG_SPECIAL,     "special",     0,   NULL,    "add the tokens that the model puts around a text") \
@@ -83,9 +94,11 @@ const struct command *cli_command(const char *name); /* by name or alias; NULL *
 struct option_row {
     const char *name;
     char letter;
-    const char *value, *text;
+    const char *value, *text; /* value: NULL for none, "[=X]" for one that may be left out */
 };
 extern const struct option_row cli_options[ARG_COUNT];
+
+bool option_value_optional(const struct option_row *o);
 
 /* help.c */
 void help_overview(FILE *to);

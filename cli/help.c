@@ -36,7 +36,8 @@ void help_command(FILE *to, const struct command *c)
         if (!(options & ARG_BIT(id)))
             continue;
         snprintf(left, sizeof left, "%c%c%s--%s%s%s", o->letter ? '-' : ' ',
-                 o->letter ? o->letter : ' ', o->letter ? ", " : "  ", o->name, o->value ? " " : "",
+                 o->letter ? o->letter : ' ', o->letter ? ", " : "  ", o->name,
+                 o->value && !option_value_optional(o) ? " " : "",
                  o->value ? o->value : "");
         fprintf(to, "  %-24s %s\n", left, o->text);
     }

@@ -19,12 +19,14 @@ const struct command cli_commands[] = {
       "With a PROMPT, or with text on standard input (which goes before it), prints one answer.\n"
       "Else it is a conversation: /? lists its commands, \"\"\" begins and ends text of several\n"
       "lines, Ctrl-C stops an answer, Ctrl-D leaves.",
-      B(ARG_VERBOSE) | B(ARG_KEEP_ALIVE) | B(ARG_OPTION) | B(ARG_SYSTEM) | B(ARG_JSON), 1, -1,
+      B(ARG_VERBOSE) | B(ARG_KEEP_ALIVE) | B(ARG_OPTION) | B(ARG_SYSTEM) | B(ARG_FORMAT) |
+          B(ARG_THINK) | B(ARG_HIDE_THINKING) | B(ARG_SUFFIX) | B(ARG_DRY_RUN) | B(ARG_JSON), 1, -1,
       false, true, run_run },
     { "list", "ls", "[PREFIX]", "models in the store", NULL, B(ARG_JSON), 0, 1, false, true, list_run },
     { "ps", NULL, "[PREFIX]", "models in memory", NULL, B(ARG_JSON), 0, 1, false, true, ps_run },
-    { "show", NULL, "MODEL", "what a model is", NULL, B(ARG_JSON) | B(ARG_VERBOSE), 1, 1, false,
-      true, show_run },
+    { "show", NULL, "MODEL", "what a model is", NULL,
+      B(ARG_JSON) | B(ARG_VERBOSE) | B(ARG_TEMPLATE) | B(ARG_PARAMETERS) | B(ARG_SHOW_SYSTEM) |
+          B(ARG_LICENSE) | B(ARG_MODELFILE), 1, 1, false, true, show_run },
     { "import", NULL, "FILE [NAME]", "give a GGUF file a name in the store",
       "NAME is model[:tag]; without it the file's name is taken. Of a file in parts\n"
       "(-00001-of-0000N.gguf) name the first.",
@@ -34,7 +36,7 @@ const struct command cli_commands[] = {
     { "stop", NULL, "MODEL", "take a model out of memory", NULL, 0, 1, 1, false, true, stop_run },
     { "tokenize", NULL, "MODEL [TEXT...]", "a text as the model's tokens, or back",
       "Without TEXT, standard input is read. No weights are loaded.",
-      B(ARG_JSON) | B(ARG_SPECIAL) | B(ARG_DECODE), 1, -1, false, true, tokenize_run },
+      B(ARG_JSON) | B(ARG_SPECIAL) | B(ARG_DECODE) | B(ARG_COLOR), 1, -1, false, true, tokenize_run },
     { "bench", NULL, "MODEL", "measure speed, or perplexity",
       "Speed: prefill and decode in tokens per second over all sequences together, time to first\n"
       "token, load time and peak memory; medians of the repeats. Prompts are random, so that no\n"
@@ -144,6 +146,11 @@ static enum err_code take_option(struct cli *c, enum arg id, const char *value, 
     return ERR_OK;
 }
 
+bool option_value_optional(const struct option_row *o)
+{
+    return o->value && o->value[0] == '[';
+}
+
 /* Options that `command` takes, as getopt_long wants them; `val` of a row is 256 + id. */
 static void getopt_rows(unsigned allowed, struct option rows[ARG_COUNT + 1],
                         char letters[2 * ARG_COUNT + 2])
@@ -155,8 +162,11 @@ static void getopt_rows(unsigned allowed, struct option rows[ARG_COUNT + 1],
         const struct option_row *o = &cli_options[id];
         if (!(allowed & ARG_BIT(id)))
             continue;
-        rows[n++] = (struct option){ o->name, o->value ? required_argument : no_argument, NULL,
-                                     256 + id };
+        rows[n++] = (struct option){ o->name,
+                                     option_value_optional(o) ? optional_argument :
+                                     o->value                 ? required_argument :
+                                                                no_argument,
+                                     NULL, 256 + id };
         if (o->letter) {
             letters[k++] = o->letter;
             if (o->value)

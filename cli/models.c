@@ -1,5 +1,6 @@
 /* hearth list, ps, show, rm, cp, stop. */
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -316,21 +317,67 @@ static void show_reply_print(const struct cli *c, const struct show_reply *r)
     }
 }
 
+/* What can be printed alone, exactly as it is. */
+static const struct {
+    enum arg option;
+    size_t offset; /* of a struct str in struct show_reply */
+} show_parts[] = {
+    { ARG_TEMPLATE, offsetof(struct show_reply, template) },
+    { ARG_PARAMETERS, offsetof(struct show_reply, parameters) },
+    { ARG_SHOW_SYSTEM, offsetof(struct show_reply, system) },
+    { ARG_LICENSE, offsetof(struct show_reply, license) },
+    { ARG_MODELFILE, offsetof(struct show_reply, modelfile) },
+};
+#define N_SHOW_PARTS (sizeof show_parts / sizeof *show_parts)
+
+/* The one part that was asked for, or N_SHOW_PARTS. */
+static enum err_code asked_part(const struct cli *c, size_t *part, struct err *e)
+{
+    *part = N_SHOW_PARTS;
+    for (size_t i = 0; i < N_SHOW_PARTS; i++) {
+        if (!c->given[show_parts[i].option])
+            continue;
+        if (*part < N_SHOW_PARTS)
+            return err_set(e, ERR_USAGE, "--%s and --%s: choose one of them",
+                           cli_options[show_parts[*part].option].name,
+                           cli_options[show_parts[i].option].name);
+        *part = i;
+    }
+    return ERR_OK;
+}
+
+static void print_part(const struct cli *c, const struct show_reply *r, size_t part)
+{
+    const struct str *s = (const struct str *)(const void *)((const char *)r + show_parts[part].offset);
+
+    if (s->n == 0)
+        return;
+    term_write(&c->term, *s);
+    if (s->p[s->n - 1] != '\n')
+        printf("\n");
+}
+
 enum err_code show_run(struct cli *c, struct err *e)
 {
     struct model_request r = { .model = str_from(c->argv[0]), .verbose = c->given[ARG_VERBOSE] };
     struct show_reply show;
     struct buf reply;
     json_t *root = NULL;
-    enum err_code code = send_request(c, "POST", "/api/show", REQUEST_SHOW, &r, &reply, e);
+    size_t part;
+    enum err_code code = asked_part(c, &part, e);
 
+    if (code != ERR_OK)
+        return code;
+    code = send_request(c, "POST", "/api/show", REQUEST_SHOW, &r, &reply, e);
     if (code == ERR_OK && c->given[ARG_JSON]) {
         cli_print_json(buf_str(&reply));
     } else if (code == ERR_OK) {
         code = json_read(buf_str(&reply), CLIENT_MAX_REPLY, "the daemon's reply", &root, e);
         if (code == ERR_OK)
             code = show_reply_read(root, &show, e);
-        if (code == ERR_OK)
+        if (code == ERR_OK && part < N_SHOW_PARTS)
+            print_part(c, &show, part);
+        else if (code == ERR_OK)
             show_reply_print(c, &show);
     }
     json_decref(root);

@@ -19,6 +19,8 @@ struct repl {
     char *model;                /* owned */
     struct buf system;
     json_t *messages;           /* what was said, without the system prompt */
+    json_t *format;             /* of the request, or NULL */
+    struct answer_print print;
     bool verbose, done;
 };
 
@@ -131,17 +133,10 @@ failed:
     return NULL;
 }
 
-static void print_piece(void *user, struct str text)
-{
-    struct repl *r = user;
-
-    term_progress_end(&r->c->term);
-    term_write(&r->c->term, text);
-}
-
 static void print_end(struct repl *r, enum err_code code, const struct answer *a)
 {
     term_progress_end(&r->c->term);
+    answer_print_done(&r->print);
     if (a->text.n > 0 || code == ERR_CANCELLED)
         fputs("\n", stdout);
     fflush(stdout);
@@ -151,6 +146,18 @@ static void print_end(struct repl *r, enum err_code code, const struct answer *a
         answer_print_stats(&a->metrics);
     fputs("\n", stdout);
     fflush(stdout);
+}
+
+/* The answer becomes part of the conversation, its thinking with it. */
+static enum err_code remember_answer(struct repl *r, const struct answer *a, struct err *e)
+{
+    enum err_code code = remember(r, "assistant", buf_str(&a->text), e);
+    json_t *m = json_array_get(r->messages, json_array_size(r->messages) - 1);
+
+    if (code == ERR_OK && a->thinking.n > 0 &&
+        json_object_set_new(m, "thinking", json_stringn(a->thinking.p, a->thinking.n)) != 0)
+        code = err_no_memory(e, a->thinking.n, "a message");
+    return code;
 }
 
 /* A question that failed is forgotten; one that was stopped stays, with what had come. */
@@ -171,10 +178,10 @@ static enum err_code ask(struct repl *r, struct str text, struct err *e)
     request.kind = GEN_CHAT;
     request.messages = all;
     term_progress(&r->c->term, "...");
-    code = answer_get(&r->c->client, &request, false, print_piece, r, &a, e);
+    code = answer_get(&r->c->client, &request, false, answer_print_piece, &r->print, &a, e);
     print_end(r, code, &a);
     if ((code == ERR_OK || code == ERR_CANCELLED) && a.text.n > 0) {
-        enum err_code kept = remember(r, "assistant", buf_str(&a.text), e);
+        enum err_code kept = remember_answer(r, &a, e);
         code = code == ERR_OK ? kept : code;
     }
 out:
@@ -299,6 +306,56 @@ static enum err_code set_quiet(struct repl *r, struct str args, struct err *e)
     return ERR_OK;
 }
 
+static enum err_code set_format(struct repl *r, struct str args, struct err *e)
+{
+    char *text = mem_strndup(args.p, args.n);
+    json_t *format = NULL;
+    enum err_code code = text ? ERR_OK : err_no_memory(e, args.n, "a format");
+
+    if (code == ERR_OK && args.n == 0)
+        fprintf(stderr, "usage: /set format json, or a JSON schema, or a file of one\n");
+    else if (code == ERR_OK)
+        code = answer_read_format(text, &format, e);
+    if (format) {
+        json_decref(r->format);
+        r->request.format = r->format = format;
+        fprintf(stderr, "Answers come in this format.\n");
+    }
+    mem_free(text);
+    return code;
+}
+
+static enum err_code set_noformat(struct repl *r, struct str args, struct err *e)
+{
+    (void)args;
+    (void)e;
+    json_decref(r->format);
+    r->request.format = r->format = NULL;
+    fprintf(stderr, "Answers are free.\n");
+    return ERR_OK;
+}
+
+static enum err_code set_think(struct repl *r, struct str args, struct err *e)
+{
+    char level[16];
+    enum err_code code;
+
+    snprintf(level, sizeof level, "%.*s", (int)(args.n < 16 ? args.n : 15), args.n ? args.p : "");
+    code = answer_read_think(level, &r->request.think, e);
+    if (code == ERR_OK)
+        fprintf(stderr, "Set 'think' mode%s%s.\n", *level ? " to " : "", level);
+    return code;
+}
+
+static enum err_code set_nothink(struct repl *r, struct str args, struct err *e)
+{
+    (void)args;
+    (void)e;
+    r->request.think = THINK_OFF;
+    fprintf(stderr, "Set 'nothink' mode.\n");
+    return ERR_OK;
+}
+
 static void show_parameters(const struct repl *r)
 {
     struct buf text;
@@ -311,22 +368,37 @@ static void show_parameters(const struct repl *r)
 
 static enum err_code slash_show(struct repl *r, struct str args, struct err *e)
 {
+    static const struct {
+        const char *name;
+        enum arg option; /* of `hearth show`; ARG_COUNT: none */
+    } parts[] = {
+        { "info", ARG_COUNT },
+        { "license", ARG_LICENSE },
+        { "modelfile", ARG_MODELFILE },
+        { "template", ARG_TEMPLATE },
+    };
     char *argv[] = { r->model };
     struct cli show = *r->c;
     struct str what = take_word(&args);
     enum err_code code = ERR_OK;
+    size_t i = 0;
+
+    while (i < sizeof parts / sizeof *parts && !str_is(what, parts[i].name))
+        i++;
 
     if (str_is(what, "system")) {
         printf("%.*s\n", (int)r->system.n, r->system.n ? r->system.p : "");
     } else if (str_is(what, "parameters")) {
         show_parameters(r);
-    } else if (what.n == 0 || str_is(what, "info")) {
+    } else if (what.n == 0 || i < sizeof parts / sizeof *parts) {
         memset(show.given, 0, sizeof show.given);
+        if (what.n > 0 && parts[i].option != ARG_COUNT)
+            show.given[parts[i].option] = true;
         show.argc = 1;
         show.argv = argv;
         code = show_run(&show, e);
     } else {
-        fprintf(stderr, "usage: /show info|parameters|system\n");
+        fprintf(stderr, "usage: /show info|license|modelfile|parameters|system|template\n");
     }
     fflush(stdout);
     return code;
@@ -375,7 +447,7 @@ static const struct slash *slash_commands(void)
 {
     static const struct slash rows[] = {
         { "set", "...", "change a setting (/set alone lists them)", slash_set },
-        { "show", "info|parameters|system", "what the model is and how it is set", slash_show },
+        { "show", "info|template|...", "what the model is and how it is set", slash_show },
         { "load", "MODEL", "go on with another model", slash_load },
         { "list", "", "models in the store", slash_list },
         { "clear", "", "forget the conversation", slash_clear },
@@ -394,6 +466,10 @@ static const struct slash *slash_settings(void)
     static const struct slash rows[] = {
         { "system", "TEXT", "the system prompt", set_system },
         { "parameter", "NAME VALUE", "an option of the model, such as temperature", set_parameter },
+        { "format", "json|SCHEMA|FILE", "answers in JSON, or by a schema", set_format },
+        { "noformat", "", "answers are free", set_noformat },
+        { "think", "[LEVEL]", "think before answering", set_think },
+        { "nothink", "", "answer at once", set_nothink },
         { "verbose", "", "timings after each answer", set_verbose },
         { "quiet", "", "no timings", set_quiet },
         { 0 },
@@ -458,7 +534,8 @@ static enum err_code loop(struct repl *r, struct err *e)
 
 enum err_code repl_run(struct cli *c, struct err *e)
 {
-    struct repl r = { .c = c, .verbose = c->given[ARG_VERBOSE] };
+    struct repl r = { .c = c, .verbose = c->given[ARG_VERBOSE],
+                      .print = { c, c->given[ARG_HIDE_THINKING], false } };
     enum err_code code;
 
     buf_init(&r.system, MAX_MESSAGE);
@@ -470,11 +547,12 @@ enum err_code repl_run(struct cli *c, struct err *e)
     gen_request_init(&r.request, GEN_CHAT);
     r.request.model = str_from(r.model);
     if (code == ERR_OK)
-        code = answer_take_options(c, &r.request, e);
+        code = answer_take_options(c, &r.request, &r.format, e);
     if (code == ERR_OK)
         code = load(&r, e);
     if (code == ERR_OK)
         code = loop(&r, e);
+    json_decref(r.format);
     json_decref(r.messages);
     mem_free(r.model);
     line_finish(&r.line);

@@ -9,6 +9,7 @@
 #include "cli/cli.h"
 #include "cli/repl.h"
 #include "daemon/protocol.h"
+#include "runtime/base/json.h"
 
 #define MAX_PROMPT PROTOCOL_MAX_BODY
 
@@ -46,31 +47,29 @@ static enum err_code gather_prompt(struct cli *c, struct buf *prompt, struct err
     return ERR_OK;
 }
 
-static void print_piece(void *user, struct str text)
+/* What the words of the command line ask for. */
+static enum err_code make_request(struct cli *c, struct str prompt, struct gen_request *r,
+                                  json_t **format, struct err *e)
 {
-    struct cli *c = user;
-
-    term_progress_end(&c->term);
-    term_write(&c->term, text);
+    gen_request_init(r, c->given[ARG_DRY_RUN] ? GEN_RENDER : GEN_GENERATE);
+    r->model = str_from(c->argv[0]);
+    r->prompt = prompt;
+    r->has_prompt = true;
+    r->system = str_from(c->value[ARG_SYSTEM]);
+    r->suffix = str_from(c->value[ARG_SUFFIX]);
+    return answer_take_options(c, r, format, e);
 }
 
-static enum err_code answer_once(struct cli *c, struct str prompt, struct err *e)
+static enum err_code answer_once(struct cli *c, const struct gen_request *r, struct err *e)
 {
-    struct gen_request r;
+    struct answer_print print = { c, c->given[ARG_HIDE_THINKING], false };
     struct answer a = { 0 };
     enum err_code code;
 
-    gen_request_init(&r, GEN_GENERATE);
-    r.model = str_from(c->argv[0]);
-    r.prompt = prompt;
-    r.has_prompt = true;
-    r.system = str_from(c->value[ARG_SYSTEM]);
-    code = answer_take_options(c, &r, e);
-    if (code != ERR_OK)
-        return code;
     term_progress(&c->term, "waiting for %s ...", c->argv[0]);
-    code = answer_get(&c->client, &r, c->given[ARG_JSON], print_piece, c, &a, e);
+    code = answer_get(&c->client, r, c->given[ARG_JSON], answer_print_piece, &print, &a, e);
     term_progress_end(&c->term);
+    answer_print_done(&print);
     if (a.text.n > 0 && a.text.p[a.text.n - 1] != '\n' && !c->given[ARG_JSON])
         term_write(&c->term, STR("\n"));
     if (code == ERR_OK && !c->given[ARG_JSON])
@@ -81,17 +80,56 @@ static enum err_code answer_once(struct cli *c, struct str prompt, struct err *e
     return code;
 }
 
+static enum err_code print_rendered(struct cli *c, struct str reply, struct err *e)
+{
+    json_t *root = NULL;
+    enum err_code code = json_read(reply, CLIENT_MAX_REPLY, "the daemon's reply", &root, e);
+    const json_t *prompt = json_object_get(root, "prompt");
+
+    if (code != ERR_OK)
+        return code;
+    term_write(&c->term, (struct str){ json_string_value(prompt), json_string_length(prompt) });
+    printf("\n%s%zu tokens%s\n", term_on(&c->term, STYLE_DIM),
+           json_array_size(json_object_get(root, "tokens")), term_on(&c->term, STYLE_PLAIN));
+    json_decref(root);
+    return ERR_OK;
+}
+
+/* The prompt that the model would be given. */
+static enum err_code dry_run(struct cli *c, const struct gen_request *r, struct err *e)
+{
+    struct buf body, reply;
+    enum err_code code;
+
+    buf_init(&body, PROTOCOL_MAX_BODY);
+    buf_init(&reply, 0);
+    gen_request_write(&body, r);
+    code = body.failed ? err_set(e, ERR_TOO_LARGE, "the prompt is larger than %zu bytes", MAX_PROMPT) :
+                         client_call(&c->client, "POST", gen_request_path(r->kind), buf_str(&body),
+                                     &reply, e);
+    if (code == ERR_OK && c->given[ARG_JSON])
+        cli_print_json(buf_str(&reply));
+    else if (code == ERR_OK)
+        code = print_rendered(c, buf_str(&reply), e);
+    buf_finish(&reply);
+    buf_finish(&body);
+    return code;
+}
+
 enum err_code run_run(struct cli *c, struct err *e)
 {
     struct buf prompt;
+    struct gen_request r;
+    json_t *format = NULL;
     enum err_code code;
 
     buf_init(&prompt, MAX_PROMPT);
     code = gather_prompt(c, &prompt, e);
-    if (code == ERR_OK && c->argc == 1 && c->term.in_tty && c->term.out_tty)
+    if (code == ERR_OK && c->argc == 1 && c->term.in_tty && c->term.out_tty && !c->given[ARG_DRY_RUN])
         code = repl_run(c, e);
-    else if (code == ERR_OK)
-        code = answer_once(c, buf_str(&prompt), e);
+    else if (code == ERR_OK && (code = make_request(c, buf_str(&prompt), &r, &format, e)) == ERR_OK)
+        code = c->given[ARG_DRY_RUN] ? dry_run(c, &r, e) : answer_once(c, &r, e);
+    json_decref(format);
     buf_finish(&prompt);
     return answer_explain(code, e);
 }

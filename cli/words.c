@@ -41,37 +41,82 @@ static enum err_code parse_tokens(const char *text, json_t *array, struct err *e
     return ERR_OK;
 }
 
-static void print_piece(struct str piece)
+/* --color: neighbours differ. The colours are the terminal's own, and asked for, so that they come
+ * without a terminal too. */
+static const char *colour_of(const struct cli *c, size_t i)
 {
-    struct buf shown;
+    static const char *const colours[] = { "\033[30;46m", "\033[30;43m", "\033[30;42m", "\033[30;45m" };
 
-    buf_init(&shown, 8 * piece.n + 16);
+    return c->given[ARG_COLOR] ? colours[i % (sizeof colours / sizeof *colours)] : "";
+}
+
+static const char *plain(const struct cli *c)
+{
+    return c->given[ARG_COLOR] ? "\033[0m" : "";
+}
+
+/* With what would move the cursor or drive the terminal written out. */
+static void put_shown(struct buf *out, struct str piece)
+{
     for (size_t i = 0; i < piece.n; i++) {
-        if (piece.p[i] == '\n')
-            buf_puts(&shown, "\\n");
-        else if (piece.p[i] == '\\')
-            buf_puts(&shown, "\\\\");
+        unsigned char byte = (unsigned char)piece.p[i];
+        if (byte == '\n')
+            buf_puts(out, "\\n");
+        else if (byte == '\\')
+            buf_puts(out, "\\\\");
+        else if (byte < ' ' || byte == 0x7F)
+            buf_printf(out, "\\x%02x", byte);
         else
-            buf_putc(&shown, piece.p[i]);
+            buf_putc(out, piece.p[i]);
     }
-    printf("'%.*s'\n", (int)shown.n, shown.n ? shown.p : "");
-    buf_finish(&shown);
 }
 
 /* A piece that is no UTF-8 by itself comes as its bytes. */
-static void print_token(const json_t *id, const json_t *piece)
+static void put_bytes(struct buf *out, const json_t *piece)
 {
-    size_t i;
     const json_t *byte;
+    size_t i;
 
-    printf("%8" PRId64 " ", (int64_t)json_integer_value(id));
-    if (json_is_string(piece)) {
-        print_piece((struct str){ json_string_value(piece), json_string_length(piece) });
-        return;
-    }
     json_array_foreach(piece, i, byte)
-        printf("%s%02x", i ? " " : "", (unsigned)json_integer_value(byte));
-    printf("\n");
+        buf_printf(out, "%s%02x", i ? " " : "", (unsigned)json_integer_value(byte));
+}
+
+static void print_token(const struct cli *c, size_t i, const json_t *id, const json_t *piece)
+{
+    const char *quote = json_is_string(piece) ? "'" : "";
+    struct buf shown;
+
+    buf_init(&shown, CLIENT_MAX_REPLY);
+    if (json_is_string(piece))
+        put_shown(&shown, (struct str){ json_string_value(piece), json_string_length(piece) });
+    else
+        put_bytes(&shown, piece);
+    printf("%8" PRId64 " %s%s%.*s%s%s\n", (int64_t)json_integer_value(id), colour_of(c, i), quote,
+           (int)shown.n, shown.n ? shown.p : "", quote, plain(c));
+    buf_finish(&shown);
+}
+
+/* The text in one, each token in its colour; lines end where the text's do. */
+static void print_coloured(const struct cli *c, const json_t *pieces)
+{
+    const json_t *piece;
+    struct buf all;
+    size_t i;
+
+    buf_init(&all, CLIENT_MAX_REPLY);
+    json_array_foreach(pieces, i, piece) {
+        struct str s = { json_string_value(piece), json_string_length(piece) };
+        buf_puts(&all, colour_of(c, i));
+        if (json_is_string(piece))
+            put_shown(&all, s);
+        else
+            put_bytes(&all, piece);
+        buf_puts(&all, plain(c));
+        if (s.n > 0 && s.p[s.n - 1] == '\n')
+            buf_putc(&all, '\n');
+    }
+    printf("%.*s\n\n", (int)all.n, all.n ? all.p : "");
+    buf_finish(&all);
 }
 
 static void print_reply(const struct cli *c, const json_t *root)
@@ -86,8 +131,10 @@ static void print_reply(const struct cli *c, const json_t *root)
         printf("\n");
         return;
     }
+    if (c->given[ARG_COLOR])
+        print_coloured(c, pieces);
     json_array_foreach(tokens, i, id)
-        print_token(id, json_array_get(pieces, i));
+        print_token(c, i, id, json_array_get(pieces, i));
     printf("%zu tokens\n", json_array_size(tokens));
 }
 

@@ -91,6 +91,58 @@ class Together(unittest.TestCase):
         tokens = json.loads(self.hearth("tokenize", "tiny:x", text, "--json")[0])["tokens"]
         self.assertEqual(self.hearth("tokenize", "tiny:x", "--decode", *map(str, tokens))[0], text + "\n")
 
+    def test_tokenize_in_colours(self):
+        text = "a\x1b[2J\nb\u00e9"
+        plain = self.hearth("tokenize", "tiny:x", text)[0]
+        self.assertIn("'\\x1b'", plain)
+        self.assertNotIn("\x1b", plain)
+        shown = self.hearth("tokenize", "tiny:x", text, "--color")[0]
+        colours = re.findall("\x1b\\[30;4(.)m", shown)
+        count = len(text.encode())
+        self.assertEqual(len(colours), 2 * count)  # the text in one, and a row each
+        self.assertTrue(all(a != b for a, b in zip(colours[:count], colours[1:count])))
+        self.assertNotIn("\x1b[2J", shown)
+        self.assertEqual(re.sub("\x1b\\[[0-9;]*m", "", shown).split("\n\n", 1)[1], plain)
+
+    def test_show_one_part(self):
+        self.assertEqual(self.hearth("show", "--template", "tiny:x")[0], tiny_gguf.TEMPLATE + "\n")
+        self.assertIn('TEMPLATE """' + tiny_gguf.TEMPLATE, self.hearth("show", "--modelfile", "tiny:x")[0])
+        for part in ("--system", "--parameters", "--license"):
+            self.assertEqual(self.hearth("show", part, "tiny:x")[0], "")
+        self.assertIn("choose one", self.hearth("show", "--system", "--template", "tiny:x", rc=2)[1])
+
+    def test_dry_run_is_what_run_would_ask(self):
+        args = ["run", "tiny:x", "hello", "--system", "be <s>"]
+        out, _ = self.hearth(*args, "--dry-run")
+        prompt, count = out[:-1].rsplit("\n", 1)
+        self.assertEqual(prompt, "<s><|system|>be <s></s><|user|>hello</s><|assistant|>")
+        rendered = json.loads(self.hearth(*args, "--dry-run", "--json")[0])
+        self.assertEqual((rendered["prompt"], "%d tokens" % len(rendered["tokens"])), (prompt, count))
+        asked = json.loads(self.hearth(*args, "--json", "-o", "num_predict=1")[0].splitlines()[-1])
+        self.assertEqual(asked["prompt_eval_count"], len(rendered["tokens"]))
+        self.assertEqual(self.hearth("run", "tiny:x", "--dry-run", stdin=b"hello")[0].split("<|user|>")[1][:5], "hello")
+
+    def test_thinking_is_framed_or_hidden(self):
+        file = self.folder + "/thinker.gguf"
+        tiny_gguf.write(file, template=tiny_gguf.THINKING)
+        self.hearth("import", "--reference", file, "thinker")
+        args = ["run", "thinker", "hello", "-o", "temperature=0", "-o", "num_predict=8", "-o", "ignore_eos=true"]
+        shown = self.hearth(*args, "--think")[0]
+        self.assertTrue(shown.startswith("Thinking...\n"), shown)
+        self.assertTrue(shown.endswith("\n...done thinking.\n\n"), shown)
+        self.assertEqual(self.hearth(*args, "--think", "--hidethinking")[0], "")
+        self.assertNotIn("hinking", self.hearth(*args, "--think=false")[0])
+        self.assertIn("does not support thinking", self.hearth("run", "tiny:x", "hi", "--think=high", rc=1)[1])
+        self.assertIn("low, medium", self.hearth("run", "tiny:x", "hi", "--think=much", rc=2)[1])
+
+    def test_formats_that_are_none(self):
+        bad = self.folder + "/bad.json"
+        with open(bad, "w") as f:
+            f.write("{")
+        for text, words in (("xml", "neither json nor a schema nor a file"), ("{\"a\":", "not valid JSON"),
+                            (bad, "not valid JSON")):
+            self.assertIn(words, self.hearth("run", "tiny:x", "hi", "--format", text, rc=2)[1])
+
     KEYS = {"model", "device", "driver", "prompt_tokens", "prefill_tokens_per_s", "gen_tokens", "decode_tokens_per_s",
             "parallel", "ttft_ms", "load_ms", "peak_bytes"}
 
