@@ -381,8 +381,12 @@ static void take_token(struct engine *en, struct engine_model *m, struct run *r,
 
 static void take_score(struct engine *en, struct run *r, const struct event *ev)
 {
-    if (ev->position < r->n_tokens)
+    if (ev->position < r->n_tokens) {
         r->scores[ev->position] = ev->logprob;
+        for (uint32_t i = 0; r->tops && i < r->n_top && i < ev->n_top; i++)
+            r->tops[(size_t)ev->position * r->n_top + i] =
+                (struct run_top){ ev->top_token[i], ev->top_logprob[i] };
+    }
     if (ev->finish != FINISH_NONE)
         end_run(en, r);
 }

@@ -90,6 +90,11 @@ struct run_event {
     float top_logprob[RUN_MAX_TOP];
 };
 
+struct run_top {
+    int32_t token;
+    float logprob;
+};
+
 struct run {
     /* the owner's, constant from run_submit until it has ended */
     struct engine_model *model;
@@ -102,6 +107,7 @@ struct run {
     bool want_logprob;
     bool ignore_eog;
     float *scores;              /* TURN_SCORE: [n_tokens]; scores[0] is left alone */
+    struct run_top *tops;       /* TURN_SCORE with n_top: [n_tokens][n_top], most likely first; or NULL */
     void (*notify)(struct run *r); /* Thread: loop. There are events, or it has ended */
     void *user;
     /* results, valid once run_ended */

@@ -56,6 +56,7 @@ struct gen {
     /* the answer */
     struct stream stream;
     bool streaming;             /* stream_init was called */
+    void (*scored)(struct gen *g); /* echo: what comes after the prompt was scored */
     bool begun;                 /* the reply's head is out */
     bool choked;                /* the client takes nothing now */
     struct buf line;
@@ -68,8 +69,10 @@ struct gen {
     enum finish finish;
     uint64_t n_eval;
     struct gen_metrics metrics;
-    /* score */
+    /* score, echo */
     float *scores;
+    struct run_top *score_tops; /* [tokens][top_logprobs], or NULL */
+    int64_t echo_ns;            /* what scoring the prompt took */
     size_t window_at, window_n;
     int32_t window_first;       /* the token that BOS stands for in this window */
 };
@@ -98,10 +101,28 @@ static inline bool gen_failed(struct gen *g, enum err_code c)
 enum err_code output_begin(struct gen *g, struct err *e);
 void output_run_notify(struct run *r);
 void output_reply_load(struct gen *g, const char *reason);
+/* One token's piece and log-probabilities, behind those that wait to go out. */
+struct logprob_of {
+    int32_t token;
+    float logprob;
+    const struct run_top *top; /* [n_top] */
+    uint32_t n_top;
+};
+enum err_code output_add_logprobs(struct gen *g, const struct logprob_of *of, struct err *e);
+/* Sends text, thinking and what waits, or keeps them for an answer that is sent at once. */
+void output_pass_on(struct gen *g, struct str text, struct str thinking);
 
 /* words_api.c */
 void words_work(struct job *j);   /* tokenize, detokenize, render, score: on a worker */
 void words_reply(struct gen *g);
 void score_begin(struct gen *g);
+/* g->scores for the prompt's tokens; then a run that fills n of them from `at`. */
+enum err_code score_room(struct gen *g, struct err *e);
+enum err_code score_submit(struct gen *g, size_t at, size_t n, void (*notify)(struct run *),
+                           struct err *e);
+
+/* gen_echo.c: the prompt as part of the answer */
+enum err_code echo_score(struct gen *g, void (*scored)(struct gen *g), struct err *e);
+enum err_code echo_put(struct gen *g, struct err *e); /* its text and log-probabilities */
 
 #endif

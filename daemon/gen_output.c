@@ -22,9 +22,9 @@ enum err_code output_begin(struct gen *g, struct err *e)
     if (g->http)
         g->http->on_drain = on_drain;
     g->answer.n = 0;
-    return mem_grow(&g->answer.id, &g->answer.cap, 64, sizeof *g->answer.id, SIZE_MAX / 4)
-               ? ERR_OK
-               : err_no_memory(e, 64 * sizeof *g->answer.id, "an answer");
+    if (!mem_grow(&g->answer.id, &g->answer.cap, 64, sizeof *g->answer.id, SIZE_MAX / 4))
+        return err_no_memory(e, 64 * sizeof *g->answer.id, "an answer");
+    return g->req.echo ? echo_put(g, e) : ERR_OK;
 }
 
 /* ---- lines ------------------------------------------------------------------------------------------ */
@@ -56,13 +56,11 @@ static void send_line(struct gen *g, const struct gen_chunk *c)
         g->choked = true;
 }
 
-/* What the stream lets out goes out, or to the whole of an answer that is sent at once. */
-static void pass_on(struct gen *g)
+void output_pass_on(struct gen *g, struct str text, struct str thinking)
 {
-    struct str text = buf_str(&g->stream.text), thinking = buf_str(&g->stream.thinking);
     if (!g->req.stream) {
-        buf_put(&g->whole, text.p, text.n);
-        buf_put(&g->whole_thinking, thinking.p, thinking.n);
+        buf_put(&g->whole, text.n ? text.p : "", text.n);
+        buf_put(&g->whole_thinking, thinking.n ? thinking.p : "", thinking.n);
         if (g->whole.failed || g->whole_thinking.failed)
             err_set(&g->err, ERR_NO_MEMORY, "out of memory: an answer");
     } else if (text.n || thinking.n || g->n_logprobs) {
@@ -73,6 +71,12 @@ static void pass_on(struct gen *g)
         g->n_logprobs = 0;
         arena_finish(&g->pieces);
     }
+}
+
+/* What the stream lets out goes out, or to the whole of an answer that is sent at once. */
+static void pass_on(struct gen *g)
+{
+    output_pass_on(g, buf_str(&g->stream.text), buf_str(&g->stream.thinking));
     stream_taken(&g->stream);
 }
 
@@ -95,11 +99,11 @@ static void measure(struct gen *g)
     g->metrics = (struct gen_metrics){
         .total_duration = at_least_one(now - g->begun_ns),
         .load_duration = at_least_one(g->placed_ns - g->begun_ns),
-        .prompt_eval_duration = at_least_one(r->first_ns - r->begun_ns),
+        .prompt_eval_duration = at_least_one(g->echo_ns + r->first_ns - r->begun_ns),
         .eval_duration = at_least_one(r->last_ns - r->first_ns),
         .queue_duration = at_least_one(r->begun_ns - g->submitted_ns),
         .prompt_eval_count = r->n_tokens,
-        .prompt_cached_count = r->n_cached,
+        .prompt_cached_count = g->echo_ns ? 0 : r->n_cached, /* scored: every row was computed */
         .eval_count = g->silent ? 0 : g->n_eval,
     };
     struct metrics *m = &g->d->metrics;
@@ -179,20 +183,29 @@ static bool put_piece(struct gen *g, int32_t token, float logprob, struct gen_lo
     return p != NULL;
 }
 
-static enum err_code add_logprobs(struct gen *g, const struct run_event *ev, struct err *e)
+enum err_code output_add_logprobs(struct gen *g, const struct logprob_of *of, struct err *e)
 {
     if (!mem_grow(&g->logprobs, &g->cap_logprobs, g->n_logprobs + 1, sizeof *g->logprobs,
                   SIZE_MAX / sizeof *g->logprobs))
         return err_no_memory(e, sizeof *g->logprobs, "log-probabilities");
     struct gen_logprobs *l = &g->logprobs[g->n_logprobs];
-    bool ok = put_piece(g, ev->token, ev->logprob, &l->chosen);
-    l->n_top = ev->n_top;
-    for (uint32_t i = 0; ok && i < ev->n_top; i++)
-        ok = put_piece(g, ev->top_token[i], ev->top_logprob[i], &l->top[i]);
+    bool ok = put_piece(g, of->token, of->logprob, &l->chosen);
+    l->n_top = of->n_top;
+    for (uint32_t i = 0; ok && i < of->n_top; i++)
+        ok = put_piece(g, of->top[i].token, of->top[i].logprob, &l->top[i]);
     if (!ok)
         return err_no_memory(e, 0, "log-probabilities");
     g->n_logprobs++;
     return ERR_OK;
+}
+
+static enum err_code add_logprobs(struct gen *g, const struct run_event *ev, struct err *e)
+{
+    struct run_top top[RUN_MAX_TOP];
+    for (uint32_t i = 0; i < ev->n_top; i++)
+        top[i] = (struct run_top){ ev->top_token[i], ev->top_logprob[i] };
+    struct logprob_of of = { ev->token, ev->logprob, top, ev->n_top };
+    return output_add_logprobs(g, &of, e);
 }
 
 /* ---- events ----------------------------------------------------------------------------------------- */

@@ -50,6 +50,7 @@ void gen_end(struct gen *g)
     mem_free(g->logprobs);
     arena_finish(&g->pieces);
     mem_free(g->scores);
+    mem_free(g->score_tops);
     prompt_finish(&g->prompt);
     lookup_finish(&g->lookup);
     gen_request_finish(&g->req);
@@ -198,17 +199,27 @@ static struct sampling sampling_of(const struct gen_options *o)
     return s;
 }
 
+static uint32_t room_of(const struct gen *g)
+{
+    return g->n_ctx < g->resident->n_ctx ? g->n_ctx : g->resident->n_ctx;
+}
+
+static enum err_code check_room(const struct gen *g, struct err *e)
+{
+    if (g->prompt.tokens.n <= room_of(g))
+        return ERR_OK;
+    return err_set(e, ERR_INVALID, "the prompt has %zu tokens and the context %u",
+                   g->prompt.tokens.n, room_of(g));
+}
+
 static void begin_generation(struct gen *g)
 {
     const struct gen_options *o = &g->req.options;
-    uint32_t n_ctx = g->n_ctx < g->resident->n_ctx ? g->n_ctx : g->resident->n_ctx;
     size_t n = g->prompt.tokens.n;
-    uint32_t room = n < n_ctx ? n_ctx - (uint32_t)n : 1;
-    if (n > n_ctx) {
-        err_set(&g->err, ERR_INVALID, "the prompt has %zu tokens and the context %u", n, n_ctx);
-        gen_fail(g);
-        return;
-    }
+    uint32_t n_ctx = room_of(g), room = n < n_ctx ? n_ctx - (uint32_t)n : 1;
+    if (g->running)
+        run_finish(&g->run);
+    g->running = false;
     if (gen_failed(g, run_init(&g->run, &g->err))) {
         gen_fail(g);
         return;
@@ -267,8 +278,12 @@ static void on_placed(struct place *p)
         score_begin(g);
     else if (load_only(g))
         output_reply_load(g, "load");
-    else
+    else if (check_room(g, &g->err))
+        gen_fail(g);
+    else if (!g->req.echo || !g->req.logprobs)
         begin_generation(g);
+    else if (gen_failed(g, echo_score(g, begin_generation, &g->err)))
+        gen_fail(g);
 }
 
 static uint32_t wanted_ctx(const struct gen *g)

@@ -121,8 +121,7 @@ static enum err_code read_running(const json_t *root, struct gen_request *r, str
     enum err_code c;
     if ((c = read_bool(root, "stream", &r->stream, e)) ||
         (c = read_bool(root, "truncate", &r->truncate, e)) ||
-        (c = read_bool(root, "shift", &r->shift, e)) || (c = read_bool(root, "echo", &r->echo, e)) ||
-        (c = read_keep_alive(root, r, e)) ||
+        (c = read_bool(root, "shift", &r->shift, e)) || (c = read_keep_alive(root, r, e)) ||
         (c = read_format(root, r, e)) || (c = read_logprobs(root, r, e)))
         return c;
     return gen_options_read(json_object_get(root, "options"), &r->options, e);
@@ -152,6 +151,7 @@ static enum err_code read_generate(const json_t *root, struct gen_request *r, st
 {
     enum err_code c;
     if ((c = read_prompting(root, r, e)) || (c = read_running(root, r, e)) ||
+        (c = read_bool(root, "echo", &r->echo, e)) ||
         (c = read_id_array(root, "context", &r->context, e)))
         return c;
     if (r->raw && (r->template.n || r->system.n || json_array_size(r->context)))

@@ -137,7 +137,7 @@ struct gen_request {
     struct gen_options options;
     bool logprobs;
     uint32_t top_logprobs;
-    bool echo;              /* ours: the prompt comes first, with its log-probabilities if asked for */
+    bool echo;              /* generate, ours: the prompt comes first, with its log-probabilities if asked for */
     bool truncate, shift;   /* default true */
     /* tokenize, detokenize, score */
     struct str content;

@@ -143,6 +143,40 @@ static void score_reply(struct gen *g)
     gen_reply_line(g, 200);
 }
 
+enum err_code score_submit(struct gen *g, size_t at, size_t n, void (*notify)(struct run *),
+                           struct err *e)
+{
+    if (g->running)
+        run_finish(&g->run);
+    g->running = false;
+    enum err_code c = run_init(&g->run, e);
+    if (c)
+        return c;
+    g->running = true;
+    g->run.model = g->resident->model;
+    g->run.kind = TURN_SCORE;
+    g->run.tokens = g->prompt.tokens.id + at;
+    g->run.n_tokens = n;
+    g->run.sampling = sampling_default();
+    g->run.scores = g->scores + at;
+    g->run.tops = g->score_tops;
+    g->run.n_top = g->score_tops ? g->req.top_logprobs : 0;
+    g->run.notify = notify;
+    g->run.user = g;
+    return gen_submit_run(g, e);
+}
+
+enum err_code score_room(struct gen *g, struct err *e)
+{
+    size_t n = g->prompt.tokens.n;
+    g->scores = mem_zero(n, sizeof *g->scores);
+    if (!g->scores)
+        return err_no_memory(e, n * sizeof *g->scores, "log-probabilities");
+    for (size_t i = 0; i < n; i++)
+        g->scores[i] = NAN; /* null in JSON: the first token of a window has none */
+    return ERR_OK;
+}
+
 static void on_score(struct run *r);
 
 /* Begins the next window, or replies when there is none. A window of one token has nothing to
@@ -159,28 +193,12 @@ static void next_window(struct gen *g)
         return;
     }
     g->window_n = t->n - g->window_at < window ? t->n - g->window_at : window;
-    if (g->running)
-        run_finish(&g->run);
-    g->running = false;
-    if (gen_failed(g, run_init(&g->run, &g->err))) {
-        gen_fail(g);
-        return;
-    }
-    g->running = true;
     const struct tokenizer *tk = words_tokenizer(lookup_words(&g->lookup));
     int32_t *first = &t->id[g->window_at];
     g->window_first = *first;
     if (g->req.window && tokenizer_adds_bos(tk) && tokenizer_bos(tk) != TOKEN_NONE)
         *first = tokenizer_bos(tk);
-    g->run.model = g->resident->model;
-    g->run.kind = TURN_SCORE;
-    g->run.tokens = first;
-    g->run.n_tokens = g->window_n;
-    g->run.sampling = sampling_default();
-    g->run.scores = g->scores + g->window_at;
-    g->run.notify = on_score;
-    g->run.user = g;
-    if (gen_failed(g, gen_submit_run(g, &g->err)))
+    if (gen_failed(g, score_submit(g, g->window_at, g->window_n, on_score, &g->err)))
         gen_fail(g);
 }
 
@@ -216,13 +234,8 @@ void score_begin(struct gen *g)
         gen_fail(g);
         return;
     }
-    g->scores = mem_zero(n, sizeof *g->scores);
-    if (!g->scores) {
-        err_no_memory(&g->err, n * sizeof *g->scores, "log-probabilities");
+    if (gen_failed(g, score_room(g, &g->err)))
         gen_fail(g);
-        return;
-    }
-    for (size_t i = 0; i < n; i++)
-        g->scores[i] = NAN; /* null in JSON: the first token of a window has none */
-    next_window(g);
+    else
+        next_window(g);
 }

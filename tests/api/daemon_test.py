@@ -402,6 +402,31 @@ class Generate(Case):
         self.assertNotIn("top_logprobs", streamed[0]["logprobs"][0])
         self.assertNotIn("logprobs", self.generate(stream=False).json)
 
+    def test_echo(self):
+        plain = self.generate(stream=False, raw=True, logprobs=True, top_logprobs=2).json
+        for n, options in ((8, {"temperature": 0, "num_predict": 8}), (0, {"num_predict": 0})):
+            r = self.generate(stream=False, raw=True, echo=True, options=options).json
+            self.assertEqual(r["response"], "hello" + plain["response"][:n])
+            self.assertNotIn("logprobs", r)
+            r = self.generate(stream=False, raw=True, echo=True, logprobs=True, top_logprobs=2, options=options).json
+            self.assertEqual(r["response"], "hello" + plain["response"][:n])
+            self.assertEqual(r["prompt_eval_count"], 6)
+            self.assertNotIn("prompt_cached_count", r)
+            prompt, answer = r["logprobs"][:6], r["logprobs"][6:]
+            self.assertEqual([p["token"] for p in prompt], ["<s>", "h", "e", "l", "l", "o"])
+            self.assertIsNone(prompt[0]["logprob"])
+            self.assertNotIn("top_logprobs", prompt[0])
+            score = self.d.ok("/api/score", {"model": "tiny", "content": "hello"})["logprobs"]
+            self.assertEqual([p["logprob"] for p in prompt], score)
+            self.assertEqual([len(p["top_logprobs"]) for p in prompt[1:]], [2] * 5)
+            if n:
+                self.assertEqual([p["token"] for p in answer], [p["token"] for p in plain["logprobs"]])
+        long = self.generate(raw=True, prompt="x" * 400, echo=True, logprobs=True, options={"num_predict": 2}).lines
+        self.assertEqual(sum(len(c.get("logprobs", [])) for c in long), 403)
+        self.assertTrue("".join(c["response"] for c in long).startswith("x" * 400))
+        whole = self.generate(prompt="x" * 400, echo=True, options={"num_predict": 2})
+        self.assertTrue(whole.lines[0]["response"].startswith("<s><|user|>xxx"))
+
     def test_thinking(self):
         self.assertEqual(self.d.ok("/api/show", {"model": "thinker"})["capabilities"], ["completion", "thinking"])
         body = {"model": "thinker", "messages": [{"role": "user", "content": "hi"}], "stream": False,
