@@ -186,7 +186,7 @@ static enum err_code render(const struct prompt_want *w, const struct chat_templ
     json_t *messages = json_object_get(vars, "messages");
     for (;;) {
         buf_clear(&out->text);
-        if ((c = chat_template_render(t, vars, w->now_s, &out->text, e)) ||
+        if ((c = chat_template_render(t, vars, w->now_s, &out->text, NULL, e)) ||
             (c = tokens_of(w, out, e)))
             break;
         if (!w->n_ctx || out->tokens.n <= w->n_ctx || !w->req->truncate || !drop_oldest(messages))

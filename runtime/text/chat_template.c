@@ -56,12 +56,34 @@ struct str chat_template_source(const struct chat_template *t)
     return (struct str){ t->source, t->source_n };
 }
 
+bool chat_template_trusts(struct str name)
+{
+    static const char *const names[] = { "bos_token", "eos_token", "unk_token", "pad_token",
+                                         "sep_token", "cls_token", "mask_token" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (str_is(name, names[i]))
+            return true;
+    return false;
+}
+
+/* The ranges of the output, for the caller; on failure *to is as before. */
+static void give_content(struct render *r, struct spans *to)
+{
+    size_t n = r->content.n;
+    if (!mem_grow(&to->v, &to->cap, to->n + n, sizeof *to->v, SIZE_MAX / sizeof *to->v)) {
+        r->code = err_no_memory(&r->err, n * sizeof *to->v, "the origins of a prompt");
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        (void)spans_add(to, r->content.v[i].begin, r->content.v[i].end); /* there is room */
+}
+
 enum err_code chat_template_render(const struct chat_template *t, const json_t *vars, int64_t now,
-                                   struct buf *out, struct err *e)
+                                   struct buf *out, struct spans *content, struct err *e)
 {
     size_t names = t->tree.names.n;
     struct render r = { .tree = &t->tree, .vars = vars, .now = now, .out = out,
-                        .out_base = out->n,
+                        .out_base = out->n, .tracks = content != NULL,
                         .fuel = (int64_t)CHAT_TEMPLATE_MAX_STEPS * JINJA_STEP };
     r.arena.limit = CHAT_TEMPLATE_MAX_ARENA;
     r.globals = jinja_alloc(&r, names, sizeof *r.globals);
@@ -69,7 +91,8 @@ enum err_code chat_template_render(const struct chat_template *t, const json_t *
     if (r.globals && r.resolved) {
         memset(r.globals, 0, names * sizeof *r.globals);
         memset(r.resolved, 0, names * sizeof *r.resolved);
-        jinja_exec(&r);
+        if (jinja_exec(&r) && content)
+            give_content(&r, content);
     }
     arena_finish(&r.arena);
     if (!r.code)

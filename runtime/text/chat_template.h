@@ -16,6 +16,7 @@
 
 #include "runtime/base/err.h"
 #include "runtime/base/str.h"
+#include "runtime/text/spans.h"
 
 #define CHAT_TEMPLATE_MAX_SOURCE ((size_t)1 << 20)
 #define CHAT_TEMPLATE_MAX_STEPS 1000000
@@ -34,8 +35,15 @@ struct str chat_template_source(const struct chat_template *t);
 /* Renders with the JSON object `vars` as the template's variables: messages, tools,
  * add_generation_prompt, bos_token, eos_token, ... as transformers passes them. `now` is what
  * strftime_now formats (seconds since 1970, local time). Appends to *out.
+ * content: NULL, or a list to which the ranges of *out are added that came from the variables
+ * (messages, tools, documents, whatever else is in vars) through whatever operations. Not in it
+ * is what the template itself says, and of the variables those that chat_template_trusts, and a
+ * message's role that is a plain identifier of at most 32 bytes ([A-Za-z_][A-Za-z0-9_-]*), for
+ * templates make control tokens of it.
  * ERR_INVALID: raise_exception, or an error of the template, with template, line and reason. */
 enum err_code chat_template_render(const struct chat_template *t, const json_t *vars, int64_t now,
-                                   struct buf *out, struct err *e);
+                                   struct buf *out, struct spans *content, struct err *e);
+/* Variables that hold texts of the vocabulary, such as bos_token. A caller lets no client set them. */
+bool chat_template_trusts(struct str name);
 
 #endif

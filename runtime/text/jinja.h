@@ -5,6 +5,7 @@
  *   jinja_scope   names -> slots: where each name lives is decided once, as Jinja's compiler does
  *   jinja_exec    statements; jinja_eval: expressions and calls
  *   jinja_value   Python's values: truth, equality, order, dicts; jinja_iter, jinja_text
+ *   jinja_origin  which bytes of a text came from the variables
  *   jinja_ops     operators, attributes, items, slices
  *   jinja_filters, jinja_sequences, jinja_tests, jinja_methods, jinja_functions: tables of rows
  *   jinja_format  %-formatting, str.format, float text; jinja_json; jinja_unicode
@@ -23,6 +24,7 @@
 #include "runtime/base/map.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/str.h"
+#include "runtime/text/spans.h"
 
 /* Caps that keep recursion within about half a MiB of stack (jinja_depth in the unit test). */
 #define JINJA_MAX_NESTING 400 /* parentheses and blocks inside each other, in the source */
@@ -79,13 +81,18 @@ struct range {
     int64_t n;
 };
 
-/* Immutable once handed to a template; slices share the memory of what they were cut from.
- * There is room beside `type` for the origin of a text. */
+/* Where the bytes of a text came from, or those that a number prints as. From ORIGIN_MIXED on:
+ * an entry of render.mixed, which holds for the memory that the text lies in, so that a slice
+ * keeps its text's. */
+enum { ORIGIN_TEMPLATE, ORIGIN_CONTENT, ORIGIN_MIXED };
+
+/* Immutable once handed to a template; slices share the memory of what they were cut from. */
 struct value {
     uint8_t type;   /* enum value_type */
     uint8_t reason; /* V_UNDEFINED: enum undefined_reason. V_VIEW: 0 keys, 1 values, 2 items */
     uint8_t of;     /* V_UNDEFINED: enum value_type of the object */
     bool markup;    /* V_STR: marked by |safe or |escape: what is joined to it is escaped */
+    uint32_t origin; /* V_STR, numbers and None */
     union {
         bool b;
         int64_t i;
@@ -121,12 +128,13 @@ struct cycler {
 };
 
 struct joiner {
-    struct str separator;
+    struct value separator;
     bool used;
 };
 
 struct kwarg {
     struct str name;
+    uint32_t origin; /* of the name: ** takes it from a dict */
     struct value v;
 };
 
@@ -470,6 +478,13 @@ struct loop {
 struct tail {
     char *p;
     size_t n, cap;
+    uint32_t origin;
+};
+
+/* Ranges of the memory from `base` on that came from the variables. */
+struct mixed {
+    const char *base;
+    struct spans at;
 };
 
 struct render {
@@ -479,6 +494,10 @@ struct render {
     struct arena arena;
     struct buf *out; /* block texts are taken from its end */
     size_t out_base;
+    bool tracks;          /* somebody asks for origins; else all counts as the template's */
+    struct spans content; /* of out */
+    struct mixed *mixed;
+    size_t nmixed, capmixed;
     struct frame *frame;
     struct value *globals; /* by name id, V_MISSING until asked for */
     bool *resolved;
@@ -496,7 +515,8 @@ bool jinja_too_large(struct render *r, const char *what);
 void *jinja_alloc(struct render *r, size_t count, size_t size); /* NULL: error set */
 bool jinja_spend(struct render *r, int64_t units);
 bool jinja_spend_bytes(struct render *r, size_t bytes);
-bool jinja_emit(struct render *r, struct str s);
+bool jinja_emit(struct render *r, struct str s);              /* the template's words */
+bool jinja_emit_value(struct render *r, const struct value *v); /* as str() */
 
 bool jinja_exec(struct render *r); /* the template's body into r->out */
 bool jinja_eval(struct render *r, const struct node *n, struct value *out);
@@ -553,6 +573,17 @@ static inline struct value value_undefined(enum undefined_reason why, struct str
 {
     return (struct value){ .type = V_UNDEFINED, .reason = (uint8_t)why, .u.s = s };
 }
+/* A piece of v's text; it stays marked as v is. */
+static inline struct value value_part(const struct value *v, struct str s)
+{
+    struct value part = *v;
+    part.u.s = s;
+    return part;
+}
+static inline struct value value_key(const struct kwarg *kw)
+{
+    return (struct value){ .type = V_STR, .origin = kw->origin, .u.s = kw->name };
+}
 static inline bool value_given(const struct value *v)
 {
     return v->type != V_MISSING;
@@ -573,7 +604,7 @@ static inline double value_as_float(const struct value *v) /* a number */
 const char *jinja_type_name(enum value_type t);
 bool jinja_use_undefined(struct render *r, const struct value *v); /* fails with its sentence */
 bool jinja_deeper(struct render *r); /* one more level of data; r->walk-- after it */
-bool jinja_from_json(struct render *r, const json_t *j, struct value *out);
+bool jinja_from_json(struct render *r, const json_t *j, uint32_t origin, struct value *out);
 bool jinja_truth(struct render *r, const struct value *v, bool *out);
 bool jinja_equal(struct render *r, const struct value *a, const struct value *b, bool *out);
 /* op: one of OP_LT .. OP_GE */
@@ -582,7 +613,7 @@ bool jinja_order(struct render *r, enum op op, const struct value *a, const stru
 bool jinja_contains(struct render *r, const struct value *in, const struct value *v, bool *out);
 bool jinja_length(struct render *r, const struct value *v, int64_t *out);
 bool jinja_has_length(const struct value *v);
-bool jinja_str(struct render *r, const struct value *v, struct str *out);
+bool jinja_str(struct render *r, const struct value *v, struct value *out); /* a V_STR, not marked */
 bool jinja_list(struct render *r, struct list l, enum value_type type, struct value *out);
 bool jinja_tuple2(struct render *r, struct value a, struct value b, struct value *out);
 bool jinja_stable_sort(struct render *r, struct value *keys, struct value *items, size_t n,
@@ -611,14 +642,20 @@ struct gather {
 };
 bool jinja_gather(struct gather *g, const struct value *v);
 
-/* A text that grows in the arena; `failed` stays and is reported by text_take. */
+/* A text that grows in the arena; `failed` stays and is reported by text_take. What is put is the
+ * template's, but where the function takes the value that the bytes came from. */
 struct text {
     struct render *r;
     char *p;
     size_t n, cap;
+    struct spans content;
     bool failed;
 };
 void text_put(struct text *t, const char *p, size_t n);
+void text_from(struct text *t, const struct value *v, const char *p, size_t n); /* a piece of v */
+void text_all(struct text *t, const struct value *v);                           /* V_STR: all of it */
+/* What was put since `start` was made of the piece [p, p + n) of v. */
+void text_made(struct text *t, size_t start, const struct value *v, const char *p, size_t n);
 void text_str(struct text *t, struct str s);
 void text_lit(struct text *t, const char *s);
 void text_char(struct text *t, char c);
@@ -628,6 +665,25 @@ bool text_value(struct text *t, const struct value *v); /* as str() */
 bool text_repr(struct text *t, const struct value *v);
 bool text_take(struct text *t, struct value *out);
 
+/* ---- origin ---------------------------------------------------------------------------- */
+
+/* As spans_add, in the arena. */
+bool origin_add(struct render *r, struct spans *s, size_t begin, size_t end);
+/* Adds the ranges of the piece [p, p + n) of v's text, as it now stands at `at`. */
+bool origin_copy(struct render *r, struct spans *to, size_t at, const struct value *v,
+                 const char *p, size_t n);
+bool origin_touches(const struct render *r, const struct value *v, const char *p, size_t n);
+/* The origin of a text of n bytes at `base` with these ranges, which it takes over. */
+bool origin_take(struct render *r, const char *base, size_t n, const struct spans *s,
+                 uint32_t *out);
+/* Byte i of the text at `base` was made of byte i of v's: what is the origin there? */
+bool origin_move(struct render *r, const struct value *v, const char *base, uint32_t *out);
+/* v's text now stands behind the n bytes at `base`, whose origin is *origin. */
+bool origin_append(struct render *r, const char *base, size_t n, const struct value *v,
+                   uint32_t *origin);
+/* Takes the ranges of the output behind `mark` off, as those of a text of their own. */
+bool origin_cut(struct render *r, size_t mark, struct spans *out);
+
 /* ---- operators ------------------------------------------------------------------------- */
 
 bool jinja_binary(struct render *r, enum op op, const struct value *a, const struct value *b,
@@ -635,7 +691,8 @@ bool jinja_binary(struct render *r, enum op op, const struct value *a, const str
 bool jinja_negate(struct render *r, const struct value *v, bool minus, struct value *out);
 bool jinja_compare(struct render *r, enum op op, const struct value *a, const struct value *b,
                    bool *out);
-bool jinja_concat(struct render *r, struct str a, struct str b, struct value *out);
+bool jinja_concat(struct render *r, const struct value *a, const struct value *b,
+                  struct value *out); /* V_STR both */
 bool jinja_attr(struct render *r, const struct value *o, struct str name, struct value *out);
 bool jinja_item(struct render *r, const struct value *o, const struct value *key,
                 struct value *out);
@@ -683,7 +740,7 @@ size_t jinja_find_str(struct str s, struct str needle, size_t from); /* SIZE_MAX
 size_t jinja_rfind_str(struct str s, struct str needle, size_t end);
 
 enum case_kind { CASE_UPPER, CASE_LOWER, CASE_CAPITALIZE, CASE_TITLE, CASE_SWAP };
-bool jinja_case(struct render *r, struct str s, enum case_kind kind, struct value *out);
+bool jinja_case(struct render *r, const struct value *v, enum case_kind kind, struct value *out);
 /* what: 'a' alpha, 'd' digit, 'D' decimal, 'n' numeric, 'w' alnum, 's' space, 'p' printable,
  * 'i' identifier, 'l' lower, 'u' upper, 't' title, '7' ascii */
 bool jinja_str_is(struct str s, char what);

@@ -73,6 +73,13 @@ bool jinja_emit(struct render *r, struct str s)
     return false;
 }
 
+bool jinja_emit_value(struct render *r, const struct value *v)
+{
+    struct value s;
+    return jinja_str(r, v, &s) &&
+           origin_copy(r, &r->content, r->out->n, &s, s.u.s.p, s.u.s.n) && jinja_emit(r, s.u.s);
+}
+
 /* ---- names ---- */
 
 struct frame *jinja_frame(struct render *r, struct frame *up, uint32_t nslots)
@@ -93,6 +100,33 @@ static struct value *slot_at(struct render *r, uint32_t hops, uint32_t slot)
     return &f->slot[slot];
 }
 
+/* [A-Za-z_][A-Za-z0-9_-]*, at most 32 bytes */
+static bool is_plain_role(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+        bool letter = (c | 32) >= 'a' && (c | 32) <= 'z';
+        if (!letter && c != '_' && (i == 0 || (c != '-' && !(c >= '0' && c <= '9'))))
+            return false;
+    }
+    return s.n > 0 && s.n <= 32;
+}
+
+/* Templates make control tokens out of roles: '<|' + message.role + '|>'. */
+static void trust_roles(const struct value *messages)
+{
+    size_t n = messages->type == V_LIST ? messages->u.list->n : 0;
+    for (size_t i = 0; i < n; i++) {
+        const struct value *m = &messages->u.list->v[i];
+        for (size_t k = 0; m->type == V_DICT && k < m->u.dict->n; k++) {
+            struct entry *e = &m->u.dict->e[k];
+            if (str_is(e->key.u.s, "role") && e->value.type == V_STR &&
+                is_plain_role(e->value.u.s))
+                e->value.origin = ORIGIN_TEMPLATE;
+        }
+    }
+}
+
 bool jinja_global(struct render *r, uint32_t name, struct value *out)
 {
     struct value *g = &r->globals[name];
@@ -100,8 +134,11 @@ bool jinja_global(struct render *r, uint32_t name, struct value *out)
         struct str s = r->tree->names.v[name];
         const json_t *j = json_object_getn(r->vars, s.p, s.n);
         const struct builtin *fn = j ? NULL : jinja_function(s);
-        if (j && !jinja_from_json(r, j, g))
+        bool ours = !r->tracks || chat_template_trusts(s);
+        if (j && !jinja_from_json(r, j, ours ? ORIGIN_TEMPLATE : ORIGIN_CONTENT, g))
             return false;
+        if (j && str_is(s, "messages"))
+            trust_roles(g);
         if (fn)
             *g = (struct value){ .type = V_FUNCTION, .u.function = fn };
         r->resolved[name] = true;
@@ -214,14 +251,11 @@ static bool eval_sign(struct render *r, const struct node *n, struct value *out)
 
 static bool eval_concat(struct render *r, const struct node *n, struct value *out)
 {
-    struct value v;
+    struct value v, s;
     *out = value_str((struct str){ "", 0 });
-    for (const struct node *i = n->u.items.first; i; i = i->next) {
-        struct str s;
-        if (!jinja_eval(r, i, &v) || !jinja_str(r, &v, &s) ||
-            !jinja_concat(r, out->u.s, s, out))
+    for (const struct node *i = n->u.items.first; i; i = i->next)
+        if (!jinja_eval(r, i, &v) || !jinja_str(r, &v, &s) || !jinja_concat(r, out, &s, out))
             return false;
-    }
     return true;
 }
 
@@ -308,7 +342,7 @@ static bool more_keywords(struct render *r, const struct node *n, struct kwarg *
         for (size_t k = 0; k < known; k++)
             if (str_eq(kw[k].name, e->key.u.s))
                 return jinja_fail(r, "got multiple values for keyword argument");
-        kw[(*count)++] = (struct kwarg){ e->key.u.s, e->value };
+        kw[(*count)++] = (struct kwarg){ e->key.u.s, e->key.origin, e->value };
     }
     return true;
 }
@@ -332,11 +366,12 @@ static bool eval_keywords(struct render *r, const struct call_args *in,
     size_t count = 0;
     for (const struct node *i = in->kw.first; i; i = i->next, count++) {
         kw[count].name = in->kw_names[count];
+        kw[count].origin = ORIGIN_TEMPLATE;
         if (!jinja_eval(r, i, &kw[count].v))
             return false;
     }
     if (caller)
-        kw[count++] = (struct kwarg){ STR("caller"), *caller };
+        kw[count++] = (struct kwarg){ STR("caller"), ORIGIN_TEMPLATE, *caller };
     if (in->dyn_kw && !more_keywords(r, in->dyn_kw, kw, count, &count, &dyn))
         return false;
     out->kw = kw;
@@ -433,7 +468,7 @@ bool jinja_call(struct render *r, const struct value *fn, const struct args *arg
     case V_JOINER:
         if (args->n || args->nkw)
             return jinja_fail(r, "a joiner takes no arguments");
-        *out = value_str(fn->u.joiner->used ? fn->u.joiner->separator : (struct str){ "", 0 });
+        *out = fn->u.joiner->used ? fn->u.joiner->separator : value_text("");
         fn->u.joiner->used = true;
         return true;
     case V_UNDEFINED:

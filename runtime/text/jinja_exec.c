@@ -77,6 +77,7 @@ bool jinja_assign(struct render *r, const struct node *target, const struct valu
 /* Takes what was written since `mark` off the output. */
 static bool take_text(struct render *r, size_t mark, struct value *out)
 {
+    struct spans content;
     size_t n = r->out->n - mark;
     char *p = jinja_alloc(r, n, 1);
     if (!p)
@@ -87,7 +88,8 @@ static bool take_text(struct render *r, size_t mark, struct value *out)
     if (r->out->p)
         r->out->p[mark] = '\0';
     *out = value_str((struct str){ p, n });
-    return jinja_spend_bytes(r, n);
+    return origin_cut(r, mark, &content) && origin_take(r, p, n, &content, &out->origin) &&
+           jinja_spend_bytes(r, n);
 }
 
 /* Runs a body for its text. A break or continue out of it drops the text. */
@@ -97,7 +99,8 @@ static enum flow exec_for_text(struct render *r, const struct node_list *body, s
     enum flow flow = exec_list(r, body);
     if (flow == FLOW_NEXT)
         return flow_of(take_text(r, mark, out));
-    r->out->n = mark;
+    if (flow != FLOW_FAIL && !take_text(r, mark, out))
+        return FLOW_FAIL;
     return flow;
 }
 
@@ -114,17 +117,11 @@ static enum flow exec_text(struct render *r, const struct node *n)
     return flow_of(jinja_emit(r, n->u.text));
 }
 
-static bool emit_value(struct render *r, const struct value *v)
-{
-    struct str s;
-    return jinja_str(r, v, &s) && jinja_emit(r, s);
-}
-
 static enum flow exec_print(struct render *r, const struct node *n)
 {
     for (const struct node *i = n->u.items.first; i; i = i->next) {
         struct value v;
-        if (!jinja_eval(r, i, &v) || !emit_value(r, &v))
+        if (!jinja_eval(r, i, &v) || !jinja_emit_value(r, &v))
             return FLOW_FAIL;
     }
     return FLOW_NEXT;
@@ -166,7 +163,7 @@ static enum flow exec_block(struct render *r, const struct node *n)
     v = text;
     if (n->u.block.filter && !jinja_apply(r, n->u.block.filter, &text, &v))
         return FLOW_FAIL;
-    bool ok = n->kind == N_FILTER_BLOCK ? emit_value(r, &v)
+    bool ok = n->kind == N_FILTER_BLOCK ? jinja_emit_value(r, &v)
                                         : jinja_assign(r, n->u.block.target, &v);
     leave(r, n->u.block.scope);
     return flow_of(ok);
@@ -224,9 +221,9 @@ static enum flow exec_call_block(struct render *r, const struct node *n)
     if (!macro_value(r, n->u.macro.def, &caller))
         return FLOW_FAIL;
     if (n->u.macro.call)
-        return flow_of(jinja_call_with(r, n->u.macro.call, &caller, &v) && emit_value(r, &v));
+        return flow_of(jinja_call_with(r, n->u.macro.call, &caller, &v) && jinja_emit_value(r, &v));
     struct args none = { 0 };
-    return flow_of(jinja_call_macro(r, caller.u.macro, &none, &v) && emit_value(r, &v));
+    return flow_of(jinja_call_macro(r, caller.u.macro, &none, &v) && jinja_emit_value(r, &v));
 }
 
 /* Arguments that no parameter takes: into kwargs and varargs, or an error. */
@@ -237,7 +234,7 @@ static bool bind_rest(struct render *r, const struct macro_def *d, const struct 
     if (d->takes_kwargs && !(rest = jinja_dict(r, args->nkw)))
         return false;
     for (size_t i = 0; i < args->nkw; i++) {
-        struct value key = value_str(args->kw[i].name);
+        struct value key = value_key(&args->kw[i]);
         if (used[i])
             continue;
         if (!rest)
@@ -491,7 +488,7 @@ static enum flow exec_for(struct render *r, const struct node *n)
     if (!jinja_eval(r, n->u.loop->iter, &over))
         return FLOW_FAIL;
     if (n->u.loop->recursive)
-        return flow_of(recursive_text(r, n, &over, r->frame, 1, &text) && emit_value(r, &text));
+        return flow_of(recursive_text(r, n, &over, r->frame, 1, &text) && jinja_emit_value(r, &text));
     struct loop *l = loop_over(r, n, &over, r->frame, 1);
     return l ? run_loop(r, n, l) : FLOW_FAIL;
 }

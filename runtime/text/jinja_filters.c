@@ -13,11 +13,10 @@
 /* What soft_str() gives: marked text stays marked. */
 static bool soft_str(struct render *r, const struct value *v, struct value *out)
 {
-    struct str s;
-    if (!jinja_str(r, v, &s))
+    bool markup = v->type == V_STR && v->markup;
+    if (!jinja_str(r, v, out))
         return false;
-    *out = value_str(s);
-    out->markup = v->type == V_STR && v->markup;
+    out->markup = markup;
     return true;
 }
 
@@ -31,15 +30,17 @@ static bool truth_arg(struct render *r, const struct value *v, bool *out)
 
 bool jinja_escape(struct render *r, const struct value *v, struct value *out)
 {
-    struct str s;
+    struct value plain;
     struct text t = { .r = r };
     if (v->type == V_STR && v->markup) {
         *out = *v;
         return true;
     }
-    if (!jinja_str(r, v, &s))
+    if (!jinja_str(r, v, &plain))
         return false;
+    struct str s = plain.u.s;
     for (size_t i = 0; i < s.n && !t.failed; i++) {
+        size_t start = t.n;
         switch (s.p[i]) {
         case '&':
             text_lit(&t, "&amp;");
@@ -59,6 +60,7 @@ bool jinja_escape(struct render *r, const struct value *v, struct value *out)
         default:
             text_char(&t, s.p[i]);
         }
+        text_made(&t, start, &plain, s.p + i, 1);
     }
     if (!text_take(&t, out))
         return false;
@@ -101,7 +103,7 @@ static bool case_filter(struct render *r, const struct value *v, enum case_kind 
                         struct value *out)
 {
     struct value s;
-    if (!soft_str(r, v, &s) || !jinja_case(r, s.u.s, kind, out))
+    if (!soft_str(r, v, &s) || !jinja_case(r, &s, kind, out))
         return false;
     out->markup = s.markup;
     return true;
@@ -129,11 +131,12 @@ FILTER(filter_capitalize)
 FILTER(filter_title)
 {
     struct text t = { .r = r };
-    struct str s;
+    struct value whole;
     bool word = false;
     (void)args;
-    if (!jinja_str(r, &a[0], &s))
+    if (!jinja_str(r, &a[0], &whole))
         return false;
+    struct str s = whole.u.s;
     for (size_t i = 0, n; i < s.n && !t.failed; i += n) {
         uint32_t cp;
         size_t end = i;
@@ -141,7 +144,7 @@ FILTER(filter_title)
         n = jinja_utf8(s, i, &cp);
         word = !(jinja_is_space(cp) || (cp < 0x80 && cp && strchr("-({[<", (int)cp)));
         if (!word) {
-            text_put(&t, s.p + i, n);
+            text_from(&t, &whole, s.p + i, n);
             continue;
         }
         for (end = i + n; end < s.n; end += jinja_utf8(s, end, &cp)) {
@@ -149,13 +152,14 @@ FILTER(filter_title)
             if (jinja_is_space(cp) || (cp < 0x80 && cp && strchr("-({[<", (int)cp)))
                 break;
         }
-        struct str first = { s.p + i, n }, rest = { s.p + i + n, end - i - n };
-        if (!jinja_case(r, first, CASE_UPPER, &part))
+        struct value first = value_part(&whole, (struct str){ s.p + i, n });
+        struct value rest = value_part(&whole, (struct str){ s.p + i + n, end - i - n });
+        if (!jinja_case(r, &first, CASE_UPPER, &part))
             return false;
-        text_str(&t, part.u.s);
-        if (!jinja_case(r, rest, CASE_LOWER, &part))
+        text_all(&t, &part);
+        if (!jinja_case(r, &rest, CASE_LOWER, &part))
             return false;
-        text_str(&t, part.u.s);
+        text_all(&t, &part);
         n = end - i;
     }
     if (!text_take(&t, out))
@@ -173,8 +177,7 @@ FILTER(filter_trim)
     if (!soft_str(r, &a[0], &s) ||
         (value_given(&a[1]) && a[1].type != V_NONE && !jinja_str_arg(r, &a[1], &chars)))
         return false;
-    *out = value_str(jinja_strip_chars(s.u.s, chars, true, true));
-    out->markup = s.markup;
+    *out = value_part(&s, jinja_strip_chars(s.u.s, chars, true, true));
     return jinja_spend_bytes(r, s.u.s.n);
 }
 
@@ -210,17 +213,18 @@ FILTER(filter_indent)
     if (a[0].markup && !jinja_escape(r, &indent, &indent))
         return false;
     if (first)
-        text_str(&t, indent.u.s);
+        text_all(&t, &indent);
     for (size_t at = 0, line = 0; at <= s.n && !t.failed; line++) {
         size_t end = at, newline = 0;
         while (end < s.n && !(newline = jinja_newline_at(s, end)))
             end++;
         if (line) {
             text_char(&t, '\n');
+            text_made(&t, t.n - 1, &a[0], s.p + at - 1, 1);
             if (blank || end > at)
-                text_str(&t, indent.u.s);
+                text_all(&t, &indent);
         }
-        text_put(&t, s.p + at, end - at);
+        text_from(&t, &a[0], s.p + at, end - at);
         if (!newline)
             break;
         at = end + newline;
@@ -242,7 +246,7 @@ FILTER(filter_center)
     int64_t room = width - (int64_t)jinja_cp_count(s.u.s);
     int64_t left = room > 0 ? room / 2 + (room & width & 1) : 0;
     text_fill(&t, ' ', left);
-    text_str(&t, s.u.s);
+    text_all(&t, &s);
     text_fill(&t, ' ', room - left);
     if (!text_take(&t, out))
         return false;
@@ -276,17 +280,19 @@ FILTER(filter_truncate)
     size_t space = jinja_rfind_str(cut, STR(" "), cut.n);
     if (!kill && space != SIZE_MAX)
         cut.n = space;
-    return jinja_concat(r, cut, end, out);
+    struct value head = value_part(&a[0], cut);
+    return jinja_concat(r, &head, &ending, out);
 }
 
 FILTER(filter_wordcount)
 {
-    struct str s;
+    struct value text;
     int64_t n = 0;
     bool word = false;
     (void)args;
-    if (!jinja_str(r, &a[0], &s))
+    if (!jinja_str(r, &a[0], &text))
         return false;
+    struct str s = text.u.s;
     for (size_t i = 0; i < s.n;) {
         uint32_t cp;
         size_t k = jinja_utf8(s, i, &cp);
@@ -301,19 +307,12 @@ FILTER(filter_wordcount)
 
 FILTER(filter_replace)
 {
-    struct value s;
-    struct args rest = { .v = &a[1], .n = value_given(&a[3]) && a[3].type != V_NONE ? 3 : 2 };
-    struct value two[3];
-    struct str old, new;
+    struct value s, with[3] = { [2] = a[3] };
+    struct args rest = { .v = with, .n = value_given(&a[3]) && a[3].type != V_NONE ? 3 : 2 };
     (void)args;
-    if (!jinja_str(r, &a[0], &s.u.s) || !jinja_str(r, &a[1], &old) ||
-        !jinja_str(r, &a[2], &new))
+    if (!jinja_str(r, &a[0], &s) || !jinja_str(r, &a[1], &with[0]) ||
+        !jinja_str(r, &a[2], &with[1]))
         return false;
-    two[0] = value_str(old);
-    two[1] = value_str(new);
-    two[2] = a[3];
-    rest.v = two;
-    s = value_str(s.u.s);
     return jinja_call_builtin(r, jinja_method(V_STR, STR("replace")), &s, &rest, out);
 }
 
@@ -328,7 +327,7 @@ FILTER(filter_format)
     if (args->nkw) {
         struct dict *d = jinja_dict(r, args->nkw);
         for (size_t i = 0; d && i < args->nkw; i++) {
-            struct value key = value_str(args->kw[i].name);
+            struct value key = value_key(&args->kw[i]);
             if (!jinja_dict_put(r, d, &key, &args->kw[i].v))
                 return false;
         }
@@ -350,11 +349,12 @@ FILTER(filter_striptags)
     } entities[] = { { "&amp;", "&" },  { "&lt;", "<" },   { "&gt;", ">" },
                      { "&#34;", "\"" }, { "&#39;", "'" }, { "&quot;", "\"" } };
     struct text t = { .r = r };
-    struct str s;
+    struct value whole;
     bool gap = false;
     (void)args;
-    if (!jinja_str(r, &a[0], &s) || !jinja_spend_bytes(r, s.n))
+    if (!jinja_str(r, &a[0], &whole) || !jinja_spend_bytes(r, whole.u.s.n))
         return false;
+    struct str s = whole.u.s;
     for (size_t i = 0; i < s.n && !t.failed;) {
         struct str rest = { s.p + i, s.n - i };
         bool comment = str_starts(rest, STR("<!--"));
@@ -372,6 +372,7 @@ FILTER(filter_striptags)
             i += n;
             continue;
         }
+        size_t start = t.n;
         if (gap)
             text_char(&t, ' ');
         gap = false;
@@ -384,15 +385,18 @@ FILTER(filter_striptags)
             }
         if (!entity)
             text_put(&t, s.p + i, n);
+        text_made(&t, start, &whole, s.p + i, n);
         i += n;
     }
     return text_take(&t, out);
 }
 
-static bool quote_url(struct text *t, struct str s, bool query)
+static bool quote_url(struct text *t, const struct value *v, bool query)
 {
+    struct str s = v->u.s;
     for (size_t i = 0; i < s.n && !t->failed; i++) {
         unsigned char c = (unsigned char)s.p[i];
+        size_t start = t->n;
         char hex[4];
         bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
                      (c && strchr("_.-~", c)) || (c == '/' && !query);
@@ -404,6 +408,7 @@ static bool quote_url(struct text *t, struct str s, bool query)
             snprintf(hex, sizeof hex, "%%%02X", c);
             text_lit(t, hex);
         }
+        text_made(t, start, v, s.p + i, 1);
     }
     return !t->failed;
 }
@@ -411,12 +416,12 @@ static bool quote_url(struct text *t, struct str s, bool query)
 FILTER(filter_urlencode)
 {
     struct text t = { .r = r };
-    struct str s;
+    struct value s;
     struct list l;
     struct value pairs = a[0];
     (void)args;
     if (a[0].type == V_STR || !jinja_iterable(&a[0]))
-        return jinja_str(r, &a[0], &s) && quote_url(&t, s, false) && text_take(&t, out);
+        return jinja_str(r, &a[0], &s) && quote_url(&t, &s, false) && text_take(&t, out);
     if (a[0].type == V_DICT) {
         pairs.type = V_VIEW;
         pairs.reason = 2;
@@ -431,10 +436,10 @@ FILTER(filter_urlencode)
             return jinja_fail(r, "urlencode needs pairs");
         if (i)
             text_char(&t, '&');
-        if (!jinja_str(r, &kv.v[0], &s) || !quote_url(&t, s, true))
+        if (!jinja_str(r, &kv.v[0], &s) || !quote_url(&t, &s, true))
             return false;
         text_char(&t, '=');
-        if (!jinja_str(r, &kv.v[1], &s) || !quote_url(&t, s, true))
+        if (!jinja_str(r, &kv.v[1], &s) || !quote_url(&t, &s, true))
             return false;
     }
     return text_take(&t, out);
@@ -453,19 +458,27 @@ FILTER(filter_abs)
                    : jinja_fail(r, "bad operand type for abs(): '%s'",
                                 jinja_type_name((enum value_type)a[0].type));
     if (a[0].type == V_FLOAT) {
-        *out = value_float(fabs(a[0].u.f));
+        *out = a[0];
+        out->u.f = fabs(a[0].u.f);
         return true;
     }
     return jinja_order(r, OP_LT, &a[0], &zero, &negative) &&
            jinja_negate(r, &a[0], negative, out);
 }
 
-static bool truncated(struct render *r, double f, struct value *out)
+/* A number that was made of another, or of a text, came from where that did. */
+static bool number_from(const struct value *from, struct value number, struct value *out)
+{
+    number.origin = from->origin ? ORIGIN_CONTENT : ORIGIN_TEMPLATE;
+    *out = number;
+    return true;
+}
+
+static bool truncated(struct render *r, const struct value *from, double f, struct value *out)
 {
     if (!(fabs(f) < 9223372036854775808.0))
         return jinja_fail(r, "cannot convert this float to an integer of 64 bits");
-    *out = value_int((int64_t)f);
-    return true;
+    return number_from(from, value_int((int64_t)f), out);
 }
 
 /* default=0, base=10 */
@@ -483,23 +496,20 @@ FILTER(filter_int)
     if (a[0].type == V_FLOAT) {
         if (a[0].u.f != a[0].u.f)
             return true;
-        return truncated(r, a[0].u.f, out);
+        return truncated(r, &a[0], a[0].u.f, out);
     }
-    if (value_is_number(&a[0])) {
-        *out = value_int(value_as_int(&a[0]));
-        return true;
-    }
+    if (value_is_number(&a[0]))
+        return number_from(&a[0], value_int(value_as_int(&a[0])), out);
     if (a[0].type != V_STR)
         return true;
     if (base >= 0 && base <= 36 && base != 1 && jinja_parse_int(a[0].u.s, (int)base, &v, &big)) {
         if (big)
             return jinja_fail(r, "an integer that needs more than 64 bits");
-        *out = value_int(v);
-        return true;
+        return number_from(&a[0], value_int(v), out);
     }
     if (!jinja_parse_float(a[0].u.s, &f) || f != f)
         return true;
-    return truncated(r, f, out);
+    return truncated(r, &a[0], f, out);
 }
 
 FILTER(filter_float)
@@ -510,9 +520,9 @@ FILTER(filter_float)
     if (a[0].type == V_UNDEFINED)
         return jinja_use_undefined(r, &a[0]);
     if (value_is_number(&a[0]))
-        *out = value_float(value_as_float(&a[0]));
-    else if (a[0].type == V_STR && jinja_parse_float(a[0].u.s, &f))
-        *out = value_float(f);
+        return number_from(&a[0], value_float(value_as_float(&a[0])), out);
+    if (a[0].type == V_STR && jinja_parse_float(a[0].u.s, &f))
+        return number_from(&a[0], value_float(f), out);
     return true;
 }
 
@@ -550,6 +560,7 @@ static bool round_int(struct render *r, int64_t v, int64_t precision, struct val
 /* precision=0, method="common" */
 FILTER(filter_round)
 {
+    struct value v;
     struct str method = STR("common");
     int64_t precision;
     (void)args;
@@ -564,15 +575,16 @@ FILTER(filter_round)
     precision = precision > 400 ? 400 : precision < -400 ? -400 : precision;
     if (str_is(method, "common")) {
         if (a[0].type != V_FLOAT)
-            return round_int(r, value_as_int(&a[0]), precision, out);
-        *out = value_float(round_half_even(a[0].u.f, (int)precision));
-        return true;
+            return round_int(r, value_as_int(&a[0]), precision, &v) &&
+                   number_from(&a[0], v, out);
+        v = value_float(round_half_even(a[0].u.f, (int)precision));
+        return number_from(&a[0], v, out);
     }
     double unit = pow(10, (double)precision), f = value_as_float(&a[0]) * unit;
     if (!isfinite(f))
         return jinja_fail(r, "cannot round this number");
-    *out = value_float((method.p[0] == 'c' ? ceil(f) : floor(f)) / unit);
-    return true;
+    v = value_float((method.p[0] == 'c' ? ceil(f) : floor(f)) / unit);
+    return number_from(&a[0], v, out);
 }
 
 FILTER(filter_filesize)
@@ -604,6 +616,7 @@ FILTER(filter_filesize)
     }
     struct text t = { .r = r };
     text_lit(&t, s);
+    text_made(&t, 0, &n, NULL, 0);
     return text_take(&t, out);
 }
 

@@ -137,24 +137,26 @@ struct spec {
     char align, sign, type, group;
     bool alternate, zero;
     int64_t width, precision; /* -1: none */
+    uint32_t origin;          /* of a number */
 };
 
-static void pad(struct text *t, const struct spec *s, struct str body, size_t sign_n)
+static void pad(struct text *t, const struct spec *s, const struct value *v, size_t sign_n)
 {
+    struct str body = v->u.s;
     int64_t room = s->width - (int64_t)jinja_cp_count(body);
     int64_t left = s->align == '<' ? 0 : s->align == '^' ? room / 2 : room;
     if (room <= 0) {
-        text_str(t, body);
+        text_all(t, v);
         return;
     }
     if (s->align == '=') {
-        text_put(t, body.p, sign_n);
+        text_from(t, v, body.p, sign_n);
         text_fill(t, s->fill, room);
-        text_put(t, body.p + sign_n, body.n - sign_n);
+        text_from(t, v, body.p + sign_n, body.n - sign_n);
         return;
     }
     text_fill(t, s->fill, left);
-    text_str(t, body);
+    text_all(t, v);
     text_fill(t, s->fill, room - left);
 }
 
@@ -200,7 +202,8 @@ static bool format_int(struct text *to, const struct spec *s, int64_t v)
     struct value body;
     if (!text_take(&t, &body))
         return false;
-    pad(to, s, body.u.s, head);
+    body.origin = s->origin;
+    pad(to, s, &body, head);
     return !to->failed;
 }
 
@@ -242,15 +245,29 @@ static bool format_float(struct text *to, const struct spec *s, double v)
     struct value out;
     if (!text_take(&t, &out))
         return false;
-    pad(to, s, out.u.s, head);
+    out.origin = s->origin;
+    pad(to, s, &out, head);
     return !to->failed;
 }
 
-static void format_text(struct text *to, const struct spec *s, struct str v)
+static void format_text(struct text *to, const struct spec *s, const struct value *v)
 {
+    struct value cut = *v;
     if (s->precision >= 0)
-        v.n = jinja_cp_offset(v, (size_t)s->precision);
-    pad(to, s, v, 0);
+        cut.u.s.n = jinja_cp_offset(v->u.s, (size_t)s->precision);
+    pad(to, s, &cut, 0);
+}
+
+/* The character of this code point; false: there is none. */
+static bool format_cp(struct text *to, const struct spec *s, int64_t cp)
+{
+    char utf8[4];
+    size_t n = cp >= 0 && cp < 0x110000 ? utf8_put((uint32_t)cp, utf8) : 0;
+    struct value v = value_str((struct str){ utf8, n });
+    v.origin = s->origin;
+    if (n)
+        format_text(to, s, &v);
+    return n != 0;
 }
 
 /* ---- "..." % values ---- */
@@ -296,7 +313,7 @@ static bool percent_text(struct percent *p, struct spec *s, const struct value *
     text.markup = s->type == 's' && v->type == V_STR && v->markup;
     if (p->markup && !jinja_escape(p->t.r, &text, &text))
         return false;
-    format_text(&p->t, s, text.u.s);
+    format_text(&p->t, s, &text);
     return !p->t.failed;
 }
 
@@ -331,17 +348,12 @@ static bool percent_float(struct percent *p, struct spec *s, const struct value 
 
 static bool percent_char(struct percent *p, struct spec *s, const struct value *v)
 {
-    char utf8[4];
-    size_t n = 0;
     if (v->type == V_STR && jinja_cp_count(v->u.s) == 1) {
-        format_text(&p->t, s, v->u.s);
+        format_text(&p->t, s, v);
         return !p->t.failed;
     }
-    if (v->type == V_INT && v->u.i >= 0 && v->u.i < 0x110000)
-        n = utf8_put((uint32_t)v->u.i, utf8);
-    if (!n)
+    if (v->type != V_INT || !format_cp(&p->t, s, v->u.i))
         return jinja_fail(p->t.r, "%%c requires int or char");
-    format_text(&p->t, s, (struct str){ utf8, n });
     return !p->t.failed;
 }
 
@@ -399,6 +411,7 @@ static bool percent_one(struct percent *p, struct str f, size_t *i)
     }
     if (!value_given(&keyed) && !next_arg(p, &v))
         return false;
+    s.origin = v->origin;
     if (s.type == 's' || s.type == 'r')
         return percent_text(p, &s, v);
     if (s.type && strchr("diuxXo", s.type))
@@ -419,10 +432,13 @@ bool jinja_percent(struct render *r, const struct value *fmt, const struct value
     for (size_t i = 0; i < f.n;) {
         const char *next = memchr(f.p + i, '%', f.n - i);
         size_t plain = next ? (size_t)(next - f.p) - i : f.n - i;
-        text_put(&p.t, f.p + i, plain);
+        text_from(&p.t, fmt, f.p + i, plain);
         i += plain + 1;
+        size_t start = p.t.n, from = i;
         if (next && !percent_one(&p, f, &i))
             return false;
+        if (next)
+            text_made(&p.t, start, fmt, f.p + from, i - from);
     }
     /* what Python can subscript may be left unused */
     bool reads_keys = arg->type == V_DICT || arg->type == V_LIST || arg->type == V_RANGE ||
@@ -505,7 +521,7 @@ static bool format_value(struct formatter *f, const struct value *v, struct str 
         return false;
     bool number = value_is_number(v) && !(v->type == V_BOOL && spec.n == 0);
     if (!number || (v->type == V_BOOL && !s.type && spec.n == 0)) {
-        struct str text;
+        struct value text;
         if (v->type != V_STR && spec.n)
             return jinja_fail(r, "unsupported format string passed to %s.__format__",
                               jinja_type_name((enum value_type)v->type));
@@ -515,13 +531,13 @@ static bool format_value(struct formatter *f, const struct value *v, struct str 
         if (!jinja_str(r, v, &text))
             return false;
         s.align = s.align && s.align != '=' ? s.align : '<';
-        struct value escaped = value_str(text);
-        escaped.markup = v->type == V_STR && v->markup;
-        if (f->markup && !jinja_escape(r, &escaped, &escaped))
+        text.markup = v->type == V_STR && v->markup;
+        if (f->markup && !jinja_escape(r, &text, &text))
             return false;
-        format_text(&f->t, &s, escaped.u.s);
+        format_text(&f->t, &s, &text);
         return !f->t.failed;
     }
+    s.origin = v->origin;
     s.align = s.align ? s.align : '>';
     if (s.type == 'n')
         s.type = v->type == V_FLOAT ? 'g' : 'd';
@@ -531,12 +547,9 @@ static bool format_value(struct formatter *f, const struct value *v, struct str 
         return s.type ? jinja_fail(r, "unknown format code for a float")
                       : format_float(&f->t, &s, v->u.f);
     if (s.type == 'c') {
-        char utf8[4];
-        int64_t cp = value_as_int(v);
-        size_t n = cp >= 0 && cp < 0x110000 ? utf8_put((uint32_t)cp, utf8) : 0;
         s.align = s.align == '>' ? '<' : s.align;
-        format_text(&f->t, &s, (struct str){ utf8, n });
-        return n ? !f->t.failed : jinja_fail(r, "%%c arg not in range");
+        return format_cp(&f->t, &s, value_as_int(v)) ? !f->t.failed
+                                                     : jinja_fail(r, "%%c arg not in range");
     }
     if (s.precision >= 0)
         return jinja_fail(r, "precision not allowed in integer format specifier");
@@ -627,12 +640,13 @@ static bool convert(struct render *r, char kind, struct value *v)
     return text_take(&t, v);
 }
 
-static bool expand(struct formatter *f, struct str s, int depth);
+static bool expand(struct formatter *f, const struct value *fmt, int depth);
 
 /* One field, without its braces. */
-static bool format_field(struct formatter *f, struct str field, int depth)
+static bool format_field(struct formatter *f, const struct value *whole, int depth)
 {
     struct render *r = f->t.r;
+    struct str field = whole->u.s;
     size_t end = 0, brackets = 0;
     struct value v;
     while (end < field.n &&
@@ -650,35 +664,32 @@ static bool format_field(struct formatter *f, struct str field, int depth)
     }
     if (!field_value(f, (struct str){ field.p, end }, &v) || (kind && !convert(r, kind, &v)))
         return false;
-    struct str rest = { field.p + spec, spec < field.n ? field.n - spec : 0 };
-    if (rest.n) {
-        rest.p++;
-        rest.n--;
-    }
+    spec += spec < field.n; /* the colon */
+    struct value rest = value_part(whole, (struct str){ field.p + spec, 0 });
+    rest.u.s.n = spec < field.n ? field.n - spec : 0;
     struct formatter inner = { .t = { .r = r }, .args = f->args, .automatic = f->automatic };
     struct value text;
-    if (!expand(&inner, rest, depth + 1) || !text_take(&inner.t, &text))
+    if (!expand(&inner, &rest, depth + 1) || !text_take(&inner.t, &text))
         return false;
     f->automatic = inner.automatic;
     return format_value(f, &v, text.u.s);
 }
 
-static bool expand(struct formatter *f, struct str s, int depth)
+/* What a field makes counts as content where the field itself is. */
+static bool expand(struct formatter *f, const struct value *fmt, int depth)
 {
+    struct str s = fmt->u.s;
     if (depth > 2)
         return jinja_fail(f->t.r, "max string recursion exceeded");
     for (size_t i = 0; i < s.n && !f->t.failed; i++) {
         char c = s.p[i];
-        if (c != '{' && c != '}') {
-            text_char(&f->t, c);
+        bool twice = i + 1 < s.n && s.p[i + 1] == c;
+        if ((c != '{' && c != '}') || twice) {
+            text_from(&f->t, fmt, s.p + i, 1);
+            i += c == '{' || c == '}';
             continue;
         }
-        if (i + 1 < s.n && s.p[i + 1] == c) {
-            text_char(&f->t, c);
-            i++;
-            continue;
-        }
-        size_t start = i + 1, open = 1;
+        size_t start = i + 1, open = 1, begin = f->t.n;
         if (c == '}')
             return jinja_fail(f->t.r, "single '}' encountered in format string");
         for (i++; i < s.n; i++) {
@@ -689,8 +700,10 @@ static bool expand(struct formatter *f, struct str s, int depth)
         }
         if (open)
             return jinja_fail(f->t.r, "expected '}' before end of string");
-        if (!format_field(f, (struct str){ s.p + start, i - start }, depth))
+        struct value field = value_part(fmt, (struct str){ s.p + start, i - start });
+        if (!format_field(f, &field, depth))
             return false;
+        text_made(&f->t, begin, fmt, s.p + start, i - start);
     }
     return !f->t.failed;
 }
@@ -699,7 +712,7 @@ bool jinja_str_format(struct render *r, const struct value *fmt, const struct ar
                       struct value *out)
 {
     struct formatter f = { .t = { .r = r }, .args = args, .markup = fmt->markup };
-    if (!expand(&f, fmt->u.s, 1) || !text_take(&f.t, out))
+    if (!expand(&f, fmt, 1) || !text_take(&f.t, out))
         return false;
     out->markup = fmt->markup;
     return true;

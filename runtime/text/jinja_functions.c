@@ -69,7 +69,7 @@ static bool make_dict(struct render *r, const struct args *args, struct value *o
                 return false;
     }
     for (size_t i = 0; i < args->nkw; i++) {
-        struct value key = value_str(args->kw[i].name);
+        struct value key = value_key(&args->kw[i]);
         if (!jinja_dict_put(r, d, &key, &args->kw[i].v))
             return false;
     }
@@ -94,10 +94,11 @@ FUNCTION(fn_namespace)
 
 FUNCTION(fn_raise)
 {
-    struct str s;
+    struct value text;
     (void)args, (void)out;
-    if (!jinja_str(r, &a[1], &s))
+    if (!jinja_str(r, &a[1], &text))
         return false;
+    struct str s = text.u.s;
     size_t n = s.n > 400 ? utf8_complete(s.p, 400) : s.n;
     return jinja_fail(r, "%.*s", (int)n, s.p);
 }
@@ -148,6 +149,7 @@ FUNCTION(fn_strftime)
     size_t n = strftime(p, cap, format.u.s.p, &tm);
 #pragma GCC diagnostic pop
     *out = value_str((struct str){ p, n });
+    out->origin = origin_touches(r, &a[1], s.p, s.n) ? ORIGIN_CONTENT : ORIGIN_TEMPLATE;
     return true;
 }
 
@@ -169,12 +171,13 @@ FUNCTION(fn_cycler)
 FUNCTION(fn_joiner)
 {
     struct joiner *j = jinja_alloc(r, 1, sizeof *j);
+    struct str s;
     (void)args;
     if (!j)
         return false;
-    *j = (struct joiner){ .separator = STR(", ") };
+    *j = (struct joiner){ .separator = value_given(&a[1]) ? a[1] : value_text(", ") };
     *out = (struct value){ .type = V_JOINER, .u.joiner = j };
-    return !value_given(&a[1]) || jinja_str_arg(r, &a[1], &j->separator);
+    return jinja_str_arg(r, &j->separator, &s);
 }
 
 static const struct builtin functions[] = {

@@ -33,7 +33,8 @@ static enum iter_step next_char(struct render *r, struct iter *it, struct value 
     if (it->at >= s.n)
         return ITER_END;
     size_t n = jinja_utf8(s, it->at, &cp);
-    *out = value_str((struct str){ s.p + it->at, n });
+    *out = value_part(&it->over, (struct str){ s.p + it->at, n });
+    out->markup = false;
     it->at += n;
     return ITER_ITEM;
 }

@@ -9,7 +9,7 @@
 struct dump {
     struct text t;
     bool ascii, sort, pretty;
-    struct str indent, item, key;
+    struct value indent, item, key;
     uint32_t level;
 };
 
@@ -26,9 +26,10 @@ static void dump_cp(struct text *t, uint32_t cp)
     text_lit(t, hex);
 }
 
-static void dump_str(struct dump *d, struct str s)
+static void dump_str(struct dump *d, const struct value *v)
 {
     static const char from[] = "\"\\\n\r\t\f\b", to[] = "\"\\nrtfb";
+    struct str s = v->u.s;
     size_t plain = 0, n = 1;
     text_char(&d->t, '"');
     for (size_t i = 0; i < s.n; i += n) {
@@ -37,7 +38,8 @@ static void dump_str(struct dump *d, struct str s)
         bool escape = c < 0x20 || c == '"' || c == '\\' || (d->ascii && c >= 0x7F);
         if (!escape)
             continue;
-        text_put(&d->t, s.p + plain, i - plain);
+        text_from(&d->t, v, s.p + plain, i - plain);
+        size_t start = d->t.n;
         const char *known = c ? strchr(from, c) : NULL;
         if (known) {
             text_char(&d->t, '\\');
@@ -47,9 +49,10 @@ static void dump_str(struct dump *d, struct str s)
             n = jinja_utf8(s, i, &cp);
             dump_cp(&d->t, cp);
         }
+        text_made(&d->t, start, v, s.p + i, n);
         plain = i + n;
     }
-    text_put(&d->t, s.p + plain, s.n - plain);
+    text_from(&d->t, v, s.p + plain, s.n - plain);
     text_char(&d->t, '"');
 }
 
@@ -67,7 +70,7 @@ static void dump_line(struct dump *d)
 {
     text_char(&d->t, '\n');
     for (uint32_t i = 0; i < d->level && !d->t.failed; i++)
-        text_str(&d->t, d->indent);
+        text_all(&d->t, &d->indent);
 }
 
 static bool dump_any(struct dump *d, const struct value *v);
@@ -82,7 +85,7 @@ static bool dump_list(struct dump *d, const struct list *l)
     d->level++;
     for (size_t i = 0; i < l->n; i++) {
         if (i)
-            text_str(&d->t, d->item);
+            text_all(&d->t, &d->item);
         if (d->pretty)
             dump_line(d);
         if (!dump_any(d, &l->v[i]))
@@ -109,7 +112,8 @@ static bool dump_key(struct dump *d, const struct value *k)
     } else if (k->type != V_STR)
         return jinja_fail(d->t.r, "keys must be str, int, float, bool or None, not %s",
                           jinja_type_name((enum value_type)k->type));
-    dump_str(d, s.u.s);
+    s.origin = s.origin || k->origin ? ORIGIN_CONTENT : ORIGIN_TEMPLATE;
+    dump_str(d, &s);
     return true;
 }
 
@@ -146,12 +150,12 @@ static bool dump_dict(struct dump *d, const struct dict *from)
     d->level++;
     for (size_t i = 0; i < sorted.n; i++) {
         if (i)
-            text_str(&d->t, d->item);
+            text_all(&d->t, &d->item);
         if (d->pretty)
             dump_line(d);
         if (!dump_key(d, &sorted.e[i].key))
             return false;
-        text_str(&d->t, d->key);
+        text_all(&d->t, &d->key);
         if (!dump_any(d, &sorted.e[i].value))
             return false;
     }
@@ -165,10 +169,11 @@ static bool dump_dict(struct dump *d, const struct dict *from)
 static bool dump_any(struct dump *d, const struct value *v)
 {
     struct render *r = d->t.r;
+    size_t start = d->t.n;
     bool ok = jinja_deeper(r) && jinja_spend(r, 1);
     switch ((enum value_type)v->type) {
     case V_STR:
-        dump_str(d, v->u.s);
+        dump_str(d, v);
         break;
     case V_NONE:
         text_lit(&d->t, "null");
@@ -194,6 +199,8 @@ static bool dump_any(struct dump *d, const struct value *v)
                         jinja_type_name((enum value_type)v->type));
     }
     r->walk--;
+    if (v->type == V_NONE || value_is_number(v))
+        text_made(&d->t, start, v, NULL, 0);
     return ok && !d->t.failed;
 }
 
@@ -201,36 +208,34 @@ static bool dump_separators(struct dump *d, const struct value *v)
 {
     struct list l;
     if (!value_given(v) || v->type == V_NONE) {
-        d->item = d->pretty ? STR(",") : STR(", ");
-        d->key = STR(": ");
+        d->item = value_text(d->pretty ? "," : ", ");
+        d->key = value_text(": ");
         return true;
     }
     if (!jinja_collect(d->t.r, v, &l))
         return false;
     if (l.n != 2)
         return jinja_fail(d->t.r, "separators must be two strings");
-    return jinja_str_arg(d->t.r, &l.v[0], &d->item) && jinja_str_arg(d->t.r, &l.v[1], &d->key);
+    struct str s;
+    d->item = l.v[0];
+    d->key = l.v[1];
+    return jinja_str_arg(d->t.r, &d->item, &s) && jinja_str_arg(d->t.r, &d->key, &s);
 }
 
 static bool dump_indent(struct dump *d, const struct value *v)
 {
     int64_t n = 0;
     struct text t = { .r = d->t.r };
-    struct value s;
     if (!value_given(v) || v->type == V_NONE)
         return true;
     d->pretty = true;
-    if (v->type == V_STR) {
-        d->indent = v->u.s;
+    d->indent = *v;
+    if (v->type == V_STR)
         return true;
-    }
     if (!jinja_int_arg(d->t.r, v, 0, &n))
         return false;
     text_fill(&t, ' ', n);
-    if (!text_take(&t, &s))
-        return false;
-    d->indent = s.u.s;
-    return true;
+    return text_take(&t, &d->indent);
 }
 
 /* a: value, ensure_ascii, indent, separators, sort_keys */
@@ -250,6 +255,7 @@ struct load_json {
     struct render *r;
     struct str s;
     size_t at;
+    uint32_t origin; /* of all that is read */
 };
 
 static bool load_any(struct load_json *l, struct value *out);
@@ -324,11 +330,15 @@ static bool load_str(struct load_json *l, struct value *out)
             continue;
         text_put(&t, l->s.p + plain, l->at - 1 - plain);
         if (c == '"')
-            return text_take(&t, out);
+            break;
         if (!load_escape(l, &t))
             return false;
         plain = l->at;
     }
+    if (!text_take(&t, out))
+        return false;
+    out->origin = l->origin;
+    return true;
 }
 
 static bool load_digits(struct load_json *l)
@@ -457,6 +467,7 @@ static bool load_any(struct load_json *l, struct value *out)
                 : c == '"' ? load_str(l, out)
                            : load_word(l, out));
     l->r->walk--;
+    out->origin = l->origin;
     return ok;
 }
 
@@ -465,7 +476,10 @@ bool jinja_fromjson(struct render *r, const struct value *a, const struct args *
 {
     struct load_json l = { .r = r };
     (void)args;
-    if (!jinja_str_arg(r, &a[0], &l.s) || !jinja_spend_bytes(r, l.s.n) || !load_any(&l, out))
+    if (!jinja_str_arg(r, &a[0], &l.s) || !jinja_spend_bytes(r, l.s.n))
+        return false;
+    l.origin = origin_touches(r, &a[0], l.s.p, l.s.n) ? ORIGIN_CONTENT : ORIGIN_TEMPLATE;
+    if (!load_any(&l, out))
         return false;
     load_peek(&l);
     return l.at == l.s.n || load_fail(&l, "the end");

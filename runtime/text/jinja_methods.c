@@ -9,14 +9,6 @@
     static bool name(struct render *r, const struct value *a, const struct args *args, \
                      struct value *out)
 
-static bool give_str(const struct value *self, struct str s, struct value *out)
-{
-    bool markup = self->markup;
-    *out = value_str(s);
-    out->markup = markup;
-    return true;
-}
-
 /* ---- strip ---- */
 
 static bool strip(struct render *r, const struct value *a, bool left, bool right,
@@ -25,8 +17,8 @@ static bool strip(struct render *r, const struct value *a, bool left, bool right
     struct str chars = { 0 };
     if (value_given(&a[1]) && a[1].type != V_NONE && !jinja_str_arg(r, &a[1], &chars))
         return false;
-    return jinja_spend_bytes(r, a[0].u.s.n) &&
-           give_str(&a[0], jinja_strip_chars(a[0].u.s, chars, left, right), out);
+    *out = value_part(&a[0], jinja_strip_chars(a[0].u.s, chars, left, right));
+    return jinja_spend_bytes(r, a[0].u.s.n);
 }
 
 METHOD(str_strip)
@@ -57,7 +49,8 @@ METHOD(str_removeprefix)
         s.p += p.n;
         s.n -= p.n;
     }
-    *out = value_str(s);
+    *out = value_part(&a[0], s);
+    out->markup = false;
     return true;
 }
 
@@ -69,7 +62,8 @@ METHOD(str_removesuffix)
         return false;
     if (str_ends(s, p))
         s.n -= p.n;
-    *out = value_str(s);
+    *out = value_part(&a[0], s);
+    out->markup = false;
     return true;
 }
 
@@ -77,8 +71,7 @@ METHOD(str_removesuffix)
 
 static bool piece(struct gather *g, const struct value *self, const char *p, size_t n)
 {
-    struct value v;
-    give_str(self, (struct str){ p, n }, &v);
+    struct value v = value_part(self, (struct str){ p, n });
     return jinja_spend(g->r, 1) && jinja_gather(g, &v);
 }
 
@@ -228,12 +221,13 @@ static bool partition(struct render *r, const struct value *a, bool last, struct
     if (sep.n == 0)
         return jinja_fail(r, "empty separator");
     size_t at = last ? jinja_rfind_str(s, sep, s.n) : jinja_find_str(s, sep, 0);
-    bool found = at != SIZE_MAX;
-    struct str none = { "", 0 }, head = found ? (struct str){ s.p, at } : last ? none : s;
-    struct str tail = found ? (struct str){ s.p + at + sep.n, s.n - at - sep.n } : last ? s : none;
-    give_str(&a[0], head, &l.v[0]);
-    give_str(&a[0], found ? sep : none, &l.v[1]);
-    give_str(&a[0], tail, &l.v[2]);
+    if (at == SIZE_MAX) {
+        at = last ? 0 : s.n;
+        sep.n = 0;
+    }
+    l.v[0] = value_part(&a[0], (struct str){ s.p, at });
+    l.v[1] = value_part(&a[0], (struct str){ s.p + at, sep.n });
+    l.v[2] = value_part(&a[0], (struct str){ s.p + at + sep.n, s.n - at - sep.n });
     return jinja_list(r, l, V_TUPLE, out);
 }
 
@@ -262,8 +256,8 @@ METHOD(str_join)
             return jinja_fail(r, "sequence item %zu: expected str instance, %s found", n,
                               jinja_type_name((enum value_type)item.type));
         if (n++)
-            text_str(&t, a[0].u.s);
-        text_str(&t, item.u.s);
+            text_all(&t, &a[0]);
+        text_all(&t, &item);
     }
     if (step != ITER_END || !text_take(&t, out))
         return false;
@@ -412,15 +406,15 @@ METHOD(str_replace)
         return false;
     if (a[0].markup && (!jinja_escape(r, &old, &old) || !jinja_escape(r, &new, &new)))
         return false;
-    struct str from = old.u.s, to = new.u.s;
+    struct str from = old.u.s;
     size_t at = 0;
     uint32_t cp;
     while (most-- != 0 && !t.failed) {
         size_t found = jinja_find_str(s, from, at);
         if (found == SIZE_MAX)
             break;
-        text_put(&t, s.p + at, found - at);
-        text_str(&t, to);
+        text_from(&t, &a[0], s.p + at, found - at);
+        text_all(&t, &new);
         at = found + from.n;
         if (from.n == 0) {
             if (at == s.n) {
@@ -428,13 +422,13 @@ METHOD(str_replace)
                 break;
             }
             size_t n = jinja_utf8(s, at, &cp);
-            text_put(&t, s.p + at, n);
+            text_from(&t, &a[0], s.p + at, n);
             at += n;
         }
         if (!jinja_spend(r, 1))
             return false;
     }
-    text_put(&t, s.p + at, s.n - at);
+    text_from(&t, &a[0], s.p + at, s.n - at);
     if (!jinja_spend_bytes(r, s.n) || !text_take(&t, out))
         return false;
     out->markup = a[0].markup;
@@ -446,7 +440,7 @@ METHOD(str_replace)
     { \
         bool markup = a[0].markup; \
         (void)args; \
-        if (!jinja_case(r, a[0].u.s, kind, out)) \
+        if (!jinja_case(r, &a[0], kind, out)) \
             return false; \
         out->markup = markup; \
         return true; \
@@ -483,11 +477,11 @@ CLASS_METHOD(str_isascii, '7')
 static bool justify(struct render *r, const struct value *a, char how, struct value *out)
 {
     struct text t = { .r = r };
-    struct str fill = STR(" ");
+    struct value with = value_given(&a[2]) ? a[2] : value_text(" ");
+    struct str fill;
     int64_t width;
     uint32_t cp = ' ';
-    if (!jinja_int_arg(r, &a[1], 0, &width) ||
-        (value_given(&a[2]) && !jinja_str_arg(r, &a[2], &fill)))
+    if (!jinja_int_arg(r, &a[1], 0, &width) || !jinja_str_arg(r, &with, &fill))
         return false;
     if (fill.n == 0 || jinja_utf8(fill, 0, &cp) != fill.n)
         return jinja_fail(r, "the fill character must be exactly one character long");
@@ -495,8 +489,11 @@ static bool justify(struct render *r, const struct value *a, char how, struct va
     room = room < 0 ? 0 : room;
     int64_t left = how == '<' ? 0 : how == '>' ? room : room / 2 + (room & width & 1);
     text_fill(&t, cp, left);
-    text_str(&t, a[0].u.s);
+    text_made(&t, 0, &with, fill.p, fill.n);
+    text_all(&t, &a[0]);
+    size_t start = t.n;
     text_fill(&t, cp, room - left);
+    text_made(&t, start, &with, fill.p, fill.n);
     bool markup = a[0].markup;
     if (!text_take(&t, out))
         return false;
@@ -531,9 +528,9 @@ METHOD(str_zfill)
     if (!jinja_int_arg(r, &a[1], 0, &width))
         return false;
     size_t sign = s.n && (s.p[0] == '-' || s.p[0] == '+');
-    text_put(&t, s.p, sign);
+    text_from(&t, &a[0], s.p, sign);
     text_fill(&t, '0', width - (int64_t)jinja_cp_count(s));
-    text_put(&t, s.p + sign, s.n - sign);
+    text_from(&t, &a[0], s.p + sign, s.n - sign);
     bool markup = a[0].markup;
     if (!text_take(&t, out))
         return false;
@@ -554,10 +551,12 @@ METHOD(str_expandtabs)
         size_t n = jinja_utf8(s, i, &cp);
         if (cp == '\t') {
             int64_t step = size > 0 ? size - column % size : 0;
+            size_t start = t.n;
             text_fill(&t, ' ', step);
+            text_made(&t, start, &a[0], s.p + i, n);
             column += step;
         } else {
-            text_put(&t, s.p + i, n);
+            text_from(&t, &a[0], s.p + i, n);
             column = cp == '\n' || cp == '\r' ? 0 : column + 1;
         }
         i += n;
@@ -582,7 +581,7 @@ METHOD(str_format_map)
         return false;
     for (size_t i = 0; i < d->n; i++)
         if (d->e[i].key.type == V_STR)
-            kw[all.nkw++] = (struct kwarg){ d->e[i].key.u.s, d->e[i].value };
+            kw[all.nkw++] = (struct kwarg){ d->e[i].key.u.s, d->e[i].key.origin, d->e[i].value };
     return jinja_str_format(r, &a[0], &all, out);
 }
 

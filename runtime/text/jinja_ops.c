@@ -132,8 +132,10 @@ static bool float_op(struct render *r, enum op op, double a, double b, struct va
 
 bool jinja_negate(struct render *r, const struct value *v, bool minus, struct value *out)
 {
+    uint32_t origin = v->origin;
     if (v->type == V_FLOAT) {
         *out = value_float(minus ? -v->u.f : v->u.f);
+        out->origin = origin;
         return true;
     }
     if (value_is_number(v)) {
@@ -141,6 +143,7 @@ bool jinja_negate(struct render *r, const struct value *v, bool minus, struct va
         if (minus && i == INT64_MIN)
             return overflow(r);
         *out = value_int(minus ? -i : i);
+        out->origin = origin;
         return true;
     }
     if (v->type == V_UNDEFINED)
@@ -151,38 +154,52 @@ bool jinja_negate(struct render *r, const struct value *v, bool minus, struct va
 
 /* ---- sequences ---- */
 
-static struct tail *tail_of(struct render *r, struct str a, size_t more)
+static struct tail *tail_of(struct render *r, const struct value *a, size_t more)
 {
     for (int i = 0; i < JINJA_TAILS; i++) {
         struct tail *t = &r->tail[i];
-        if (t->p && t->p == a.p && t->n == a.n && t->cap - t->n >= more)
+        if (t->p && t->p == a->u.s.p && t->n == a->u.s.n && t->origin == a->origin &&
+            t->cap - t->n >= more)
             return t;
     }
     return NULL;
 }
 
+/* A text that begins as a's and has room for `more` bytes. */
+static struct tail *new_tail(struct render *r, const struct value *a, size_t more)
+{
+    struct str s = a->u.s;
+    size_t cap = s.n + more < 64 ? s.n + more : (s.n + more) * 2;
+    struct tail t = { jinja_alloc(r, cap, 1), s.n, cap, ORIGIN_TEMPLATE };
+    if (!t.p || !jinja_spend_bytes(r, s.n) || !origin_move(r, a, t.p, &t.origin))
+        return NULL;
+    memcpy(t.p, s.p, s.n);
+    struct tail *to = &r->tail[r->next_tail++ % JINJA_TAILS];
+    *to = t;
+    return to;
+}
+
 /* Appends in place where `a` is the newest text of its memory, so that text = text + more costs
  * what it adds; older values still see their own length. */
-bool jinja_concat(struct render *r, struct str a, struct str b, struct value *out)
+bool jinja_concat(struct render *r, const struct value *a, const struct value *b,
+                  struct value *out)
 {
-    if (a.n == 0 || b.n == 0) {
-        *out = value_str(a.n ? a : b);
+    struct str more = b->u.s;
+    if (a->u.s.n == 0 || more.n == 0) {
+        *out = a->u.s.n ? *a : *b;
+        out->markup = false;
         return true;
     }
-    struct tail *t = tail_of(r, a, b.n);
-    if (!t) {
-        size_t cap = a.n + b.n < 64 ? a.n + b.n : (a.n + b.n) * 2;
-        char *p = jinja_alloc(r, cap, 1);
-        if (!p || !jinja_spend_bytes(r, a.n))
-            return false;
-        memcpy(p, a.p, a.n);
-        t = &r->tail[r->next_tail++ % JINJA_TAILS];
-        *t = (struct tail){ p, a.n, cap };
-    }
-    memmove(t->p + t->n, b.p, b.n);
-    t->n += b.n;
+    struct tail *t = tail_of(r, a, more.n);
+    if (!t && !(t = new_tail(r, a, more.n)))
+        return false;
+    if (!origin_append(r, t->p, t->n, b, &t->origin))
+        return false;
+    memmove(t->p + t->n, more.p, more.n);
+    t->n += more.n;
     *out = value_str((struct str){ t->p, t->n });
-    return jinja_spend_bytes(r, b.n);
+    out->origin = t->origin;
+    return jinja_spend_bytes(r, more.n);
 }
 
 static bool add_strings(struct render *r, const struct value *a, const struct value *b,
@@ -192,7 +209,7 @@ static bool add_strings(struct render *r, const struct value *a, const struct va
     bool markup = a->markup || b->markup;
     if (markup && (!jinja_escape(r, a, &x) || !jinja_escape(r, b, &y)))
         return false;
-    if (!jinja_concat(r, x.u.s, y.u.s, out))
+    if (!jinja_concat(r, &x, &y, out))
         return false;
     out->markup = markup;
     return true;
@@ -215,6 +232,7 @@ static bool add_lists(struct render *r, const struct value *a, const struct valu
 static bool repeat_str(struct render *r, const struct value *v, int64_t n, struct value *out)
 {
     struct str s = v->u.s;
+    struct spans content = { 0 };
     size_t bytes;
     if (n <= 0 || s.n == 0) {
         *out = value_text("");
@@ -225,9 +243,14 @@ static bool repeat_str(struct render *r, const struct value *v, int64_t n, struc
             return jinja_too_large(r, "the template takes more than its share of memory");
         if (!jinja_spend_bytes(r, bytes))
             return false;
-        for (int64_t i = 0; i < n; i++)
-            memcpy(p + (size_t)i * s.n, s.p, s.n);
+        for (size_t at = 0; at < bytes; at += s.n) {
+            memcpy(p + at, s.p, s.n);
+            if (v->origin && !origin_copy(r, &content, at, v, s.p, s.n))
+                return false;
+        }
         *out = value_str((struct str){ p, bytes });
+        if (!origin_take(r, p, bytes, &content, &out->origin))
+            return false;
     }
     out->markup = v->markup;
     return true;
@@ -264,9 +287,11 @@ bool jinja_binary(struct render *r, enum op op, const struct value *a, const str
                                          [OP_POW] = "**" };
     struct value x = *a, y = *b; /* out may be one of them */
     if (value_is_number(a) && value_is_number(b)) {
-        if (a->type == V_FLOAT || b->type == V_FLOAT)
-            return float_op(r, op, value_as_float(&x), value_as_float(&y), out);
-        return int_op(r, op, value_as_int(&x), value_as_int(&y), out);
+        bool whole = a->type != V_FLOAT && b->type != V_FLOAT;
+        bool ok = whole ? int_op(r, op, value_as_int(&x), value_as_int(&y), out)
+                        : float_op(r, op, value_as_float(&x), value_as_float(&y), out);
+        out->origin = x.origin | y.origin;
+        return ok;
     }
     if (op == OP_MOD && a->type == V_STR)
         return jinja_percent(r, &x, &y, out);
@@ -518,8 +543,7 @@ static bool get_item(struct render *r, const struct value *o, const struct value
     if (o->type == V_STR) {
         size_t at = jinja_cp_offset(o->u.s, (size_t)i);
         uint32_t cp;
-        *out = value_str((struct str){ o->u.s.p + at, jinja_utf8(o->u.s, at, &cp) });
-        out->markup = o->markup;
+        *out = value_part(o, (struct str){ o->u.s.p + at, jinja_utf8(o->u.s, at, &cp) });
     } else if (o->type == V_RANGE) {
         *out = value_int(o->u.range->start + i * o->u.range->step);
     } else {
@@ -614,7 +638,7 @@ static bool cut_str(struct render *r, const struct value *o, const int64_t b[3],
     struct str s = o->u.s;
     if (b[2] == 1) {
         size_t from = jinja_cp_offset(s, (size_t)b[0]), to = jinja_cp_offset(s, (size_t)b[1]);
-        *out = value_str((struct str){ s.p + from, to > from ? to - from : 0 });
+        *out = value_part(o, (struct str){ s.p + from, to > from ? to - from : 0 });
     } else {
         struct text t = { .r = r };
         bool ascii = (size_t)n == s.n;
@@ -628,7 +652,7 @@ static bool cut_str(struct render *r, const struct value *o, const int64_t b[3],
         }
         for (int64_t i = 0; i < count && !t.failed; i++) {
             size_t k = (size_t)(b[0] + i * b[2]), at = ascii ? k : offsets[k];
-            text_put(&t, s.p + at, jinja_utf8(s, at, &cp));
+            text_from(&t, o, s.p + at, jinja_utf8(s, at, &cp));
         }
         if (!text_take(&t, out))
             return false;

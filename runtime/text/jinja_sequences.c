@@ -68,7 +68,7 @@ static bool fold(struct render *r, bool case_sensitive, struct value *v)
     bool markup = v->markup;
     if (case_sensitive || v->type != V_STR)
         return true;
-    if (!jinja_case(r, v->u.s, CASE_LOWER, v))
+    if (!jinja_case(r, v, CASE_LOWER, v))
         return false;
     v->markup = markup;
     return true;
@@ -150,7 +150,7 @@ FILTER(filter_reverse)
 FILTER(filter_join)
 {
     struct text t = { .r = r };
-    struct str d = { "", 0 };
+    struct value d = value_text("");
     struct iter *it;
     struct value item, v;
     enum iter_step step = ITER_FAIL;
@@ -162,7 +162,7 @@ FILTER(filter_join)
         if (!get_path(r, &item, &a[2], NULL, &v))
             return false;
         if (n++)
-            text_str(&t, d);
+            text_all(&t, &d);
         if (!text_value(&t, &v))
             return false;
     }

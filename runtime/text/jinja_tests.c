@@ -66,16 +66,16 @@ TEST(test_test)
 
 TEST(test_lower)
 {
-    struct str s;
+    struct value s;
     (void)args;
-    return jinja_str(r, &a[0], &s) && answer(jinja_str_is(s, 'l'), out);
+    return jinja_str(r, &a[0], &s) && answer(jinja_str_is(s.u.s, 'l'), out);
 }
 
 TEST(test_upper)
 {
-    struct str s;
+    struct value s;
     (void)args;
-    return jinja_str(r, &a[0], &s) && answer(jinja_str_is(s, 'u'), out);
+    return jinja_str(r, &a[0], &s) && answer(jinja_str_is(s.u.s, 'u'), out);
 }
 
 static bool remainder_is(struct render *r, const struct value *v, const struct value *by,

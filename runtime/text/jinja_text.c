@@ -26,6 +26,25 @@ void text_put(struct text *t, const char *p, size_t n)
     t->n += n;
 }
 
+void text_from(struct text *t, const struct value *v, const char *p, size_t n)
+{
+    if (v->origin && !t->failed && !origin_copy(t->r, &t->content, t->n, v, p, n))
+        t->failed = true;
+    text_put(t, p, n);
+}
+
+void text_all(struct text *t, const struct value *v)
+{
+    text_from(t, v, v->u.s.p, v->u.s.n);
+}
+
+void text_made(struct text *t, size_t start, const struct value *v, const char *p, size_t n)
+{
+    if (v->origin && !t->failed && origin_touches(t->r, v, p, n) &&
+        !origin_add(t->r, &t->content, start, t->n))
+        t->failed = true;
+}
+
 void text_str(struct text *t, struct str s)
 {
     text_put(t, s.p, s.n);
@@ -60,7 +79,8 @@ bool text_take(struct text *t, struct value *out)
     if (t->failed)
         return false;
     *out = value_str((struct str){ t->p ? t->p : "", t->n });
-    return jinja_spend_bytes(t->r, t->n);
+    return origin_take(t->r, t->p, t->n, &t->content, &out->origin) &&
+           jinja_spend_bytes(t->r, t->n);
 }
 
 static void repr_escape(struct text *t, uint32_t cp)
@@ -71,28 +91,35 @@ static void repr_escape(struct text *t, uint32_t cp)
     text_lit(t, hex);
 }
 
-static void repr_str(struct text *t, struct str s)
+static void repr_char(struct text *t, uint32_t cp)
 {
+    static const char from[] = "\n\r\t", to[] = "nrt";
+    const char *known = cp < 0x80 ? memchr(from, (int)cp, sizeof from - 1) : NULL;
+    if (known) {
+        text_char(t, '\\');
+        text_char(t, to[known - from]);
+    } else {
+        repr_escape(t, cp);
+    }
+}
+
+static void repr_str(struct text *t, const struct value *v)
+{
+    struct str s = v->u.s;
     bool single = memchr(s.p, '\'', s.n), twice = memchr(s.p, '"', s.n);
     char quote = single && !twice ? '"' : '\'';
     text_char(t, quote);
     for (size_t i = 0; i < s.n && !t->failed;) {
         uint32_t cp;
-        size_t n = jinja_utf8(s, i, &cp);
-        if (cp == (uint32_t)quote || cp == '\\') {
+        size_t n = jinja_utf8(s, i, &cp), start = t->n;
+        bool quoted = cp == (uint32_t)quote || cp == '\\';
+        if (quoted)
             text_char(t, '\\');
-            text_char(t, (char)cp);
-        } else if (cp == '\n') {
-            text_lit(t, "\\n");
-        } else if (cp == '\r') {
-            text_lit(t, "\\r");
-        } else if (cp == '\t') {
-            text_lit(t, "\\t");
-        } else if (!jinja_is_printable(cp)) {
-            repr_escape(t, cp);
-        } else {
+        if (quoted || jinja_is_printable(cp))
             text_put(t, s.p + i, n);
-        }
+        else
+            repr_char(t, cp);
+        text_made(t, start, v, s.p + i, n);
         i += n;
     }
     text_char(t, quote);
@@ -188,7 +215,7 @@ static bool repr_any(struct text *t, const struct value *v)
     case V_STR:
         if (v->markup)
             text_lit(t, "Markup(");
-        repr_str(t, v->u.s);
+        repr_str(t, v);
         if (v->markup)
             text_char(t, ')');
         return true;
@@ -204,11 +231,13 @@ static bool repr_any(struct text *t, const struct value *v)
         return true;
     case V_LOOP:
         return repr_loop(t, v);
-    case V_MACRO:
+    case V_MACRO: {
+        struct value name = value_str(v->u.macro->def->name);
         text_lit(t, "<Macro ");
-        repr_str(t, v->u.macro->def->name);
+        repr_str(t, &name);
         text_char(t, '>');
         return true;
+    }
     case V_NAMESPACE:
         text_lit(t, "<Namespace ");
         if (!repr_dict(t, v->u.dict))
@@ -229,28 +258,32 @@ static bool repr_any(struct text *t, const struct value *v)
 
 bool text_repr(struct text *t, const struct value *v)
 {
+    size_t start = t->n;
     bool ok = jinja_deeper(t->r) && jinja_spend(t->r, 1) && repr_any(t, v);
     t->r->walk--;
+    if (v->type == V_NONE || value_is_number(v))
+        text_made(t, start, v, NULL, 0);
     return ok && !t->failed;
 }
 
 bool text_value(struct text *t, const struct value *v)
 {
     if (v->type == V_STR)
-        text_str(t, v->u.s);
+        text_all(t, v);
     else if (v->type != V_UNDEFINED)
         return text_repr(t, v);
     return !t->failed;
 }
 
-bool jinja_str(struct render *r, const struct value *v, struct str *out)
+bool jinja_str(struct render *r, const struct value *v, struct value *out)
 {
     struct text t = { .r = r };
-    struct value s = *v;
-    if (v->type == V_UNDEFINED || v->type == V_MISSING)
-        s = value_text("");
-    else if (v->type != V_STR && !(text_value(&t, v) && text_take(&t, &s)))
+    if (v->type == V_STR)
+        *out = *v;
+    else if (v->type == V_UNDEFINED || v->type == V_MISSING)
+        *out = value_text("");
+    else if (!text_value(&t, v) || !text_take(&t, out))
         return false;
-    *out = s.u.s;
+    out->markup = false;
     return true;
 }

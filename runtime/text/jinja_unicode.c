@@ -368,10 +368,13 @@ static bool is_lower_cp(uint32_t cp)
                            cp == 0xBA;
 }
 
-static bool ascii_case(struct render *r, struct str s, enum case_kind kind, struct value *out)
+static bool ascii_case(struct render *r, const struct value *v, enum case_kind kind,
+                       struct value *out)
 {
+    struct str s = v->u.s;
+    uint32_t origin;
     char *p = jinja_alloc(r, s.n, 1);
-    if (!p || !jinja_spend_bytes(r, s.n))
+    if (!p || !jinja_spend_bytes(r, s.n) || !origin_move(r, v, p, &origin))
         return false;
     for (size_t i = 0; i < s.n; i++) {
         char c = s.p[i];
@@ -381,18 +384,20 @@ static bool ascii_case(struct render *r, struct str s, enum case_kind kind, stru
             p[i] = c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
     }
     *out = value_str((struct str){ p, s.n });
+    out->origin = origin;
     return true;
 }
 
-bool jinja_case(struct render *r, struct str s, enum case_kind kind, struct value *out)
+bool jinja_case(struct render *r, const struct value *v, enum case_kind kind, struct value *out)
 {
     struct text t = { .r = r };
+    struct str s = v->u.s;
     bool word = false;
     if ((kind == CASE_UPPER || kind == CASE_LOWER) && jinja_str_is(s, '7'))
-        return ascii_case(r, s, kind, out);
+        return ascii_case(r, v, kind, out);
     for (size_t i = 0; i < s.n && !t.failed;) {
         uint32_t cp;
-        size_t n = jinja_utf8(s, i, &cp);
+        size_t n = jinja_utf8(s, i, &cp), start = t.n;
         bool first = kind == CASE_TITLE ? !word : i == 0;
         if (kind == CASE_UPPER || (kind == CASE_SWAP && is_lower_cp(cp)))
             put_upper(&t, cp, false);
@@ -402,6 +407,7 @@ bool jinja_case(struct render *r, struct str s, enum case_kind kind, struct valu
             text_put(&t, s.p + i, n);
         else
             put_lower(&t, s, i, n, cp);
+        text_made(&t, start, v, s.p + i, n);
         word = is_cased(cp);
         i += n;
     }

@@ -81,18 +81,18 @@ bool jinja_gather(struct gather *g, const struct value *v)
     return true;
 }
 
-static bool from_array(struct render *r, const json_t *j, struct value *out)
+static bool from_array(struct render *r, const json_t *j, uint32_t origin, struct value *out)
 {
     struct list l = { jinja_alloc(r, json_array_size(j), sizeof *l.v), json_array_size(j) };
     if (!l.v)
         return false;
     for (size_t i = 0; i < l.n; i++)
-        if (!jinja_from_json(r, json_array_get(j, i), &l.v[i]))
+        if (!jinja_from_json(r, json_array_get(j, i), origin, &l.v[i]))
             return false;
     return jinja_list(r, l, V_LIST, out);
 }
 
-static bool from_object(struct render *r, const json_t *j, struct value *out)
+static bool from_object(struct render *r, const json_t *j, uint32_t origin, struct value *out)
 {
     struct dict *d = jinja_dict(r, json_object_size(j));
     if (!d)
@@ -101,7 +101,9 @@ static bool from_object(struct render *r, const json_t *j, struct value *out)
     for (void *i = json_object_iter(object); i; i = json_object_iter_next(object, i)) {
         struct value v, key = value_str((struct str){ json_object_iter_key(i),
                                                       json_object_iter_key_len(i) });
-        if (!jinja_from_json(r, json_object_iter_value(i), &v) || !jinja_dict_put(r, d, &key, &v))
+        key.origin = origin;
+        if (!jinja_from_json(r, json_object_iter_value(i), origin, &v) ||
+            !jinja_dict_put(r, d, &key, &v))
             return false;
     }
     *out = (struct value){ .type = V_DICT, .u.dict = d };
@@ -109,15 +111,15 @@ static bool from_object(struct render *r, const json_t *j, struct value *out)
 }
 
 /* Texts stay the document's. */
-bool jinja_from_json(struct render *r, const json_t *j, struct value *out)
+bool jinja_from_json(struct render *r, const json_t *j, uint32_t origin, struct value *out)
 {
     bool ok = jinja_deeper(r) && jinja_spend(r, 1);
     switch (json_typeof(j)) {
     case JSON_OBJECT:
-        ok = ok && from_object(r, j, out);
+        ok = ok && from_object(r, j, origin, out);
         break;
     case JSON_ARRAY:
-        ok = ok && from_array(r, j, out);
+        ok = ok && from_array(r, j, origin, out);
         break;
     case JSON_STRING:
         *out = value_str((struct str){ json_string_value(j), json_string_length(j) });
@@ -137,6 +139,7 @@ bool jinja_from_json(struct render *r, const json_t *j, struct value *out)
         break;
     }
     r->walk--;
+    out->origin = origin;
     return ok;
 }
 

@@ -44,7 +44,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         goto out;
     enum err_code code = chat_template_create((struct str){ source, n }, "t", &t, &e);
     if (!code)
-        code = chat_template_render(t, vars, 1764000000, &out, &e);
+        code = chat_template_render(t, vars, 1764000000, &out, NULL, &e);
     if (code && (out.n != 0 || e.code != code || e.text[0] == '\0'))
         abort();
     if (!code && utf8_valid(out.p ? out.p : "", out.n) != out.n)

@@ -1,7 +1,8 @@
 /* render TEMPLATE VARS.json NOW    the text; or the error on stderr and exit status 1
  * render bench TEMPLATE VARS.json  microseconds of parsing and of one rendering
  * render serve                     one JSON object a line in, {template, vars, now}; one out,
- *                                  {text} or {error}; see jinja_oracle.py */
+ *                                  {text, content: [begin, end, ...]} or {error}; see
+ *                                  jinja_oracle.py */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,12 +29,12 @@ static bool read_file(const char *path, struct buf *b)
 }
 
 static enum err_code render(struct str source, const char *name, const json_t *vars, int64_t now,
-                            struct buf *out, struct err *e)
+                            struct buf *out, struct spans *content, struct err *e)
 {
     struct chat_template *t = NULL;
     enum err_code code = chat_template_create(source, name, &t, e);
     if (!code)
-        code = chat_template_render(t, vars, now, out, e);
+        code = chat_template_render(t, vars, now, out, content, e);
     chat_template_destroy(t);
     return code;
 }
@@ -45,17 +46,26 @@ static void serve_one(const char *line, size_t n, struct buf *out, struct json_o
     json_t *in = json_loadb(line, n, JSON_ALLOW_NUL, &je);
     const json_t *source = json_object_get(in, "template"), *vars = json_object_get(in, "vars");
     struct err e = { ERR_FORMAT, "not a request" };
+    struct spans content = { 0 };
     enum err_code code = ERR_FORMAT;
     if (json_is_string(source) && json_is_object(vars))
         code = render((struct str){ json_string_value(source), json_string_length(source) }, "t",
-                      vars, json_integer_value(json_object_get(in, "now")), out, &e);
+                      vars, json_integer_value(json_object_get(in, "now")), out, &content, &e);
     json_obj(j);
     json_key(j, code ? "error" : "text");
     json_str_value(j, code ? str_from(e.text) : buf_str(out));
     if (code)
         json_kstr(j, "code", err_name(code));
+    json_key(j, "content");
+    json_arr(j);
+    for (size_t i = 0; i < content.n; i++) {
+        json_uint_value(j, content.v[i].begin);
+        json_uint_value(j, content.v[i].end);
+    }
+    json_arr_end(j);
     json_obj_end(j);
     json_decref(in);
+    spans_finish(&content);
 }
 
 static int serve(void)
@@ -98,6 +108,7 @@ static int bench(struct str source, const char *name, const json_t *vars)
     struct err e = { 0 };
     buf_init(&out, MOST);
     for (int i = 0; i < TIMES; i++) {
+        struct spans content = { 0 };
         struct chat_template *t = NULL;
         int64_t start = clock_ns();
         chat_template_create(source, name, &t, &e);
@@ -105,9 +116,10 @@ static int bench(struct str source, const char *name, const json_t *vars)
         buf_clear(&out);
         start = clock_ns();
         if (t)
-            chat_template_render(t, vars, 0, &out, &e);
+            chat_template_render(t, vars, 0, &out, &content, &e);
         run[i] = clock_ns() - start;
         chat_template_destroy(t);
+        spans_finish(&content);
     }
     qsort(parse, TIMES, sizeof *parse, compare_ns);
     qsort(run, TIMES, sizeof *run, compare_ns);
@@ -143,7 +155,7 @@ int main(int argc, char **argv)
         goto out;
     if (timing)
         status = bench(buf_str(&source), path, vars);
-    else if (!render(buf_str(&source), path, vars, strtoll(argv[3], NULL, 10), &out, &e))
+    else if (!render(buf_str(&source), path, vars, strtoll(argv[3], NULL, 10), &out, NULL, &e))
         status = fwrite(out.p ? out.p : "", 1, out.n, stdout) != out.n;
 out:
     if (e.code)

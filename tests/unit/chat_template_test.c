@@ -50,7 +50,7 @@ static enum err_code render(const char *source, size_t n, const char *json, stru
     if (!code)
         code = chat_template_create((struct str){ source, n }, "t", &t, e);
     if (!code)
-        code = chat_template_render(t, vars, NOW, out, e);
+        code = chat_template_render(t, vars, NOW, out, NULL, e);
     chat_template_destroy(t);
     json_decref(vars);
     return code;
@@ -331,7 +331,7 @@ static void every_allocation_may_fail(void **state)
             mem_fail_after(n, sticky);
             code = chat_template_create(str_from(source), "t", &t, &e);
             if (!code)
-                code = chat_template_render(t, vars, NOW, &out, &e);
+                code = chat_template_render(t, vars, NOW, &out, NULL, &e);
             mem_fail_after(0, false);
             chat_template_destroy(t);
             buf_finish(&out);
@@ -358,7 +358,7 @@ static void *render_often(void *arg)
     for (int i = 0; i < 200 && s->ok; i++) {
         struct buf out;
         buf_init(&out, 1 << 20);
-        s->ok = !chat_template_render(s->t, s->vars, NOW, &out, NULL) &&
+        s->ok = !chat_template_render(s->t, s->vars, NOW, &out, NULL, NULL) &&
                 str_is(buf_str(&out), s->wanted);
         buf_finish(&out);
     }
@@ -377,7 +377,7 @@ static void threads_share_a_template(void **state)
     buf_init(&out, 1 << 20);
     assert_int_equal(json_read(str_from(everything), 1 << 20, "vars", &vars, &e), ERR_OK);
     if (chat_template_create(str_from(wide), "t", &t, &e) ||
-        chat_template_render(t, vars, NOW, &out, &e))
+        chat_template_render(t, vars, NOW, &out, NULL, &e))
         fail_msg("%s", e.text);
     for (int i = 0; i < 4; i++) {
         shared[i] = (struct shared){ t, vars, out.p, false };
