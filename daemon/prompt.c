@@ -32,6 +32,7 @@ void prompt_init(struct prompt *p)
 void prompt_finish(struct prompt *p)
 {
     buf_finish(&p->text);
+    spans_finish(&p->content);
     token_list_finish(&p->tokens);
 }
 
@@ -95,6 +96,18 @@ static bool set_think(json_t *vars, enum think think)
            json_object_set_new(vars, "reasoning_effort", json_string(level[think])) == 0;
 }
 
+/* The request's own fields say these; and no client speaks for the vocabulary. */
+static enum err_code check_kwargs(const struct gen_request *r, struct err *e)
+{
+    json_t *all = (json_t *)(uintptr_t)r->template_kwargs; /* iterators do not change it */
+    for (void *i = json_object_iter(all); i; i = json_object_iter_next(all, i)) {
+        struct str k = { json_object_iter_key(i), json_object_iter_key_len(i) };
+        if (str_is(k, "messages") || str_is(k, "tools") || chat_template_trusts(k))
+            return err_set(e, ERR_INVALID, "\"chat_template_kwargs\" cannot set \"%s\"", k.p);
+    }
+    return ERR_OK;
+}
+
 static json_t *vars_of(const struct prompt_want *w)
 {
     const struct gen_request *r = w->req;
@@ -107,6 +120,8 @@ static json_t *vars_of(const struct prompt_want *w)
               set_token(vars, "eos_token", t, tokenizer_eos(t)) && set_think(vars, r->think);
     if (ok && json_array_size(r->tools))
         ok = json_object_set(vars, "tools", (json_t *)(uintptr_t)r->tools) == 0;
+    if (ok && r->template_kwargs)
+        ok = json_object_update(vars, (json_t *)(uintptr_t)r->template_kwargs) == 0;
     if (!ok)
         json_decref(vars);
     return ok ? vars : NULL;
@@ -126,11 +141,11 @@ static enum err_code add_context(const struct gen_request *r, struct token_list 
 }
 
 /* Appends the ids of the text, with the model's BOS in front of a text that lacks it. */
-static enum err_code encode(const struct tokenizer *t, struct str text, struct token_list *out,
-                            struct err *e)
+static enum err_code encode(const struct tokenizer *t, struct str text,
+                            const struct spans *content, struct token_list *out, struct err *e)
 {
     bool first = out->n == 0;
-    enum err_code c = tokenizer_encode(t, text, false, true, out, e);
+    enum err_code c = tokenizer_encode_spans(t, text, content, false, out, e);
     int32_t bos = tokenizer_bos(t);
     if (c || !first || !tokenizer_adds_bos(t) || bos == TOKEN_NONE || (out->n && out->id[0] == bos))
         return c;
@@ -150,7 +165,8 @@ static enum err_code tokens_of(const struct prompt_want *w, struct prompt *out, 
         return c;
     if (out->text.failed)
         return err_set(e, ERR_TOO_LARGE, "the prompt's text is over %zu bytes", MAX_TEXT);
-    return encode(words_tokenizer(w->words), buf_str(&out->text), &out->tokens, e);
+    return encode(words_tokenizer(w->words), buf_str(&out->text), &out->content, &out->tokens,
+                  e);
 }
 
 static bool is_system(const json_t *m)
@@ -179,14 +195,17 @@ static bool ends_in_thought(struct str text)
 static enum err_code render(const struct prompt_want *w, const struct chat_template *t,
                             struct prompt *out, struct err *e)
 {
-    enum err_code c;
-    json_t *vars = vars_of(w);
+    enum err_code c = check_kwargs(w->req, e);
+    json_t *vars = c ? NULL : vars_of(w);
+    if (c)
+        return c;
     if (!vars)
         return err_no_memory(e, 0, "the template's variables");
     json_t *messages = json_object_get(vars, "messages");
     for (;;) {
         buf_clear(&out->text);
-        if ((c = chat_template_render(t, vars, w->now_s, &out->text, NULL, e)) ||
+        out->content.n = 0;
+        if ((c = chat_template_render(t, vars, w->now_s, &out->text, &out->content, e)) ||
             (c = tokens_of(w, out, e)))
             break;
         if (!w->n_ctx || out->tokens.n <= w->n_ctx || !w->req->truncate || !drop_oldest(messages))

@@ -4,7 +4,8 @@
  * Rules: chat goes through the model's template (or the request's); generate too, as one user
  * message after the system text, unless `raw`; without a template it is the text as it stands, but one
  * that cannot be used is an error. A BOS that the model wants is put in front where
- * the text does not begin with it. Where the prompt is longer than the context and `truncate` is
+ * the text does not begin with it. A control token is one only where the template wrote it: what
+ * came from messages, tools and chat_template_kwargs makes none. Where the prompt is longer than the context and `truncate` is
  * on, the oldest messages but the system's are left out, the last one never; how many is said. */
 #ifndef HEARTH_DAEMON_PROMPT_H
 #define HEARTH_DAEMON_PROMPT_H
@@ -25,11 +26,13 @@ struct prompt_want {
 };
 struct prompt {
     struct buf text;          /* what was tokenised */
+    struct spans content;     /* of it: what came from the request, where a template was used */
     struct token_list tokens;
     uint64_t dropped;         /* messages left out */
     bool in_thought;          /* the text ends inside <think> */
 };
-/* Chat, generate and render. ERR_INVALID: too long, or a template's own objection. */
+/* Chat, generate and render. ERR_INVALID: too long, a template's own objection, or a name in
+ * chat_template_kwargs that is not for a client to set. */
 enum err_code prompt_make(const struct prompt_want *w, struct prompt *out, struct err *e);
 enum err_code prompt_no_tokenizer(const struct words *w, struct err *e); /* the error: why there is none */
 void prompt_init(struct prompt *p);
