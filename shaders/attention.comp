@@ -157,7 +157,7 @@ void put_partial(uint row, uint head0, uint n_heads, uint split)
 void main()
 {
     uint per_kv = p.n_head / p.n_kv, chunks = (per_kv + HEADS - 1) / HEADS;
-    uint kv_head = GROUP_X / chunks, row = gl_WorkGroupID.y, split = gl_WorkGroupID.z;
+    uint kv_head = GROUP_X / chunks, row = GROUP_Y, split = gl_WorkGroupID.z;
     uint first = GROUP_X % chunks * HEADS, n_heads = min(HEADS, per_kv - first);
     uint head0 = kv_head * per_kv + first;
     uint high = STEP_ROW(row, ROW_POS), first_page = STEP_ROW(row, ROW_PAGES);

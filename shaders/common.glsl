@@ -22,9 +22,10 @@ layout(constant_id = SPEC_TAIL) const uint TAIL = 0;
     layout(push_constant) uniform Push                                                             \
     {                                                                                              \
         members                                                                                    \
-        layout(offset = PUSH_FIRST_GROUP) uint first_group;                                        \
+        layout(offset = PUSH_SHARE) uint share_;                                                     \
     } p
-#define GROUP_X (gl_WorkGroupID.x + p.first_group)
+#define GROUP_X (gl_WorkGroupID.x + (p.share_ & 0xFFFFu))
+#define GROUP_Y (gl_WorkGroupID.y * (1 + (p.share_ >> 24)) + (p.share_ >> 16 & 0xFFu))
 
 #if TEXEL
 #define QUADS(b, name) layout(set = 0, binding = b) uniform usamplerBuffer name

@@ -152,8 +152,9 @@
 
 /* ---- Push-constant blocks (at most 124 bytes; program constants only) --------------------------
  * PUSH_x is the member list, for C structs and GLSL blocks alike. The last word of the 128 that every
- * device has is gpu_launch.first_group, which is added to the x of a workgroup's id. */
-#define PUSH_FIRST_GROUP 124
+ * device has says which share of a launch this is (gpu_launch): bits 0..15 are added to the x of a workgroup's
+ * id; its y is multiplied with 1 + bits 24..31, then bits 16..23 are added (GROUP_X, GROUP_Y). */
+#define PUSH_SHARE 124
 
 /* embed: x[row] = scale * W[token[row]]. Group x = 32-input block / SPEC_LOCAL, y = row; one lane
  * does one block. */

@@ -168,6 +168,7 @@ struct plan_launch {
     struct plan_bind bind[GPU_MAX_BINDINGS];
     uint32_t groups[3]; /* x, y, z; those with a dim other than DIM_FIXED are set each step */
     uint8_t dim[3];     /* enum plan_dim */
+    bool by_rows;       /* see gpu_launch */
     uint64_t weight_bytes;
 };
 

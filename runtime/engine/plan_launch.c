@@ -343,6 +343,7 @@ void plan_attention(struct builder *b, uint32_t il)
     l->groups[0] = hp->n_head_kv * ceil_div(per_kv, heads);
     l->dim[1] = DIM_ROWS;
     l->dim[2] = DIM_SPLITS;
+    l->by_rows = b->prog->cols > 1;
 
     l = add_launch(b, "join", KERNEL_attention_join);
     l->spec[SPEC_LOCAL] = lanes_of(&p->device) < 32 ? lanes_of(&p->device) : 32;

@@ -8,7 +8,7 @@
 enum err_code record_launch(struct model *m, struct gpu_command *c, struct gpu_buffer *args, size_t index,
                             const struct plan_launch *l, struct err *e)
 {
-    struct gpu_launch g = { .kernel = l->kernel, .push = l->push.bytes };
+    struct gpu_launch g = { .kernel = l->kernel, .push = l->push.bytes, .by_rows = l->by_rows };
     bool dynamic = false;
     memcpy(g.spec, l->spec, sizeof g.spec);
     memcpy(g.groups, l->groups, sizeof g.groups);

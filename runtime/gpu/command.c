@@ -426,8 +426,8 @@ enum err_code vk_command_launch(struct gpu_command *base, const struct gpu_launc
     if (k->push_bytes)
         d->fn.vkCmdPushConstants(c->handle, layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, k->push_bytes,
                                  l->push);
-    d->fn.vkCmdPushConstants(c->handle, layout, VK_SHADER_STAGE_COMPUTE_BIT, PUSH_FIRST_GROUP, 4,
-                             &l->first_group);
+    uint32_t share = l->first_group | (uint32_t)l->first_row << 16 | (uint32_t)l->row_gap << 24;
+    d->fn.vkCmdPushConstants(c->handle, layout, VK_SHADER_STAGE_COMPUTE_BIT, PUSH_SHARE, 4, &share);
     if (l->indirect)
         d->fn.vkCmdDispatchIndirect(c->handle, ((struct vk_buffer *)l->indirect)->handle,
                                     l->indirect_offset);

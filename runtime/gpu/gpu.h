@@ -105,7 +105,11 @@ struct gpu_launch {
     struct gpu_bind bind[GPU_MAX_BINDINGS]; /* an unused binding may repeat another one's buffer */
     uint32_t groups[3];    /* each 1..65535; with `indirect`: groups[0] is the x that will always be there,
                               or 0 where that may change */
-    uint32_t first_group;  /* added to the x of each workgroup's id; not on `ref` */
+    bool by_rows;          /* to be shared out by y, not x: where x is small and y is many (kernels that know GROUP_Y) */
+    /* a share of a larger launch, not on `ref`: added to the x of each workgroup's id; of y, the first and
+     * how many others lie between two */
+    uint16_t first_group;
+    uint8_t first_row, row_gap;
     struct gpu_buffer *indirect; /* GPU_HOST: three u32 at indirect_offset (a multiple of 4) are the
                                     groups, read when the command runs; any 0: nothing runs */
     uint64_t indirect_offset;

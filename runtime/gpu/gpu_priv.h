@@ -7,7 +7,7 @@
 
 #define GPU_BIND_ALIGN 256 /* Vulkan's largest allowed minimum offset alignment of a binding */
 #define GPU_MAX_GROUPS 65535
-#define GPU_MAX_PUSH PUSH_FIRST_GROUP
+#define GPU_MAX_PUSH PUSH_SHARE
 #define QUAD_BYTES 16
 
 struct gpu_ops {

@@ -107,7 +107,7 @@ static enum err_code ref_command_launch(struct gpu_command *base, const struct g
     struct ref_command *c = (struct ref_command *)base;
     const struct kernel_info *k = kernel_info(l->kernel);
     size_t n = base->launches;
-    if (l->first_group)
+    if (l->first_group || l->first_row || l->row_gap)
         return err_set(e, ERR_INVALID, "%s: ref does whole launches", k->name);
     if (!mem_grow(&c->launch, &c->cap, n + 1, sizeof *c->launch, MAX_LAUNCHES))
         return err_no_memory(e, (n + 1) * sizeof *c->launch, "a command's launches");

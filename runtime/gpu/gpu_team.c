@@ -6,8 +6,8 @@
  * queue does the work itself), goes from launch to launch without a pause, and waits for the others by
  * looking (meet.comp). Which workgroup runs where does not change what it computes.
  *
- * A launch whose x is known when it is recorded is shared out by x; one whose x changes is the first
- * member's. Group counts that are read when a command runs (indirect) are copied for each member at the
+ * A launch whose x is known when it is recorded is shared out by x, or by y where it asks for that: the members
+ * take turns at its rows. One whose x changes is the first member's. Group counts that are read when a command runs (indirect) are copied for each member at the
  * submit. */
 #include <sched.h>
 #include <stdlib.h>
@@ -38,6 +38,7 @@ struct team_args { /* an indirect launch: where its counts come from; x of each 
     const uint32_t *from;
     uint32_t x[MOST_MEMBERS];
     bool x_changes; /* then the first member's is read too, and the others have none */
+    bool by_rows;
 };
 struct team_command {
     struct gpu_command base;
@@ -205,6 +206,12 @@ static uint32_t share(const struct team *t, uint32_t x, uint32_t i)
     return (uint32_t)((uint64_t)x * i / t->n);
 }
 
+/* How many rows are member i's: i, i + n, ... */
+static uint32_t row_share(const struct team *t, uint32_t rows, uint32_t i)
+{
+    return (rows + t->n - 1 - i) / t->n;
+}
+
 static enum err_code args_ready(struct team *t, struct team_command *c, struct err *e)
 {
     if (c->n_args == ARGS_BUFFERS * ARGS_OF_A_BUFFER)
@@ -229,9 +236,10 @@ static enum err_code note_args(struct team *t, struct team_command *c, const str
     const char *map = l->indirect->map;
     struct team_args *a = &c->arg[c->n_args];
     *a = (struct team_args){ .from = (const uint32_t *)(const void *)(map + l->indirect_offset),
-                             .x_changes = l->groups[0] == 0 };
+                             .x_changes = l->groups[0] == 0,
+                             .by_rows = l->by_rows };
     for (uint32_t i = 0; i < t->n; i++)
-        a->x[i] = share(t, l->groups[0], i + 1) - share(t, l->groups[0], i);
+        a->x[i] = l->by_rows ? l->groups[0] : share(t, l->groups[0], i + 1) - share(t, l->groups[0], i);
     c->n_args++;
     return ERR_OK;
 }
@@ -243,13 +251,19 @@ static enum err_code launch_share(struct team *t, struct team_command *c, const 
     const char *letters = kernel_info(l->kernel)->bindings;
     for (uint32_t k = 0; letters[k]; k++)
         mine.bind[k].buffer = ((struct team_buffer *)l->bind[k].buffer)->of[i];
-    mine.first_group = share(t, l->groups[0], i);
-    mine.groups[0] = share(t, l->groups[0], i + 1) - mine.first_group;
+    if (l->by_rows) {
+        mine.first_row = (uint8_t)i;
+        mine.row_gap = (uint8_t)(t->n - 1);
+        mine.groups[1] = row_share(t, l->groups[1], i);
+    } else {
+        mine.first_group = (uint16_t)share(t, l->groups[0], i);
+        mine.groups[0] = share(t, l->groups[0], i + 1) - mine.first_group;
+    }
     if (l->indirect) {
         size_t k = c->n_args - 1;
         mine.indirect = ((struct team_buffer *)c->args[k / ARGS_OF_A_BUFFER])->of[i];
         mine.indirect_offset = (k % ARGS_OF_A_BUFFER * t->n + i) * 12;
-    } else if (mine.groups[0] == 0) {
+    } else if (mine.groups[0] == 0 || mine.groups[1] == 0) {
         return ERR_OK;
     }
     return t->member[i]->ops->command_launch(c->of[i], &mine, e);
@@ -307,7 +321,7 @@ static void copy_args(const struct team *t, const struct team_command *c)
         groups += k % ARGS_OF_A_BUFFER * t->n * 3;
         for (uint32_t i = 0; i < t->n; i++, groups += 3) {
             groups[0] = a->x_changes && i == 0 ? a->from[0] : a->x[i];
-            groups[1] = a->from[1];
+            groups[1] = a->by_rows ? row_share(t, a->from[1], i) : a->from[1];
             groups[2] = a->from[2];
         }
     }

@@ -63,7 +63,7 @@ static enum err_code make_pipeline_layout(struct vk_device *d, enum kernel k, st
                                           struct err *e)
 {
     const struct kernel_info *info = kernel_info(k);
-    VkPushConstantRange push = { VK_SHADER_STAGE_COMPUTE_BIT, 0, PUSH_FIRST_GROUP + 4 };
+    VkPushConstantRange push = { VK_SHADER_STAGE_COMPUTE_BIT, 0, PUSH_SHARE + 4 };
     VkResult r = d->fn.vkCreatePipelineLayout(
         d->device,
         &(VkPipelineLayoutCreateInfo){ .sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO,

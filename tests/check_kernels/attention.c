@@ -73,7 +73,8 @@ static void make(struct judge *j, struct setup *s, size_t which_heads, size_t wh
     s->push = (struct push_attention){ s->n_head, s->n_kv, s->head_dim, s->kv_dim, s->n_head * s->kv_dim,
                                        s->n_head * s->head_dim,
                                        spans[which_span].window, splits, split, spans[which_span].softcap };
-    s->call = (struct call){ .push = &s->push };
+    s->call = (struct call){ .push = &s->push,
+                             .by_rows = j->kernel == KERNEL_attention && which_span % 2 == 1 };
     uint32_t spec[N_SPEC] = { subgroup, (s->kv_dim / 8 + subgroup - 1) / subgroup, s->heads_per_group, mode,
                               subgroup, s->kv_dim / 8 };
     memcpy(s->call.spec, spec, sizeof spec);

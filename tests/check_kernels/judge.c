@@ -65,7 +65,7 @@ struct run {
 
 static enum err_code run_launch(struct judge *j, struct run *r, const struct call *c, struct err *e)
 {
-    struct gpu_launch l = { .kernel = j->kernel, .push = c->push };
+    struct gpu_launch l = { .kernel = j->kernel, .push = c->push, .by_rows = c->by_rows };
     memcpy(l.spec, c->spec, sizeof l.spec);
     memcpy(l.groups, c->groups, sizeof l.groups);
     for (uint32_t i = 0; kernel_info(j->kernel)->bindings[i]; i++) {

@@ -38,6 +38,7 @@ struct call {
     uint32_t spec[N_SPEC];
     const void *push;
     uint32_t groups[3];
+    bool by_rows; /* see gpu_launch */
     struct {
         void *data;     /* before the launch */
         uint64_t bytes; /* a multiple of 16 */
