@@ -71,14 +71,16 @@ static enum err_code read_types(const struct gguf *g, size_t n, int32_t **out, s
     return ERR_OK;
 }
 
-/* Ids that are no id of this vocabulary are left out: such files are about, and run. */
-static enum err_code read_ids(const struct gguf *g, struct tokenizer_spec *s, int32_t more_eog[3],
-                              struct err *e)
+/* Ids that are no id of this vocabulary are left out: such files are about, and run. Of two names
+ * for one id the later row counts. */
+static enum err_code read_ids(const struct gguf *g, struct tokenizer_spec *s,
+                              int32_t fim[FIM_COUNT], struct err *e)
 {
     const struct {
         const char *key;
         int32_t *id;
     } rows[] = {
+        { KEY("cls_token_id"), &s->bos }, /* what BERT calls it */
         { KEY("bos_token_id"), &s->bos },
         { KEY("eos_token_id"), &s->eos },
         { KEY("unknown_token_id"), &s->unk },
@@ -87,15 +89,24 @@ static enum err_code read_ids(const struct gguf *g, struct tokenizer_spec *s, in
         { KEY("mask_token_id"), &s->mask },
         { KEY("eot_token_id"), &s->eot },
         { KEY("eom_token_id"), &s->eom },
-        { KEY("fim_pad_token_id"), &more_eog[0] },
-        { KEY("fim_rep_token_id"), &more_eog[1] },
-        { KEY("fim_sep_token_id"), &more_eog[2] },
+        { KEY("prefix_token_id"), &fim[FIM_PREFIX] }, /* these three: old names */
+        { KEY("suffix_token_id"), &fim[FIM_SUFFIX] },
+        { KEY("middle_token_id"), &fim[FIM_MIDDLE] },
+        { KEY("fim_pre_token_id"), &fim[FIM_PREFIX] },
+        { KEY("fim_suf_token_id"), &fim[FIM_SUFFIX] },
+        { KEY("fim_mid_token_id"), &fim[FIM_MIDDLE] },
+        { KEY("fim_pad_token_id"), &fim[FIM_PAD] },
+        { KEY("fim_rep_token_id"), &fim[FIM_REPO] },
+        { KEY("fim_sep_token_id"), &fim[FIM_SEP] },
     };
     enum err_code code = ERR_OK;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        *rows[i].id = TOKEN_NONE;
     for (size_t i = 0; !code && i < sizeof rows / sizeof rows[0]; i++) {
         int64_t id = TOKEN_NONE;
         code = gguf_i64(g, rows[i].key, &id, e);
-        *rows[i].id = id >= 0 && id < (int64_t)s->n_tokens ? (int32_t)id : TOKEN_NONE;
+        if (id >= 0 && id < (int64_t)s->n_tokens)
+            *rows[i].id = (int32_t)id;
     }
     return code;
 }
@@ -110,6 +121,9 @@ static enum err_code read_switches(const struct gguf *g, struct tokenizer_spec *
         { KEY("add_eos_token"), &s->add_eos },
         { KEY("add_space_prefix"), &s->add_space_prefix },
         { KEY("remove_extra_whitespaces"), &s->remove_extra_whitespaces },
+        { KEY("add_sep_token"), &s->add_sep },
+        { KEY("normalizer.lowercase"), &s->lowercase },
+        { KEY("normalizer.strip_accents"), &s->strip_accents },
     };
     enum err_code code = ERR_OK;
     for (size_t i = 0; !code && i < sizeof rows / sizeof rows[0]; i++) {
@@ -120,11 +134,25 @@ static enum err_code read_switches(const struct gguf *g, struct tokenizer_spec *
     return code;
 }
 
+/* SentencePiece's rules: bytes, which some files type as signed. */
+static enum err_code read_charsmap(const struct gguf *g, struct str *out, struct err *e)
+{
+    const struct gguf_value *v;
+    enum err_code code = gguf_array(g, KEY("precompiled_charsmap"), &v, e);
+    if (code || !v)
+        return code;
+    if (v->type != GGUF_U8 && v->type != GGUF_I8)
+        return err_set(e, ERR_FORMAT, "key '%s' is not an array of bytes",
+                       KEY("precompiled_charsmap"));
+    *out = (struct str){ (const char *)v->p, (size_t)v->n };
+    return ERR_OK;
+}
+
 enum err_code words_read_tokenizer(const struct gguf *g, struct tokenizer **out, struct err *e)
 {
     struct tokenizer_spec s = { .model = STR("") };
     float *scores = NULL;
-    int32_t *types = NULL, more_eog[3];
+    int32_t *types = NULL, fim[FIM_COUNT];
     enum err_code code;
     *out = NULL;
     if ((code = gguf_str(g, KEY("model"), &s.model, e)))
@@ -133,16 +161,17 @@ enum err_code words_read_tokenizer(const struct gguf *g, struct tokenizer **out,
         return ERR_OK;
     if ((code = gguf_str(g, KEY("pre"), &s.pre, e)) ||
         (code = gguf_str(g, "general.name", &s.name, e)) ||
+        (code = gguf_str(g, "general.architecture", &s.arch, e)) ||
+        (code = read_charsmap(g, &s.charsmap, e)) ||
         (code = read_strings(g, KEY("tokens"), &s.tokens, &s.n_tokens, e)) ||
         (code = read_strings(g, KEY("merges"), &s.merges, &s.n_merges, e)) ||
         (code = read_scores(g, s.n_tokens, &scores, e)) ||
-        (code = read_types(g, s.n_tokens, &types, e)) || (code = read_ids(g, &s, more_eog, e)) ||
+        (code = read_types(g, s.n_tokens, &types, e)) || (code = read_ids(g, &s, fim, e)) ||
         (code = read_switches(g, &s, e)))
         goto out;
     s.scores = scores;
     s.types = types;
-    s.more_eog = more_eog;
-    s.n_more_eog = 3;
+    s.fim = fim;
     code = tokenizer_create(&s, out, e);
 out:
     mem_free((void *)(uintptr_t)s.tokens);

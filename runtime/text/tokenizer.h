@@ -1,8 +1,10 @@
 /* Text <-> token ids.
  *
- * The kinds are rows: BPE (byte-level, Sennrich et al. 2016 / GPT-2) and SPM (SentencePiece's
- * score-driven merges, Kudo & Richardson 2018). A tokenizer is made from a `tokenizer_spec`, which
- * the engine fills from a model file: this room knows no file format.
+ * The kinds are rows: BPE (byte-level, Sennrich et al. 2016 / GPT-2), SPM (SentencePiece's
+ * score-driven merges, Kudo & Richardson 2018), UGM (its unigram model, Kudo 2018) and WPM
+ * (WordPiece, as BERT has it). docs/tokenizers.md says what was compared with whom. A tokenizer is
+ * made from a `tokenizer_spec`, which the engine fills from a model file: this room knows no file
+ * format.
  *
  * Ownership: the spec's slices must stay valid until tokenizer_create returns; the tokenizer
  * copies what it keeps. Thread: create and destroy by one thread; all else is const and may be
@@ -30,8 +32,11 @@ enum token_type {
 
 #define TOKEN_NONE (-1)
 
+/* Tokens for filling in the middle. */
+enum fim { FIM_PREFIX, FIM_SUFFIX, FIM_MIDDLE, FIM_PAD, FIM_REPO, FIM_SEP, FIM_COUNT };
+
 struct tokenizer_spec {
-    struct str model;         /* tokenizer.ggml.model: "gpt2" (BPE), "llama" (SPM), ... */
+    struct str model;         /* tokenizer.ggml.model: "gpt2" (BPE), "llama" (SPM), "t5" (UGM), "bert" (WPM) */
     struct str pre;           /* tokenizer.ggml.pre; "" when absent */
     const struct str *tokens; /* [n_tokens] */
     const float *scores;      /* [n_tokens] or NULL */
@@ -43,8 +48,10 @@ struct tokenizer_spec {
     /* -1: the file does not say, take the kind's default */
     int add_bos, add_eos, add_space_prefix, remove_extra_whitespaces;
     struct str name; /* general.name: the Phi-3 family strips white space after special tokens */
-    const int32_t *more_eog; /* [n_more_eog] further ids that end a generation (FIM pads and the like) */
-    size_t n_more_eog;
+    struct str arch; /* general.architecture, for the same reason */
+    const int32_t *fim;      /* [FIM_COUNT], or NULL */
+    int add_sep, lowercase, strip_accents; /* -1 as above (WPM) */
+    struct str charsmap;     /* tokenizer.ggml.precompiled_charsmap (UGM) */
 };
 
 struct tokenizer;
@@ -102,8 +109,10 @@ enum token_type tokenizer_type(const struct tokenizer *t, int32_t id);
 int32_t tokenizer_find(const struct tokenizer *t, struct str text); /* TOKEN_NONE when not there */
 int32_t tokenizer_bos(const struct tokenizer *t);
 int32_t tokenizer_eos(const struct tokenizer *t);
+/* From the file, else by the texts that such tokens have; TOKEN_NONE. */
+int32_t tokenizer_fim(const struct tokenizer *t, enum fim which);
 bool tokenizer_adds_bos(const struct tokenizer *t);
-bool tokenizer_adds_eos(const struct tokenizer *t);
+bool tokenizer_adds_eos(const struct tokenizer *t); /* or BERT's SEP */
 /* End of generation: EOS, EOT, EOM and the well-known end-of-turn tokens of the vocabulary. */
 bool tokenizer_is_eog(const struct tokenizer *t, int32_t id);
 

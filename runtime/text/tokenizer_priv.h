@@ -1,9 +1,11 @@
 /* What the files of the tokenizer share. For runtime/text/tokenizer*.c only.
  *
  * A map, in the order of a call: tokenizer.c checks the text and cuts it at special tokens
- * (tokenizer_special.c); what is between goes to the kind's `encode`, tokenizer_bpe.c or
- * tokenizer_spm.c, which cut it into words; a word that is no token by itself goes through
- * tokenizer_merge.c. */
+ * (tokenizer_special.c); what is between goes to the kind's `encode`: tokenizer_bpe.c and
+ * tokenizer_spm.c cut it into words, and a word that is no token by itself goes through
+ * tokenizer_merge.c; tokenizer_ugm.c looks for the best cutting of a word, tokenizer_wpm.c for the
+ * longest tokens from its left. tokenizer_roles.c says what well-known texts are for;
+ * tokenizer_decode.c is the way back. */
 #ifndef HEARTH_TEXT_TOKENIZER_PRIV_H
 #define HEARTH_TEXT_TOKENIZER_PRIV_H
 
@@ -11,14 +13,19 @@
 
 #include "runtime/base/map.h"
 #include "runtime/base/mem.h"
+#include "runtime/text/charsmap.h"
 #include "runtime/text/pretokenizer.h"
 #include "runtime/text/tokenizer.h"
+#include "runtime/text/trie.h"
+
+#define SPACE_SIGN "\xE2\x96\x81" /* U+2581, a space in SentencePiece's vocabularies */
 
 #define NO_SYMBOL UINT32_MAX
 #define NO_RANK UINT32_MAX
 #define TOKENIZER_MAX_TEXT ((size_t)1 << 30)       /* bytes of one text */
 #define TOKENIZER_MAX_VOCAB ((size_t)1 << 24)      /* tokens, and merges */
 #define TOKENIZER_MAX_VOCAB_TEXT ((size_t)1 << 30) /* bytes of all tokens */
+#define TOKENIZER_MAX_PIECE ((size_t)512) /* bytes: longer tokens are not looked for at each place */
 
 /* ---- a heap of numbers, least first -------------------------------------------------------- */
 
@@ -47,6 +54,19 @@ struct seen {
 #define SEEN_SLOTS 2048
 #define SEEN_MIN_TEXT 4096 /* shorter texts do without */
 
+/* The best way to the end of a token: UGM's Viterbi. */
+struct cutting {
+    double score;
+    uint32_t from, to; /* where the token begins; where the one from here ends */
+    int32_t id;        /* TOKEN_NONE: a character that no token covers */
+};
+
+/* Code points. */
+struct chars {
+    uint32_t *c;
+    size_t n, cap;
+};
+
 struct encoder {
     const struct tokenizer *t;
     struct token_list *out;
@@ -54,6 +74,9 @@ struct encoder {
     struct symbol *symbol;
     size_t n_symbols, cap_symbols;
     struct heap heap;
+    struct cutting *cutting; /* [word.n + 1] UGM */
+    size_t cap_cutting;
+    struct chars chars; /* a word, WPM */
     struct pre_match *match;
     struct buf scratch; /* the text as the vocabulary writes it */
     size_t after_unk;   /* out->n after an unknown token was pushed; SIZE_MAX: none was */
@@ -134,6 +157,20 @@ struct spm {
     bool space_prefix, remove_extra;
 };
 
+struct ugm {
+    struct charsmap rules;
+    struct trie pieces; /* -> id */
+    double *score;      /* [n_tokens] */
+    double unknown;     /* score of a character that is no token */
+    bool words_apart;   /* as in struct spm */
+    bool space_prefix, remove_extra;
+};
+
+struct wpm {
+    bool hashes; /* tokens that go on a word begin with "##"; else those that begin one with U+2581 */
+    bool lower, strip; /* letters lose their case, their accents */
+};
+
 struct tokenizer {
     const struct kind *kind;
     char *text;         /* all tokens, one after the other */
@@ -146,10 +183,14 @@ struct tokenizer {
     struct map ids;     /* text -> symbol; the lowest of equal tokens */
     struct specials specials;
     int32_t bos, eos, unk;
+    int32_t tail;          /* what add_eos puts behind a text: EOS, or BERT's SEP */
     bool add_bos, add_eos;
+    int32_t fim[FIM_COUNT];
     int32_t byte_token[256]; /* "<0xXX>", or TOKEN_NONE */
     struct bpe bpe;
     struct spm spm;
+    struct ugm ugm;
+    struct wpm wpm;
 };
 
 struct kind {
@@ -160,7 +201,12 @@ struct kind {
     void (*piece)(const struct tokenizer *t, struct str text, struct buf *out); /* decode */
     bool (*drops_space)(const struct tokenizer *t); /* of the first word, when decoding */
 };
-extern const struct kind kind_bpe, kind_bpe_raw, kind_spm;
+extern const struct kind kind_bpe, kind_bpe_raw, kind_spm, kind_ugm, kind_wpm;
+
+/* What the vocabulary's well-known texts mean; tokenizer_roles.c. */
+void set_roles(struct tokenizer *t, const struct tokenizer_spec *spec);
+/* Tokens that take white space beside them: files do not carry tokenizer.json's lstrip, rstrip. */
+void set_strips(struct tokenizer *t, const struct tokenizer_spec *spec);
 
 struct str token_text(const struct tokenizer *t, uint32_t id);
 /* May text become this symbol? Tokens of control and of bytes never come from text. */
@@ -177,6 +223,12 @@ void memo_set(const struct tokenizer *t, int32_t id, bool whole);
 enum err_code seen_begin(struct encoder *x, size_t text_bytes); /* of a new part */
 bool seen_again(struct encoder *x, struct str word, enum err_code *code);
 void seen_put(struct encoder *x, struct str word, size_t at);
+/* Whether U+2581 begins a word inside the token: after another character than itself. */
+bool crosses_words(struct str token);
+/* Calls `word` with the words of an escaped text, or with all of it if they are not `apart`; a word
+ * met before is not cut again. */
+enum err_code encode_words(struct encoder *x, struct str text, bool apart,
+                           enum err_code (*word)(struct encoder *x, struct str word));
 /* "▁" for every space, and back. */
 void put_escaped(struct buf *b, struct str text);
 void put_unescaped(struct buf *b, struct str text);

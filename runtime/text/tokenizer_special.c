@@ -13,7 +13,8 @@
 
 static bool is_special(const struct tokenizer *t, size_t id)
 {
-    return t->offset[id + 1] > t->offset[id] &&
+    size_t len = t->offset[id + 1] - t->offset[id];
+    return len > 0 && len <= TOKENIZER_MAX_PIECE &&
            (t->type[id] == TOKEN_CONTROL || t->type[id] == TOKEN_USER_DEFINED ||
             t->type[id] == TOKEN_UNKNOWN);
 }

@@ -9,8 +9,6 @@
 
 #include "runtime/text/tokenizer_priv.h"
 
-#define SPACE "\xE2\x96\x81"
-
 /* Orders as the scores do, highest first; NaN last. */
 static uint32_t rank_of_score(float score)
 {
@@ -21,26 +19,6 @@ static uint32_t rank_of_score(float score)
     memcpy(&bits, &score, sizeof bits);
     uint32_t rising = bits & 0x80000000U ? ~bits : bits | 0x80000000U;
     return ~rising;
-}
-
-static bool starts_with_space(const char *p, size_t n)
-{
-    return n >= 3 && memcmp(p, SPACE, 3) == 0;
-}
-
-/* Whether a word may begin at p + i: U+2581 after something else. */
-static bool word_border(struct str s, size_t i)
-{
-    return i > 0 && starts_with_space(s.p + i, s.n - i) &&
-           !(i >= 3 && starts_with_space(s.p + i - 3, 3));
-}
-
-static bool crosses_words(struct str token)
-{
-    for (size_t i = 1; i < token.n; i++)
-        if (word_border(token, i))
-            return true;
-    return false;
 }
 
 static enum err_code create(struct tokenizer *t, const struct tokenizer_spec *spec, struct err *e)
@@ -110,20 +88,12 @@ static enum err_code encode_word(struct encoder *x, struct str word)
     memo_get(x->t, word, false, &id, &known);
     if (known)
         return encoder_push(x, id);
-    enum err_code code;
-    if (seen_again(x, word, &code))
-        return code;
-    size_t at = x->out->n;
-    code = begin_chars(x, word);
+    enum err_code code = begin_chars(x, word);
     if (!code)
         code = merge_run(x, word.p, pair);
     if (!code && id != TOKEN_NONE)
         memo_set(x->t, id, x->symbol[0].next == NO_SYMBOL);
-    if (!code)
-        code = push_merged(x, word.p);
-    if (!code)
-        seen_put(x, word, at);
-    return code;
+    return code ? code : push_merged(x, word.p);
 }
 
 /* Runs of spaces become one, those at the ends go (SentencePiece's remove_extra_whitespaces). */
@@ -138,7 +108,7 @@ static void put_trimmed(struct buf *b, struct str text)
         while (end < text.n && text.p[end] != ' ')
             end++;
         if (from > 0 && end > begin)
-            buf_puts(b, SPACE);
+            buf_puts(b, SPACE_SIGN);
         buf_put(b, text.p + begin, end - begin);
         from = end;
     }
@@ -149,7 +119,7 @@ static enum err_code encode(struct encoder *x, struct str text)
     struct buf *b = &x->scratch;
     buf_clear(b);
     if (x->t->spm.space_prefix)
-        buf_puts(b, SPACE);
+        buf_puts(b, SPACE_SIGN);
     size_t prefix = b->n;
     if (x->t->spm.remove_extra)
         put_trimmed(b, text);
@@ -159,16 +129,7 @@ static enum err_code encode(struct encoder *x, struct str text)
         return b->failed ? err_no_memory(x->e, b->n, "escaped text") : ERR_OK;
     if (b->failed)
         return err_no_memory(x->e, b->n, "escaped text");
-    struct str all = buf_str(b);
-    enum err_code code = seen_begin(x, all.n);
-    for (size_t from = 0; !code && from < all.n;) {
-        size_t end = x->t->spm.words_apart ? from + 1 : all.n;
-        while (end < all.n && !word_border(all, end))
-            end++;
-        code = encode_word(x, (struct str){ all.p + from, end - from });
-        from = end;
-    }
-    return code;
+    return encode_words(x, buf_str(b), x->t->spm.words_apart, encode_word);
 }
 
 static void piece(const struct tokenizer *t, struct str text, struct buf *out)

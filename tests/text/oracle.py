@@ -5,6 +5,8 @@
   oracle.py BUILD_DIR bpe [N]      small BPE vocabularies trained here, against tokenizers
   oracle.py BUILD_DIR spm [N]      small SentencePiece vocabularies trained here, against
                                    sentencepiece
+  oracle.py BUILD_DIR ugm [N]      unigram vocabularies, against sentencepiece and tokenizers
+  oracle.py BUILD_DIR wpm [N]      WordPiece vocabularies, against tokenizers
 
 Needs the PyPI packages tokenizers, sentencepiece, gguf; takes about a minute. Texts hold only code
 points that this Python's Unicode tables know, as newer ones differ between libraries.
@@ -129,8 +131,11 @@ def write_gguf(path, model, pre, tokens, scores, types, merges, **keys):
     w.add_token_types(types)
     if merges is not None:
         w.add_token_merges(merges)
+    for key, value in keys.pop("bools", {}).items():
+        w.add_bool(key, value)
     for key, value in keys.items():
-        getattr(w, "add_" + key)(value)
+        if value is not None:
+            getattr(w, "add_" + key)(value)
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.close()
@@ -194,8 +199,145 @@ def check_spm(build, n):
     return bad
 
 
+def unigram_of(p, charsmap):
+    """The same model as Hugging Face's converter makes it."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    vocab = [(p.id_to_piece(i), p.get_score(i)) for i in range(p.get_piece_size())]
+    t = Tokenizer(models.Unigram(vocab, p.unk_id()))
+    steps = [normalizers.Precompiled(charsmap)] if charsmap else []
+    t.normalizer = normalizers.Sequence(steps + [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")])
+    t.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    t.decoder = decoders.Metaspace()
+    return t
+
+
+def charsmap_of(model):
+    from sentencepiece import sentencepiece_model_pb2 as pb
+    proto = pb.ModelProto()
+    proto.ParseFromString(model)
+    return proto.normalizer_spec.precompiled_charsmap
+
+
+def best_sum(p, ids):
+    """What SentencePiece maximises; unknown ones cost what it says."""
+    least = min(p.get_score(i) for i in range(p.get_piece_size())
+                if not (p.is_control(i) or p.is_unknown(i) or p.is_byte(i)))
+    return sum(p.get_score(i) if i != p.unk_id() else least - 10 for i in ids)
+
+
+def check_ugm(build, n):
+    import sentencepiece
+    bad = 0
+    corpus = [x for x in training_text().split("\n") if x]
+    for size, extra in ((2000, {}), (3000, {"normalization_rule_name": "nmt_nfkc_cf", "split_digits": True}),
+                        (2500, {"add_dummy_prefix": False, "remove_extra_whitespaces": False}),
+                        (2500, {"remove_extra_whitespaces": False, "normalization_rule_name": "identity"}),
+                        (2500, {"byte_fallback": True}),
+                        (2500, {"split_by_whitespace": False, "normalization_rule_name": "nfkc"})):
+        settings = dict(normalization_rule_name="nmt_nfkc", character_coverage=0.98)
+        settings.update(extra)
+        model = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(corpus), model_writer=model, vocab_size=size, model_type="unigram",
+            minloglevel=2, **settings)
+        p = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+        charsmap = charsmap_of(model.getvalue())
+        ids = range(p.get_piece_size())
+        types = [2 if p.is_unknown(i) else 3 if p.is_control(i) else 6 if p.is_byte(i) else 1 for i in ids]
+        with tempfile.TemporaryDirectory() as d:
+            path = pathlib.Path(d) / "ugm.gguf"
+            write_gguf(path, "t5", None, [p.id_to_piece(i) for i in ids], [p.get_score(i) for i in ids], types,
+                       None, add_space_prefix=extra.get("add_dummy_prefix", True), unk_token_id=p.unk_id(),
+                       remove_extra_whitespaces=settings.get("remove_extra_whitespaces", True),
+                       precompiled_charsmap=charsmap or None)
+            texts = [t for t in random_texts(str(extra), n) + corpus if "\u2581" not in t]
+            want = [p.encode(t) for t in texts]
+            got = ours(build, [path, "ids"], texts)
+            # Of equally good cuttings, which one is found is a matter of rounding.
+            ties = [i for i, t in enumerate(texts) if got[i] != want[i] and p.decode(got[i]) == p.decode(want[i]) and
+                    abs(best_sum(p, got[i]) - best_sum(p, want[i])) < 1e-3]
+            print(f"  {len(ties)} ties")
+            for i in ties:
+                want[i] = got[i]
+            bad += compare(f"ugm {size} {extra} sentencepiece", texts, got, want)
+            if not set(extra) - {"normalization_rule_name", "split_digits"}:
+                # Hugging Face normalises whole grapheme clusters, SentencePiece the longest texts it knows.
+                t = unigram_of(p, charsmap)
+                same = [i for i, x in enumerate(texts) if "\u2581" + t.normalizer.normalize_str(x).replace(" ", "\u2581")
+                        == p.normalize(x)]
+                theirs = [e.ids for e in t.encode_batch([texts[i] for i in same], add_special_tokens=False)]
+                bad += compare(f"ugm {size} {extra} tokenizers", [texts[i] for i in same], [got[i] for i in same], theirs)
+    return bad
+
+
+WHITE = {9, 10, 11, 12, 13, 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000}
+IDEOGRAPHS = [(0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F),
+              (0x2B920, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F)]
+
+
+def bert_words(c):
+    """What becomes of "a" + c + "b", by BERT's rules and this Python's Unicode tables."""
+    kind = unicodedata.category(c)
+    if c in "\0\ufffd" or c not in "\t\n\r" and kind in ("Cc", "Cf", "Co", "Cs"):
+        return ["ab"]
+    if ord(c) in WHITE:
+        return ["a", "b"]
+    out = "".join(x for x in unicodedata.normalize("NFD", c) if unicodedata.category(x) != "Mn").lower()
+    if any(low <= ord(c) <= high for low, high in IDEOGRAPHS):
+        return ["a", out, "b"]
+    words = ["a"]
+    for x in out:
+        sign = unicodedata.category(x)[0] == "P" or x in "$+<=>^`|~"
+        words += [x, ""] if sign else []
+        words[-1] += "" if sign else x
+    words[-1] += "b"
+    return words
+
+
+def newer_characters():
+    """Those that Hugging Face's Unicode tables take for something else, being older, or Python's do not know."""
+    from tokenizers import normalizers, pre_tokenizers
+    normal, cut = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    known = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+    return {c for c in known if unicodedata.category(c) == "Cn" or
+            [w for w, _ in cut.pre_tokenize_str(normal.normalize_str("a" + c + "b"))] != bert_words(c)}
+
+
+def check_wpm(build, n):
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    bad = 0
+    corpus = training_text().split("\n")
+    newer = newer_characters()
+    print(f"  {len(newer)} characters are left out: newer than some library")
+    characters = [chr(c) for c in range(1, 0x110000, 1 if n > 10000 else 5) if not 0xD800 <= c < 0xE000]
+    for size, lower, strip in ((2000, True, None), (3000, False, None), (3000, True, False), (2500, False, True)):
+        t = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        t.normalizer = normalizers.BertNormalizer(lowercase=lower, strip_accents=strip)
+        t.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        t.train_from_iterator(corpus, trainers.WordPieceTrainer(
+            vocab_size=size, show_progress=False, special_tokens=special))
+        vocab = sorted(t.get_vocab(True).items(), key=lambda x: x[1])
+        texts = random_texts(str((lower, strip)), n) + [x for x in corpus if x] + ["a" + c + "b" for c in characters]
+        texts = [x for x in texts if "\0" not in x and not newer & set(x)]
+        want = [e.ids for e in t.encode_batch(texts)]
+        types = [3 if k in special else 1 for k, _ in vocab]
+        for phantom in (True, False):
+            tokens = [k if not phantom or k in special else k[2:] if k.startswith("##") else "\u2581" + k
+                      for k, _ in vocab]
+            with tempfile.TemporaryDirectory() as d:
+                path = pathlib.Path(d) / "wpm.gguf"
+                keys = {} if strip is None else {"tokenizer.ggml.normalizer.strip_accents": strip}
+                keys["tokenizer.ggml.normalizer.lowercase"] = lower
+                write_gguf(path, "bert", "bert", tokens, [0.0] * len(vocab), types, None, unk_token_id=1,
+                           bos_token_id=2, sep_token_id=3, pad_token_id=0, bools=keys)
+                bad += compare(f"wpm {size} lower {lower} strip {strip} {'phantom' if phantom else '##'}", texts,
+                               ours(build, [path, "ids", "parse"], texts), want)
+    return bad
+
+
 def main():
-    checks = {"pieces": check_pieces, "bpe": check_bpe, "spm": check_spm}
+    checks = {"pieces": check_pieces, "bpe": check_bpe, "spm": check_spm, "ugm": check_ugm, "wpm": check_wpm}
     if len(sys.argv) < 3 or sys.argv[2] not in checks:
         sys.exit(__doc__)
     count = int(sys.argv[3]) if len(sys.argv) > 3 else 3000

@@ -317,14 +317,26 @@ static void test_ends_of_generation(void **state)
     assert_int_equal(tokenizer_type(t, channel), TOKEN_USER_DEFINED);
     tokenizer_destroy(t);
     add_text(v, "<|call|>", TOKEN_CONTROL);
-    const int32_t more[] = { 'q', 99999, -1 };
-    v->spec.more_eog = more;
-    v->spec.n_more_eog = 3;
+    const int32_t fim[FIM_COUNT] = { [FIM_PREFIX] = -1, [FIM_SUFFIX] = 99999, [FIM_MIDDLE] = 's',
+                                     [FIM_PAD] = 'q', [FIM_REPO] = 99999, [FIM_SEP] = -1 };
+    int32_t prefix = add_text(v, "<fim_prefix>", TOKEN_NORMAL);
+    add_text(v, "<fim_middle>", TOKEN_NORMAL);
+    int32_t sep = add_text(v, "<|file_sep|>", TOKEN_CONTROL);
+    v->spec.fim = fim;
     t = make(v);
     assert_false(tokenizer_is_eog(t, end)); /* gpt-oss: a message's end, not the turn's */
     assert_true(tokenizer_is_eog(t, ret));
     assert_true(tokenizer_is_eog(t, 'q'));
     assert_false(tokenizer_is_eog(t, 'r'));
+    assert_int_equal(tokenizer_fim(t, FIM_PREFIX), prefix); /* by its text */
+    assert_int_equal(tokenizer_type(t, prefix), TOKEN_CONTROL);
+    assert_int_equal(tokenizer_fim(t, FIM_SUFFIX), TOKEN_NONE);
+    assert_int_equal(tokenizer_fim(t, FIM_MIDDLE), 's'); /* the file knows better */
+    assert_int_equal(tokenizer_fim(t, FIM_PAD), 'q');
+    assert_int_equal(tokenizer_fim(t, FIM_REPO), TOKEN_NONE);
+    assert_int_equal(tokenizer_fim(t, FIM_SEP), sep);
+    assert_true(tokenizer_is_eog(t, sep));
+    assert_false(tokenizer_is_eog(t, 's'));
     tokenizer_destroy(t);
     vocab_free(v);
 }
@@ -648,8 +660,11 @@ static void test_refused_specs(void **state)
     struct vocab *v = vocab_new("gpt2", "gpt-2");
     refused(v, ERR_FORMAT, "no token");
     add_gpt2_bytes(v);
-    v->spec.model = STR("bert");
-    refused(v, ERR_UNSUPPORTED, "bert");
+    static const char *const others[] = { "rwkv", "plamo2", "hybriddna", "" };
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        v->spec.model = str_from(others[i]);
+        refused(v, ERR_UNSUPPORTED, others[i]);
+    }
     v->spec.model = STR("gpt2");
     v->spec.pre = STR("strange");
     refused(v, ERR_UNSUPPORTED, "strange");

@@ -60,7 +60,8 @@ static bool next_case(struct str *in, char **out, struct str *text, char **line)
     return *line != NULL;
 }
 
-static void check_case(const struct tokenizer *t, struct str text, const char *line)
+/* back: whether the text comes back from the ids; BERT's does not. */
+static void check_case(const struct tokenizer *t, struct str text, const char *line, bool back_too)
 {
     struct token_list ids = { 0 };
     struct buf back;
@@ -75,7 +76,7 @@ static void check_case(const struct tokenizer *t, struct str text, const char *l
     assert_int_equal(n, ids.n);
     buf_init(&back, 1 << 20);
     assert_int_equal(tokenizer_decode(t, ids.id, ids.n, true, &back, &e), ERR_OK);
-    assert_true(str_eq(buf_str(&back), text));
+    assert_true(!back_too || str_eq(buf_str(&back), text));
     buf_finish(&back);
     token_list_finish(&ids);
 }
@@ -90,7 +91,7 @@ static void check_vocabulary(const char *name)
     char *lines = out.p, *line;
     size_t n = 0;
     for (; next_case(&rest, &lines, &text, &line); n++)
-        check_case(t, text, line);
+        check_case(t, text, line, strcmp(name, "bert-bge") != 0);
     assert_true(n > 40);
     buf_finish(&in);
     buf_finish(&out);
@@ -127,18 +128,10 @@ static void test_phi3(void **state)
     check_vocabulary("phi-3");
 }
 
-static void test_bert_is_named(void **state)
+static void test_bert(void **state)
 {
     (void)state;
-    struct err e = { 0 };
-    struct gguf *g = NULL;
-    struct tokenizer *t = NULL;
-    if (gguf_open(DATA "bert-bge.gguf", &g, &e))
-        skip();
-    assert_int_equal(words_read_tokenizer(g, &t, &e), ERR_UNSUPPORTED);
-    assert_non_null(strstr(e.text, "bert"));
-    assert_null(t);
-    gguf_close(g);
+    check_vocabulary("bert-bge");
 }
 
 /* Phi-3: white space after its special tokens belongs to them, but for a few. */
@@ -279,7 +272,7 @@ int main(void)
         cmocka_unit_test(test_deepseek_coder),
         cmocka_unit_test(test_llama),
         cmocka_unit_test(test_phi3),
-        cmocka_unit_test(test_bert_is_named),
+        cmocka_unit_test(test_bert),
         cmocka_unit_test(test_phi3_strips),
         cmocka_unit_test(test_real_round_trip),
         cmocka_unit_test(test_content_forges_no_turn),

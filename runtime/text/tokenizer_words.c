@@ -1,0 +1,91 @@
+/* Words of a text, and what is known of them already. */
+#include <string.h>
+
+#include "runtime/text/tokenizer_priv.h"
+
+void memo_get(const struct tokenizer *t, struct str text, bool always, int32_t *id, bool *known)
+{
+    uint32_t found;
+    *id = TOKEN_NONE;
+    *known = false;
+    if (text.n > t->max_len || !map_get(&t->ids, text, &found) || !token_from_text(t, found))
+        return;
+    *id = (int32_t)found;
+    *known = always || atomic_load_explicit(&t->memo[found], memory_order_relaxed) == MEMO_WHOLE;
+}
+
+void memo_set(const struct tokenizer *t, int32_t id, bool whole)
+{
+    atomic_store_explicit(&t->memo[id], whole ? MEMO_WHOLE : MEMO_PARTS, memory_order_relaxed);
+}
+
+enum err_code seen_begin(struct encoder *x, size_t text_bytes)
+{
+    if (x->seen)
+        memset(x->seen, 0, SEEN_SLOTS * sizeof *x->seen);
+    else if (text_bytes >= SEEN_MIN_TEXT && !(x->seen = mem_zero(SEEN_SLOTS, sizeof *x->seen)))
+        return err_no_memory(x->e, SEEN_SLOTS * sizeof *x->seen, "words");
+    return ERR_OK;
+}
+
+static struct seen *seen_slot(const struct encoder *x, struct str word)
+{
+    return &x->seen[(map_hash(word) >> 20) % SEEN_SLOTS];
+}
+
+bool seen_again(struct encoder *x, struct str word, enum err_code *code)
+{
+    const struct seen *s = x->seen ? seen_slot(x, word) : NULL;
+    if (!s || s->n == 0 || !str_eq(s->word, word))
+        return false;
+    *code = ERR_OK;
+    for (size_t i = 0; !*code && i < s->n; i++)
+        *code = encoder_push(x, x->out->id[s->at + i]);
+    return true;
+}
+
+void seen_put(struct encoder *x, struct str word, size_t at)
+{
+    /* Unknown tokens run together: what they are depends on what was before. */
+    if (x->seen && x->after_unk == SIZE_MAX)
+        *seen_slot(x, word) = (struct seen){ word, at, x->out->n - at };
+}
+
+static bool starts_with_space(const char *p, size_t n)
+{
+    return n >= 3 && memcmp(p, SPACE_SIGN, 3) == 0;
+}
+
+/* Whether a word may begin at p + i: U+2581 after something else. */
+static bool word_border(struct str s, size_t i)
+{
+    return i > 0 && starts_with_space(s.p + i, s.n - i) &&
+           !(i >= 3 && starts_with_space(s.p + i - 3, 3));
+}
+
+bool crosses_words(struct str token)
+{
+    for (size_t i = 1; i < token.n; i++)
+        if (word_border(token, i))
+            return true;
+    return false;
+}
+
+enum err_code encode_words(struct encoder *x, struct str text, bool apart,
+                           enum err_code (*encode_word)(struct encoder *x, struct str word))
+{
+    enum err_code code = seen_begin(x, text.n);
+    for (size_t from = 0, end; !code && from < text.n; from = end) {
+        end = apart ? from + 1 : text.n;
+        while (end < text.n && !word_border(text, end))
+            end++;
+        struct str word = { text.p + from, end - from };
+        size_t at = x->out->n;
+        if (seen_again(x, word, &code))
+            continue;
+        code = encode_word(x, word);
+        if (!code)
+            seen_put(x, word, at);
+    }
+    return code;
+}
