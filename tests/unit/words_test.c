@@ -128,13 +128,13 @@ static void test_not_for_us(void **state)
 {
     (void)state;
     struct gguf_writer w = begun(&(struct tiny){ .arch = "llama" }, false);
-    gw_str(&w, KEY("model"), "bert");
+    gw_str(&w, KEY("model"), "rwkv");
     gw_str(&w, "tokenizer.chat_template", "{% if %}");
     struct words *words = load(&w);
     assert_null(words_tokenizer(words));
     assert_int_equal(words_no_tokenizer(words)->code, ERR_UNSUPPORTED);
-    assert_non_null(strstr(words_no_tokenizer(words)->text, "bert"));
-    assert_non_null(strstr(words_header(words)->why, "bert"));
+    assert_non_null(strstr(words_no_tokenizer(words)->text, "rwkv"));
+    assert_non_null(strstr(words_header(words)->why, "rwkv"));
     assert_null(words_template(words));
     assert_int_equal(words_no_template(words)->code, ERR_FORMAT);
     words_destroy(words);
