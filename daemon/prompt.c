@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "daemon/messages.h"
 #include "runtime/base/mem.h"
 
 #define MAX_TEXT ((size_t)4 << 20)
@@ -43,39 +44,6 @@ static json_t *string_of(struct str s)
     return json_stringn(s.p ? s.p : "", s.n);
 }
 
-static json_t *message(const char *role, struct str content)
-{
-    json_t *m = json_object();
-    if (json_object_set_new(m, "role", json_string(role)) ||
-        json_object_set_new(m, "content", string_of(content))) {
-        json_decref(m);
-        return NULL;
-    }
-    return m;
-}
-
-/* The messages that the template sees: a list of its own, so that some can be left out. */
-static json_t *messages_of(const struct gen_request *r)
-{
-    json_t *list = json_array();
-    bool ok = list != NULL;
-    bool leads = r->messages && json_array_size(r->messages) &&
-                 str_is((struct str){ json_string_value(json_object_get(
-                                          json_array_get(r->messages, 0), "role")),
-                                      json_string_length(json_object_get(
-                                          json_array_get(r->messages, 0), "role")) },
-                        "system");
-    if (ok && r->system.n && !leads)
-        ok = json_array_append_new(list, message("system", r->system)) == 0;
-    if (ok && !r->messages)
-        ok = json_array_append_new(list, message("user", r->prompt)) == 0;
-    for (size_t i = 0; ok && i < json_array_size(r->messages); i++)
-        ok = json_array_append(list, json_array_get(r->messages, i)) == 0;
-    if (!ok)
-        json_decref(list);
-    return ok ? list : NULL;
-}
-
 static bool set_token(json_t *vars, const char *key, const struct tokenizer *t, int32_t id)
 {
     return json_object_set_new(vars, key, string_of(tokenizer_text(t, id))) == 0;
@@ -108,17 +76,15 @@ static enum err_code check_kwargs(const struct gen_request *r, struct err *e)
     return ERR_OK;
 }
 
+/* All but messages and add_generation_prompt. */
 static json_t *vars_of(const struct prompt_want *w)
 {
     const struct gen_request *r = w->req;
     const struct tokenizer *t = words_tokenizer(w->words);
     json_t *vars = json_object();
-    bool ok = vars && json_object_set_new(vars, "messages", messages_of(r)) == 0 &&
-              json_object_set_new(vars, "add_generation_prompt",
-                                  json_boolean(r->add_generation_prompt)) == 0 &&
-              set_token(vars, "bos_token", t, tokenizer_bos(t)) &&
+    bool ok = vars && set_token(vars, "bos_token", t, tokenizer_bos(t)) &&
               set_token(vars, "eos_token", t, tokenizer_eos(t)) && set_think(vars, r->think);
-    if (ok && json_array_size(r->tools))
+    if (ok && json_array_size(r->tools) && r->tool_choice != TOOLS_NONE)
         ok = json_object_set(vars, "tools", (json_t *)(uintptr_t)r->tools) == 0;
     if (ok && r->template_kwargs)
         ok = json_object_update(vars, (json_t *)(uintptr_t)r->template_kwargs) == 0;
@@ -169,22 +135,6 @@ static enum err_code tokens_of(const struct prompt_want *w, struct prompt *out, 
                   e);
 }
 
-static bool is_system(const json_t *m)
-{
-    const char *role = json_string_value(json_object_get(m, "role"));
-    return role && strcmp(role, "system") == 0;
-}
-
-/* Leaves out the oldest message that may go. False: none may. */
-static bool drop_oldest(json_t *messages)
-{
-    size_t n = json_array_size(messages);
-    for (size_t i = 0; i + 1 < n; i++)
-        if (!is_system(json_array_get(messages, i)))
-            return json_array_remove(messages, i) == 0;
-    return false;
-}
-
 static bool ends_in_thought(struct str text)
 {
     while (text.n && strchr(" \t\r\n", text.p[text.n - 1]))
@@ -192,27 +142,149 @@ static bool ends_in_thought(struct str text)
     return str_ends(text, STR("<think>"));
 }
 
-static enum err_code render(const struct prompt_want *w, const struct chat_template *t,
-                            struct prompt *out, struct err *e)
+/* ---- rendering ------------------------------------------------------------------------------------ */
+
+struct rendering {
+    const struct prompt_want *w;
+    const struct chat_template *t;
+    json_t *vars;
+    struct prompt *out;
+};
+
+static enum err_code render(const struct rendering *x, bool generation_prompt, struct err *e)
 {
-    enum err_code c = check_kwargs(w->req, e);
-    json_t *vars = c ? NULL : vars_of(w);
-    if (c)
-        return c;
-    if (!vars)
+    struct prompt *out = x->out;
+    buf_clear(&out->text);
+    out->content.n = 0;
+    if (json_object_set_new(x->vars, "add_generation_prompt", json_boolean(generation_prompt)))
         return err_no_memory(e, 0, "the template's variables");
-    json_t *messages = json_object_get(vars, "messages");
+    return chat_template_render(x->t, x->vars, x->w->now_s, &out->text, &out->content, e);
+}
+
+static void cut(struct prompt *p, size_t n)
+{
+    struct spans *s = &p->content;
+    while (s->n && s->v[s->n - 1].begin >= n)
+        s->n--;
+    if (s->n && s->v[s->n - 1].end > n)
+        s->v[s->n - 1].end = n;
+    p->text.n = n;
+    p->text.p[n] = '\0';
+}
+
+static struct str trimmed(struct str s, bool front)
+{
+    while (front && s.n && strchr(" \t\r\n", *s.p))
+        s = (struct str){ s.p + 1, s.n - 1 };
+    while (s.n && strchr(" \t\r\n", s.p[s.n - 1]))
+        s.n--;
+    return s;
+}
+
+/* Where the last occurrence of `what` begins in b, or b->n. */
+static size_t find_last(const struct buf *b, struct str what)
+{
+    for (size_t at = b->n >= what.n ? b->n - what.n + 1 : 0; at-- > 0;)
+        if (memcmp(b->p + at, what.p, what.n) == 0)
+            return at;
+    return b->n;
+}
+
+/* The text ends behind what the assistant had begun to say, as transformers' continue_final_message
+ * has it: blanks that the template cut off are not put back. */
+static enum err_code cut_behind(struct prompt *p, struct str begun, struct err *e)
+{
+    struct str core = trimmed(begun, true);
+    size_t front = (size_t)(core.p - begun.p), at = find_last(&p->text, core);
+    if (at == p->text.n)
+        return err_set(e, ERR_INVALID,
+                       "the template does not show the assistant's last message, so it cannot be continued");
+    size_t whole = begun.n - front; /* with the blanks behind */
+    bool kept = at + whole <= p->text.n && memcmp(p->text.p + at, core.p, whole) == 0;
+    cut(p, at + (kept ? whole : core.n));
+    return ERR_OK;
+}
+
+/* The conversation without the assistant's begun message says where its answer begins. */
+static enum err_code find_answer(const struct rendering *x, size_t *answer_at, struct err *e)
+{
+    json_t *messages = json_object_get(x->vars, "messages");
+    size_t n = json_array_size(messages);
+    json_t *last = json_incref(json_array_get(messages, n - 1));
+    json_array_remove(messages, n - 1);
+    struct prompt before;
+    prompt_init(&before);
+    struct rendering y = *x;
+    y.out = &before;
+    enum err_code c = render(&y, true, NULL);
+    size_t at = 0, most = before.text.n < x->out->text.n ? before.text.n : x->out->text.n;
+    while (!c && at < most && before.text.p[at] == x->out->text.p[at])
+        at++;
+    *answer_at = c ? x->out->text.n : at; /* a template that cannot do without it: nothing is known */
+    prompt_finish(&before);
+    return json_array_append_new(messages, last) ? err_no_memory(e, 0, "messages") : ERR_OK;
+}
+
+/* An assistant's message at the end is gone on with, where the caller does not say otherwise. */
+static enum err_code render_whole(const struct rendering *x, struct err *e)
+{
+    const struct gen_request *r = x->w->req;
+    json_t *messages = json_object_get(x->vars, "messages");
+    struct str begun = r->has_generation_prompt ? (struct str){ 0 } : messages_begun(messages);
+    enum err_code c = render(x, !begun.n && r->add_generation_prompt, e);
+    if (c || !trimmed(begun, true).n) {
+        x->out->answer_at = x->out->text.n;
+        return c;
+    }
+    if ((c = cut_behind(x->out, begun, e)))
+        return c;
+    return find_answer(x, &x->out->answer_at, e);
+}
+
+/* Leaves out old messages until the prompt fits. */
+static enum err_code render_fitting(const struct rendering *x, struct err *e)
+{
+    const struct prompt_want *w = x->w;
+    struct prompt *out = x->out;
     for (;;) {
-        buf_clear(&out->text);
-        out->content.n = 0;
-        if ((c = chat_template_render(t, vars, w->now_s, &out->text, &out->content, e)) ||
-            (c = tokens_of(w, out, e)))
-            break;
-        if (!w->n_ctx || out->tokens.n <= w->n_ctx || !w->req->truncate || !drop_oldest(messages))
-            break;
+        enum err_code c = render_whole(x, e);
+        if (c || (c = tokens_of(w, out, e)))
+            return c;
+        if (!w->n_ctx || out->tokens.n <= w->n_ctx || !w->req->truncate ||
+            !messages_drop_oldest(json_object_get(x->vars, "messages")))
+            return ERR_OK;
         out->dropped++;
     }
-    json_decref(vars);
+}
+
+/* Few templates want the arguments of calls as text and raise an error over objects: then they get
+ * text. The first error is the one that is told. */
+static enum err_code render_any(struct rendering *x, struct err *e)
+{
+    enum err_code c = ERR_OK;
+    struct err second;
+    for (int texts = 0; texts < 2; texts++) {
+        json_t *messages = messages_for(x->w->req, chat_template_source(x->t), texts != 0);
+        if (!messages || json_object_set_new(x->vars, "messages", messages))
+            return err_no_memory(e, 0, "the template's messages");
+        x->out->dropped = 0;
+        enum err_code got = render_fitting(x, texts ? &second : e);
+        if (got != ERR_INVALID || !messages_have_calls(messages))
+            return texts && got ? c : got;
+        c = got;
+    }
+    return c;
+}
+
+static enum err_code render_template(const struct prompt_want *w, const struct chat_template *t,
+                                     struct prompt *out, struct err *e)
+{
+    enum err_code c = check_kwargs(w->req, e);
+    if (c)
+        return c;
+    struct rendering x = { w, t, vars_of(w), out };
+    c = x.vars ? render_any(&x, e) : err_no_memory(e, 0, "the template's variables");
+    json_decref(x.vars);
     return c;
 }
 
@@ -225,6 +297,7 @@ static enum err_code plain(const struct prompt_want *w, struct prompt *out, stru
         buf_puts(&out->text, "\n\n");
     }
     buf_put(&out->text, r->prompt.p ? r->prompt.p : "", r->prompt.n);
+    out->answer_at = out->text.n;
     return tokens_of(w, out, e);
 }
 
@@ -247,7 +320,7 @@ static enum err_code make(const struct prompt_want *w, struct prompt *out, struc
     if (!t && r->messages)
         return err_set(e, ERR_INVALID, "\"%.*s\" does not support chat: its file has no template",
                        (int)r->model.n, r->model.p);
-    enum err_code c = t ? render(w, t, out, e) : plain(w, out, e);
+    enum err_code c = t ? render_template(w, t, out, e) : plain(w, out, e);
     chat_template_destroy(own);
     return c;
 }
@@ -270,6 +343,6 @@ enum err_code prompt_make(const struct prompt_want *w, struct prompt *out, struc
         return err_set(e, ERR_INVALID,
                        "the prompt has %zu tokens and the context %u: raise num_ctx or say less",
                        out->tokens.n, w->n_ctx);
-    out->in_thought = ends_in_thought(buf_str(&out->text));
+    out->in_thought = ends_in_thought((struct str){ out->text.p, out->answer_at });
     return ERR_OK;
 }

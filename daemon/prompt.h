@@ -5,7 +5,8 @@
  * message after the system text, unless `raw`; without a template it is the text as it stands, but one
  * that cannot be used is an error. A BOS that the model wants is put in front where
  * the text does not begin with it. A control token is one only where the template wrote it: what
- * came from messages, tools and chat_template_kwargs makes none. Where the prompt is longer than the context and `truncate` is
+ * came from messages, tools and chat_template_kwargs makes none. A last message of the assistant is
+ * gone on with: the text ends behind what it had begun to say. Where the prompt is longer than the context and `truncate` is
  * on, the oldest messages but the system's are left out, the last one never; how many is said. */
 #ifndef HEARTH_DAEMON_PROMPT_H
 #define HEARTH_DAEMON_PROMPT_H
@@ -27,6 +28,7 @@ struct prompt_want {
 struct prompt {
     struct buf text;          /* what was tokenised */
     struct spans content;     /* of it: what came from the request, where a template was used */
+    size_t answer_at;         /* where the answer begins in it: its end, but for one that is gone on with */
     struct token_list tokens;
     uint64_t dropped;         /* messages left out */
     bool in_thought;          /* the text ends inside <think> */

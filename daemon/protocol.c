@@ -169,6 +169,7 @@ static enum err_code read_chat(const json_t *root, struct gen_request *r, struct
 static enum err_code read_render(const json_t *root, struct gen_request *r, struct err *e)
 {
     enum err_code c;
+    r->has_generation_prompt = member(root, "add_generation_prompt") != NULL;
     if ((c = read_prompting(root, r, e)) ||
         (c = read_bool(root, "add_generation_prompt", &r->add_generation_prompt, e)))
         return c;
@@ -290,7 +291,7 @@ static void put_prompting(struct json_out *j, const struct gen_request *r)
     put_tool_choice(j, r);
     put_tree(j, "chat_template_kwargs", r->template_kwargs);
     put_think(j, r->think);
-    put_bool_unless(j, "add_generation_prompt", r->add_generation_prompt, true);
+    put_bool_unless(j, "add_generation_prompt", r->add_generation_prompt, !r->has_generation_prompt);
 }
 
 static void put_running(struct json_out *j, const struct gen_request *r)

@@ -119,13 +119,14 @@ struct gen_request {
     const json_t *context;  /* array of token ids, or NULL */
     size_t n_images;
     /* chat, render */
-    const json_t *messages; /* array of objects with a string role, or NULL; arguments of calls that came as
-                               the text of an object are the object */
+    const json_t *messages; /* array of objects with a string role, or NULL */
     const json_t *tools;    /* array of objects with a function that has a name, or NULL */
     enum tool_choice tool_choice;
     struct str tool_name;   /* TOOLS_NAMED: one of tools */
     const json_t *template_kwargs; /* "chat_template_kwargs": object, or NULL */
     bool add_generation_prompt; /* render; true unless said otherwise */
+    bool has_generation_prompt; /* render: the field was there: a last message of the assistant is then not
+                                   gone on with, but closed */
     /* generate and chat */
     bool stream;            /* default true */
     enum format_kind format_kind;

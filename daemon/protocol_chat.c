@@ -55,34 +55,14 @@ static enum err_code read_message_content(json_t *message, struct gen_request *r
                : err_set(e, ERR_INVALID, "\"content\" must be a string or an array of parts");
 }
 
-/* OpenAI's clients send arguments as the text of an object; templates want the object. Text that
- * is none stays, for the template to judge. */
-static enum err_code open_arguments(json_t *function, struct err *e)
-{
-    const json_t *v = member(function, "arguments");
-    json_t *tree = NULL;
-    if (!json_is_string(v))
-        return ERR_OK;
-    enum err_code c = json_read(json_slice(v), PROTOCOL_MAX_BODY, "arguments", &tree, e);
-    if (c == ERR_NO_MEMORY)
-        return c;
-    if (c == ERR_OK && json_is_object(tree))
-        return json_object_set_new(function, "arguments", tree) ? err_no_memory(e, 0, "arguments")
-                                                                : ERR_OK;
-    json_decref(tree);
-    return ERR_OK;
-}
-
 static enum err_code read_calls(const json_t *calls, struct err *e)
 {
     for (size_t i = 0; i < json_array_size(calls); i++) {
-        json_t *function = json_object_get(json_array_get(calls, i), "function");
+        const json_t *function = json_object_get(json_array_get(calls, i), "function");
         struct str name = { 0 };
         enum err_code c = read_string(function, "name", &name, e);
         if (!c && !name.n)
             c = err_set(e, ERR_INVALID, "there is no \"function\" with a \"name\"");
-        if (!c)
-            c = open_arguments(function, e);
         if (c)
             return err_prefix(e, "\"tool_calls\"[%zu]", i);
     }
