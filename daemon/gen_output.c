@@ -15,7 +15,7 @@ static void on_drain(struct http_request *r)
 enum err_code output_begin(struct gen *g, struct err *e)
 {
     const struct tokenizer *t = words_tokenizer(lookup_words(&g->lookup));
-    bool thinking = g->can.thinking && g->req.think != THINK_OFF && !g->req.raw;
+    bool thinking = g->can.thinking && g->req.think != THINK_OFF && !g->req.raw && !g->req.suffix.n;
     stream_init(&g->stream, t, g->req.options.stop, g->req.options.n_stop, thinking,
                 thinking && g->prompt.in_thought);
     g->streaming = true;

@@ -248,7 +248,8 @@ static void begin_generation(struct gen *g)
 
 static bool load_only(const struct gen *g)
 {
-    return (g->kind == GEN_GENERATE && !g->req.prompt.n && !json_array_size(g->req.context)) ||
+    return (g->kind == GEN_GENERATE && !g->req.prompt.n && !g->req.suffix.n &&
+            !json_array_size(g->req.context)) ||
            (g->kind == GEN_CHAT && !json_array_size(g->req.messages));
 }
 
@@ -385,7 +386,7 @@ static enum err_code check_able(struct gen *g, struct err *e)
         return ERR_OK;
     if (r->n_images)
         return err_set(e, ERR_INVALID, "\"%.200s\" does not support images", name);
-    if (r->suffix.n)
+    if (r->suffix.n && !g->can.insert)
         return err_set(e, ERR_INVALID, "\"%.200s\" does not support insert", name);
     if (r->think >= THINK_ON && !g->can.thinking)
         return err_set(e, ERR_INVALID, "\"%.200s\" does not support thinking", name);

@@ -278,6 +278,8 @@ static void add_capabilities(struct show_reply *s, const struct words *w)
         s->capabilities[s->n_capabilities++] = STR("completion");
     if (can.tools)
         s->capabilities[s->n_capabilities++] = STR("tools");
+    if (can.insert)
+        s->capabilities[s->n_capabilities++] = STR("insert");
     if (can.thinking)
         s->capabilities[s->n_capabilities++] = STR("thinking");
 }
@@ -482,8 +484,8 @@ static struct store_facts facts_of(const struct words *w, char capabilities[64])
 {
     const struct model_header *h = words_header(w);
     struct model_can can = model_can(w);
-    snprintf(capabilities, 64, "%s%s%s", h->has_weights ? "completion," : "",
-             can.tools ? "tools," : "", can.thinking ? "thinking," : "");
+    snprintf(capabilities, 64, "%s%s%s%s", h->has_weights ? "completion," : "",
+             can.tools ? "tools," : "", can.insert ? "insert," : "", can.thinking ? "thinking," : "");
     size_t n = strlen(capabilities);
     if (n)
         capabilities[n - 1] = '\0';

@@ -12,6 +12,12 @@ static bool holds(struct str text, const char *what)
     return text.n && memmem(text.p, text.n, what, strlen(what)) != NULL;
 }
 
+static bool fills_in(const struct tokenizer *t)
+{
+    return t && tokenizer_fim(t, FIM_PREFIX) != TOKEN_NONE &&
+           tokenizer_fim(t, FIM_SUFFIX) != TOKEN_NONE && tokenizer_fim(t, FIM_MIDDLE) != TOKEN_NONE;
+}
+
 struct model_can model_can(const struct words *w)
 {
     const struct chat_template *t = words_template(w);
@@ -21,6 +27,7 @@ struct model_can model_can(const struct words *w)
         .completion = h->has_weights && h->runnable,
         .tools = holds(source, "tools"),
         .thinking = holds(source, "<think>") || holds(source, "enable_thinking"),
+        .insert = fills_in(words_tokenizer(w)),
     };
 }
 
@@ -301,11 +308,46 @@ static enum err_code plain(const struct prompt_want *w, struct prompt *out, stru
     return tokens_of(w, out, e);
 }
 
+/* A token of the vocabulary, then text in which none is parsed. */
+static enum err_code put_part(const struct tokenizer *t, int32_t token, struct str text,
+                              struct prompt *out, struct err *e)
+{
+    struct token_list *l = &out->tokens;
+    struct str name = tokenizer_text(t, token);
+    buf_put(&out->text, name.p, name.n);
+    buf_put(&out->text, text.n ? text.p : "", text.n);
+    if (!mem_grow(&l->id, &l->cap, l->n + 1, sizeof *l->id, SIZE_MAX / sizeof *l->id))
+        return err_no_memory(e, sizeof *l->id, "tokens");
+    l->id[l->n++] = token;
+    return tokenizer_encode(t, text.n ? text : STR(""), false, false, l, e);
+}
+
+static enum err_code fill_in(const struct prompt_want *w, struct prompt *out, struct err *e)
+{
+    const struct gen_request *r = w->req;
+    const struct tokenizer *t = words_tokenizer(w->words);
+    if (!fills_in(t))
+        return err_set(e, ERR_INVALID, "\"%.*s\" does not support insert", (int)r->model.n,
+                       r->model.p);
+    enum err_code c = add_context(r, &out->tokens, e);
+    if (!c && !out->tokens.n) /* BOS, where the model adds one */
+        c = encode(t, STR(""), NULL, &out->tokens, e);
+    if (c || (c = put_part(t, tokenizer_fim(t, FIM_PREFIX), r->prompt, out, e)) ||
+        (c = put_part(t, tokenizer_fim(t, FIM_SUFFIX), r->suffix, out, e)) ||
+        (c = put_part(t, tokenizer_fim(t, FIM_MIDDLE), (struct str){ 0 }, out, e)))
+        return c;
+    out->answer_at = out->text.n;
+    return out->text.failed ? err_set(e, ERR_TOO_LARGE, "the prompt's text is over %zu bytes", MAX_TEXT)
+                            : ERR_OK;
+}
+
 static enum err_code make(const struct prompt_want *w, struct prompt *out, struct err *e)
 {
     const struct gen_request *r = w->req;
     const struct chat_template *t = words_template(w->words);
     struct chat_template *own = NULL;
+    if (r->suffix.n)
+        return fill_in(w, out, e);
     if (r->raw)
         return plain(w, out, e);
     if (r->template.n) {

@@ -6,7 +6,8 @@
  * that cannot be used is an error. A BOS that the model wants is put in front where
  * the text does not begin with it. A control token is one only where the template wrote it: what
  * came from messages, tools and chat_template_kwargs makes none. A last message of the assistant is
- * gone on with: the text ends behind what it had begun to say. Where the prompt is longer than the context and `truncate` is
+ * gone on with: the text ends behind what it had begun to say. With a suffix the prompt is both, in the order
+ * prefix, suffix, middle, each behind its token of the vocabulary, and no token is parsed in them. Where the prompt is longer than the context and `truncate` is
  * on, the oldest messages but the system's are left out, the last one never; how many is said. */
 #ifndef HEARTH_DAEMON_PROMPT_H
 #define HEARTH_DAEMON_PROMPT_H
@@ -16,6 +17,7 @@
 
 struct model_can {
     bool completion, tools, thinking;
+    bool insert; /* the vocabulary can fill in the middle */
 };
 struct model_can model_can(const struct words *w);
 

@@ -36,6 +36,7 @@ def setUpModule():
     tiny_gguf.write(FILES.name + "/plain.gguf", template=None)
     tiny_gguf.write(FILES.name + "/thinker.gguf", template=tiny_gguf.THINKING)
     tiny_gguf.write(FILES.name + "/alien.gguf", arch="alien")
+    tiny_gguf.write(FILES.name + "/filler.gguf", more=tiny_gguf.FIM)
 
 
 def tearDownModule():
@@ -318,6 +319,24 @@ class Words(Case):
         self.assertEqual([p is None for p in w["logprobs"]], [True, False, False, True, False, False, True])
         self.refused(self.d.post("/api/score", {"model": "tiny", "content": "x" * 600}), 400, "window")
         self.assertEqual(self.d.ok("/api/score", {"model": "tiny", "content": "x" * 600, "window": 100})["tokens"][1], 126)
+
+
+class FillIn(Case):
+    models = ["tiny", "filler"]
+
+    def test_prefix_suffix_middle(self):
+        self.assertEqual(self.d.ok("/api/show", {"model": "filler"})["capabilities"], ["completion", "insert"])
+        body = {"model": "filler", "prompt": "a</s>", "suffix": "b<fim_mid>"}
+        text = [6 + ord(c) for c in "a</s>"], [6 + ord(c) for c in "b<fim_mid>"]
+        for raw in False, True:
+            r = self.d.ok("/api/render", {**body, "raw": raw})
+            self.assertEqual(r["tokens"], [1, 263, *text[0], 264, *text[1], 265])
+            self.assertEqual(r["prompt"], "<fim_pre>a</s><fim_suf>b<fim_mid><fim_mid>")
+        r = self.d.ok("/api/generate", {**body, "stream": False, "options": {"num_predict": 3, "temperature": 0}})
+        self.assertEqual(r["prompt_eval_count"], 19)
+        self.assertIn("response", r)
+        for path in "/api/generate", "/api/render":
+            self.refused(self.d.post(path, {**body, "model": "tiny"}), 400, '"tiny" does not support insert')
 
 
 class Generate(Case):

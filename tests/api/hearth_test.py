@@ -122,6 +122,15 @@ class Together(unittest.TestCase):
         self.assertEqual(asked["prompt_eval_count"], len(rendered["tokens"]))
         self.assertEqual(self.hearth("run", "tiny:x", "--dry-run", stdin=b"hello")[0].split("<|user|>")[1][:5], "hello")
 
+    def test_fill_in(self):
+        file = self.folder + "/filler.gguf"
+        tiny_gguf.write(file, more=tiny_gguf.FIM)
+        self.hearth("import", "--reference", file, "filler")
+        out, _ = self.hearth("run", "filler", "a", "--suffix", "b", "--dry-run")
+        self.assertEqual(out, "<fim_pre>a<fim_suf>b<fim_mid>\n6 tokens\n")
+        self.hearth("run", "filler", "a", "--suffix", "b", "-o", "num_predict=2")
+        self.assertIn("does not support insert", self.hearth("run", "tiny:x", "a", "--suffix", "b", rc=1)[1])
+
     def test_thinking_is_framed_or_hidden(self):
         file = self.folder + "/thinker.gguf"
         tiny_gguf.write(file, template=tiny_gguf.THINKING)

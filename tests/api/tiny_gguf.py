@@ -30,15 +30,18 @@ def value(kind, v):
     return struct.pack(FORMAT[kind], v)
 
 
-def vocabulary():
+FIM = ["<fim_pre>", "<fim_suf>", "<fim_mid>"]
+
+
+def vocabulary(more=()):
     special = ["<unk>", "<s>", "</s>", "<|user|>", "<|assistant|>", "<|system|>"]
-    tokens = special + ["<0x%02X>" % b for b in range(256)] + ["\u2581"]
-    types = [2, 3, 3, 3, 3, 3] + [6] * 256 + [1]
+    tokens = special + ["<0x%02X>" % b for b in range(256)] + ["\u2581"] + list(more)
+    types = [2, 3, 3, 3, 3, 3] + [6] * 256 + [1] + [3] * len(more)
     return tokens, types
 
 
-def metadata(arch, template):
-    tokens, types = vocabulary()
+def metadata(arch, template, more=()):
+    tokens, types = vocabulary(more)
     yield "general.architecture", STRING, arch
     yield "general.name", STRING, "tiny"
     yield "general.file_type", U32, 0
@@ -58,10 +61,13 @@ def metadata(arch, template):
     yield "tokenizer.ggml.add_space_prefix", BOOL, False
     if template:
         yield "tokenizer.chat_template", STRING, template
+    for key, text in zip(("pre", "suf", "mid"), FIM):
+        if text in more:
+            yield "tokenizer.ggml.fim_%s_token_id" % key, U32, tokens.index(text)
 
 
-def tensors():
-    vocab = len(vocabulary()[0])
+def tensors(more=()):
+    vocab = len(vocabulary(more)[0])
     yield "token_embd.weight", [EMBD, vocab]
     yield "output_norm.weight", [EMBD]
     for name, shape in (("attn_norm", [EMBD]), ("attn_q", [EMBD, EMBD]), ("attn_k", [EMBD, EMBD]),
@@ -70,9 +76,10 @@ def tensors():
         yield "blk.0.%s.weight" % name, shape
 
 
-def write(path, vocab_only=False, arch="llama", template=TEMPLATE, seed=1):
-    keys = list(metadata(arch, template))
-    weights = [] if vocab_only else list(tensors())
+def write(path, vocab_only=False, arch="llama", template=TEMPLATE, seed=1, more=()):
+    """more: texts of control tokens, from id 263 on."""
+    keys = list(metadata(arch, template, more))
+    weights = [] if vocab_only else list(tensors(more))
     head = struct.pack("<4sIQQ", b"GGUF", 3, len(weights), len(keys))
     for key, kind, v in keys:
         head += string(key) + struct.pack("<I", ARRAY if isinstance(kind, tuple) else kind) + value(kind, v)
