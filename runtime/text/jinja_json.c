@@ -253,9 +253,9 @@ bool jinja_tojson(struct render *r, const struct value *a, const struct args *ar
 
 struct load_json {
     struct render *r;
-    struct str s;
+    const struct value *v; /* the document */
+    struct str s;          /* its text */
     size_t at;
-    uint32_t origin; /* of all that is read */
 };
 
 static bool load_any(struct load_json *l, struct value *out);
@@ -328,17 +328,15 @@ static bool load_str(struct load_json *l, struct value *out)
         l->at++;
         if (c != '"' && c != '\\')
             continue;
-        text_put(&t, l->s.p + plain, l->at - 1 - plain);
+        text_from(&t, l->v, l->s.p + plain, l->at - 1 - plain);
         if (c == '"')
-            break;
+            return text_take(&t, out);
+        size_t start = t.n, from = l->at;
         if (!load_escape(l, &t))
             return false;
+        text_made(&t, start, l->v, l->s.p + from, l->at - from);
         plain = l->at;
     }
-    if (!text_take(&t, out))
-        return false;
-    out->origin = l->origin;
-    return true;
 }
 
 static bool load_digits(struct load_json *l)
@@ -448,13 +446,19 @@ static bool load_word(struct load_json *l, struct value *out)
         { STR("-Infinity"), value_float(-INFINITY) },
     };
     struct str rest = { l->s.p + l->at, l->s.n - l->at };
+    size_t start = l->at;
+    bool ok = false;
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        if (str_starts(rest, words[i].word)) {
+        if (!ok && str_starts(rest, words[i].word)) {
             *out = words[i].v;
             l->at += words[i].word.n;
-            return true;
+            ok = true;
         }
-    return load_number(l, out);
+    if (!ok && !load_number(l, out))
+        return false;
+    if (origin_touches(l->r, l->v, rest.p, l->at - start))
+        out->origin = ORIGIN_CONTENT;
+    return true;
 }
 
 static bool load_any(struct load_json *l, struct value *out)
@@ -467,19 +471,15 @@ static bool load_any(struct load_json *l, struct value *out)
                 : c == '"' ? load_str(l, out)
                            : load_word(l, out));
     l->r->walk--;
-    out->origin = l->origin;
     return ok;
 }
 
 bool jinja_fromjson(struct render *r, const struct value *a, const struct args *args,
                     struct value *out)
 {
-    struct load_json l = { .r = r };
+    struct load_json l = { .r = r, .v = &a[0] };
     (void)args;
-    if (!jinja_str_arg(r, &a[0], &l.s) || !jinja_spend_bytes(r, l.s.n))
-        return false;
-    l.origin = origin_touches(r, &a[0], l.s.p, l.s.n) ? ORIGIN_CONTENT : ORIGIN_TEMPLATE;
-    if (!load_any(&l, out))
+    if (!jinja_str_arg(r, &a[0], &l.s) || !jinja_spend_bytes(r, l.s.n) || !load_any(&l, out))
         return false;
     load_peek(&l);
     return l.at == l.s.n || load_fail(&l, "the end");
