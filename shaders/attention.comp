@@ -129,8 +129,8 @@ void put_out(uint row, uint head0, uint n_heads)
     [[unroll]] for (uint h = 0; h < HEADS; h++)
         [[unroll]] for (uint s = 0; s < SLICES; s++) {
             uint d = (s * SUBGROUP + lane) * 8;
-            if (h < n_heads && d < p.head_dim)
-                [[unroll]] for (uint i = 0; i < 8; i++)
+            [[unroll]] for (uint i = 0; i < 8; i++)
+                if (h < n_heads && d + i < p.head_dim)
                     out_f32[row * p.out_stride + (head0 + h) * p.head_dim + d + i] =
                         acc[(h * SLICES + s) * 2 + i / 4][i % 4] / sum[h];
         }

@@ -46,18 +46,21 @@ void main()
             }
             partial[b] = s;
         }
-        mean = sum_partials(n_blocks) / float(p.n);
+        mean = sum_partials(n_blocks) / float(p.n_row);
     }
     if ((MODE & (NM_RMS | NM_LAYER)) != 0) {
         for (uint b = lane; b < n_blocks; b += local) {
             precise float s = 0;
             [[unroll]] for (uint i = 0; i < 8; i++) {
                 vec4 v = load_x(from, b * 8 + i) - mean;
+                if ((MODE & NM_LAYER) != 0)
+                    [[unroll]] for (uint t = 0; t < 4; t++)
+                        v[t] = b * 32 + i * 4 + t < p.n_row ? v[t] : 0.0;
                 s += (v.x * v.x + v.y * v.y) + (v.z * v.z + v.w * v.w);
             }
             partial[b] = s;
         }
-        scale = 1.0 / sqrt(sum_partials(n_blocks) / float(p.n) + p.eps);
+        scale = 1.0 / sqrt(sum_partials(n_blocks) / float(p.n_row) + p.eps);
     }
 
     for (uint b = lane; b < n_blocks; b += local) {

@@ -172,7 +172,8 @@
     U32 y_stride; /* floats between rows of y */                                                   \
     U32 q_stride; /* quads between rows of the q8 output */                                        \
     F32 eps;                                                                                       \
-    F32 scale; /* the result is multiplied with it */
+    F32 scale; /* the result is multiplied with it */                                              \
+    U32 n_row; /* elements that mean and variance are of; what lies behind them in the row is zero */
 
 /* matmul: v[row][o] = mult * sum_k W[o][k] x[row][k], then the epilogue. Group x = output blocks /
  * those of a workgroup, y = tile of SPEC_COLS rows. With SPEC_KPARTS > 1 a workgroup is SPEC_KPARTS *

@@ -72,9 +72,9 @@ static enum err_code fill_parts(struct loader *l, const struct plan_vector *v, f
     for (int i = 0; i < 3 && code == ERR_OK; i++) {
         if (v->part[i])
             code = weights_read_vector(l->g, v->part[i], out + at, v->part_n[i], l->e);
-        at += v->part_n[i];
+        at += v->part_n[i] + v->gap;
     }
-    for (uint32_t i = 0; i < at; i++)
+    for (uint32_t i = 0; i < v->n; i++)
         out[i] *= v->scale;
     return code;
 }

@@ -40,8 +40,7 @@ static enum err_code check_shapes(const struct hparams *hp, struct err *e)
         const char *what;
         uint32_t n, multiple;
     } rows[] = {
-        { "embedding_length", hp->n_embd, 32 },
-        { "head size", hp->head_k, 8 },
+        { "head size", hp->head_k, 2 },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (rows[i].n % rows[i].multiple)
@@ -112,14 +111,14 @@ static void add_fixed_buffers(struct builder *b)
         [BUF_STEP] = { "step", STEP_WORDS * 4, GPU_HOST },
         [BUF_PAGES] = { "page tables", (uint64_t)p->n_seq * p->max_pages * 4, GPU_HOST },
         [BUF_VECTORS] = { "vectors", 0, GPU_DEVICE },
-        [BUF_X] = { "x", rows * hp->n_embd * f, GPU_DEVICE },
-        [BUF_A] = { "a", rows * hp->n_embd * f, GPU_DEVICE },
-        [BUF_AQ] = { "a (q8)", q8 ? q * q8_quads(hp->n_embd) : 0, GPU_DEVICE },
+        [BUF_X] = { "x", rows * row_width(hp) * f, GPU_DEVICE },
+        [BUF_A] = { "a", rows * row_width(hp) * f, GPU_DEVICE },
+        [BUF_AQ] = { "a (q8)", q8 ? q * q8_quads(row_width(hp)) : 0, GPU_DEVICE },
         [BUF_QKV] = { "qkv", rows * n_qkv * f, GPU_DEVICE },
         [BUF_Q] = { "q", rows * hp->n_head * p->kv_dim * f, GPU_DEVICE },
         [BUF_O] = { "o", rows * n_o * f, GPU_DEVICE },
         [BUF_PARTIAL] = { "partials", partial_bytes(p, hp, p->split_tokens), GPU_DEVICE },
-        [BUF_Y] = { "y", hp->arch->sandwich ? rows * hp->n_embd * f : 0, GPU_DEVICE },
+        [BUF_Y] = { "y", hp->arch->sandwich ? rows * row_width(hp) * f : 0, GPU_DEVICE },
         [BUF_H] = { "h", rows * pad32(hp->n_ff) * f, GPU_DEVICE },
         [BUF_HQ] = { "h (q8)", q8 ? q * q8_quads(hp->n_ff) : 0, GPU_DEVICE },
         [BUF_PARTS] = { "sums of squares", q * plan_part_quads(&p->device, hp), GPU_DEVICE },
@@ -224,7 +223,7 @@ static void build(struct builder *b, struct layer_plan *layers)
         plan_layer_weights(b, il, &layers[il]);
     if (b->code != ERR_OK)
         return;
-    head.norm = plan_vector_of(b, b->w->t[W_OUT_NORM], hp->n_embd, b->w->t[W_OUT_NORM_B], hp->n_embd, 1);
+    head.norm = plan_norm_vector(b, b->w->t[W_OUT_NORM], b->w->t[W_OUT_NORM_B]);
     if (out == embd)
         head.out = (struct piece){ .matrix = head.embd };
     else

@@ -138,6 +138,7 @@ struct plan_vector {
     uint32_t n;
     const struct gguf_tensor *part[3]; /* concatenated; NULL: zeros */
     uint32_t part_n[3];
+    uint32_t gap;    /* zeros behind each part */
     float scale;     /* every element times this */
     struct {
         uint32_t matrix, first;

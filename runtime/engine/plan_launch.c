@@ -78,7 +78,8 @@ void plan_norm(struct builder *b, struct norm_args a)
                                        .y_stride = a.n,
                                        .q_stride = q8_quads(a.n),
                                        .eps = b->hp->norm_eps,
-                                       .scale = a.scale };
+                                       .scale = a.scale,
+                                       .n_row = b->hp->n_embd };
     bind(l, 1, a.from);
     if (a.mode & (NM_RMS | NM_LAYER))
         bind_vector(b, l, 2, a.vector);
@@ -107,7 +108,7 @@ void plan_embed(struct builder *b, uint32_t matrix)
             .n_kb = m->k / 32,
             .first = first,
             .m = left < s->n_ob * BLOCK_OUTPUTS ? left : s->n_ob * BLOCK_OUTPUTS,
-            .x_stride = b->hp->n_embd,
+            .x_stride = row_width(b->hp),
             .scale = b->hp->embd_scale,
         };
         l->bind[1] = (struct plan_bind){ s->buffer, s->offset, align_up(s->layout.bytes, 16) };
@@ -130,7 +131,7 @@ bool plan_uses_q8(const struct builder *b, uint32_t matrix)
 /* One sum for each block, on a GPU for each two lanes at most. */
 uint32_t plan_part_quads(const struct plan_device *d, const struct hparams *hp)
 {
-    return ceil_div(hp->n_embd / (d->software ? BLOCK_OUTPUTS : 4), 4);
+    return ceil_div(row_width(hp) / (d->software ? BLOCK_OUTPUTS : 4), 4);
 }
 
 /* How a workgroup of a real GPU stands over a matrix: `kparts` lanes share an output pair, and the
@@ -261,7 +262,7 @@ uint32_t plan_rms_parts(const struct builder *b, const struct piece *p)
     const struct plan_device *d = &b->p->device;
     if (b->code != ERR_OK)
         return 0;
-    return b->hp->n_embd / 2 / (d->software ? BLOCK_LANES : spread_of(d, &b->p->matrices[p->matrix]).lanes);
+    return row_width(b->hp) / 2 / (d->software ? BLOCK_LANES : spread_of(d, &b->p->matrices[p->matrix]).lanes);
 }
 
 /* ---- rotation and attention ------------------------------------------------------------------ */

@@ -45,13 +45,13 @@ static void close_branch(struct builder *b, const struct piece *p, struct matmul
                          struct next next)
 {
     const struct hparams *hp = b->hp;
-    a.y_stride = hp->n_embd;
+    a.y_stride = row_width(hp);
     if (!hp->arch->sandwich) {
         a.y = BUF_X;
         a.mode = EPI_ADD | next_mode(next.forms);
         a.mult = hp->residual_scale;
         a.next_q8 = BUF_AQ;
-        a.next_k = hp->n_embd;
+        a.next_k = row_width(hp);
         a.norm = next.norm;
         use_piece(b, p, a);
         return;
@@ -59,7 +59,7 @@ static void close_branch(struct builder *b, const struct piece *p, struct matmul
     a.y = BUF_Y;
     a.mode = EPI_STORE;
     use_piece(b, p, a);
-    plan_norm(b, (struct norm_args){ "post norm", BUF_Y, norm_mode(b) | NM_ADD, post_norm, hp->n_embd, BUF_X,
+    plan_norm(b, (struct norm_args){ "post norm", BUF_Y, norm_mode(b) | NM_ADD, post_norm, row_width(hp), BUF_X,
                                      BUF_X, hp->residual_scale });
 }
 
@@ -131,7 +131,7 @@ void plan_emit_layer(struct builder *b, uint32_t il, const struct layer_plan *la
     if (!ready)
         plan_norm(b, (struct norm_args){ "norm", BUF_X,
                                          norm_mode(b) | attn_forms(b, lp) | (lp->norm_bias ? NM_BIAS : 0u),
-                                         lp->attn_norm, hp->n_embd, BUF_A, BUF_AQ, 1 });
+                                         lp->attn_norm, row_width(hp), BUF_A, BUF_AQ, 1 });
     emit_qkv(b, il, lp, ready ? plan_rms_parts(b, &layers[il - 1].down) : 0, tables);
 
     plan_attention(b, il);
@@ -141,7 +141,7 @@ void plan_emit_layer(struct builder *b, uint32_t il, const struct layer_plan *la
         plan_norm(b, (struct norm_args){ "norm", BUF_X,
                                          norm_mode(b) | forms(b, &lp->up, 1) |
                                              (lp->ffn_norm_bias ? NM_BIAS : 0u),
-                                         lp->ffn_norm, hp->n_embd, BUF_A, BUF_AQ, 1 });
+                                         lp->ffn_norm, row_width(hp), BUF_A, BUF_AQ, 1 });
     emit_ffn(b, lp, attn);
 }
 
@@ -151,7 +151,7 @@ void plan_emit_head(struct builder *b, const struct head_plan *h)
     plan_norm(b, (struct norm_args){ "final norm", BUF_X,
                                      norm_mode(b) | NM_GATHER | forms(b, &h->out, 1) |
                                          (h->norm_bias ? NM_BIAS : 0u),
-                                     h->norm, hp->n_embd, BUF_A, BUF_AQ, 1 });
+                                     h->norm, row_width(hp), BUF_A, BUF_AQ, 1 });
     plan_matmul(b, (struct matmul_args){
                        .label = "logits",
                        .matrix = h->out.matrix,

@@ -63,6 +63,12 @@ static inline uint32_t pad32(uint32_t n)
     return ceil_div(n, 32) * 32;
 }
 
+/* Floats of a row of the residual stream: zeros behind its n_embd. */
+static inline uint32_t row_width(const struct hparams *hp)
+{
+    return pad32(hp->n_embd);
+}
+
 /* Quads of 16 bytes that a row of k quantised activations takes, one term of it. */
 static inline uint32_t q8_quads(uint32_t k)
 {
@@ -88,9 +94,8 @@ uint32_t plan_add_matrix(struct builder *b, const struct gguf_tensor *const *par
                          enum repack_order order, uint32_t pairs_from);
 /* A vector as it stands there, but for its offset, which is set here; scale 0 is 1. Returns its index. */
 uint32_t plan_add_vector(struct builder *b, struct plan_vector v);
-/* The vector of x and then y, of nx and ny elements; a tensor that is NULL gives zeros. */
-uint32_t plan_vector_of(struct builder *b, const struct gguf_tensor *x, uint32_t nx,
-                        const struct gguf_tensor *y, uint32_t ny, float scale);
+/* A norm's weights, then its biases (NULL: zeros), each as wide as a row of the residual stream. */
+uint32_t plan_norm_vector(struct builder *b, const struct gguf_tensor *weight, const struct gguf_tensor *bias);
 /* The bias of n matrices, up to three, that write one row: v's tensors one after another, those from first[i]
  * on in the packed order of matrix[i], whose padding at the end has room too. */
 uint32_t plan_add_bias(struct builder *b, struct plan_vector v, const uint32_t *matrix,

@@ -144,13 +144,13 @@ uint32_t plan_add_vector(struct builder *b, struct plan_vector v)
     return (uint32_t)p->n_vectors++;
 }
 
-uint32_t plan_vector_of(struct builder *b, const struct gguf_tensor *x, uint32_t nx,
-                        const struct gguf_tensor *y, uint32_t ny, float scale)
+uint32_t plan_norm_vector(struct builder *b, const struct gguf_tensor *weight, const struct gguf_tensor *bias)
 {
-    return plan_add_vector(b, (struct plan_vector){ .n = nx + ny,
-                                                    .part = { x, y, NULL },
-                                                    .part_n = { nx, ny, 0 },
-                                                    .scale = scale });
+    uint32_t n = b->hp->n_embd;
+    return plan_add_vector(b, (struct plan_vector){ .n = 2 * row_width(b->hp),
+                                                    .part = { weight, bias },
+                                                    .part_n = { n, n },
+                                                    .gap = row_width(b->hp) - n });
 }
 
 uint32_t plan_add_bias(struct builder *b, struct plan_vector v, const uint32_t *matrix, const uint32_t *first,
@@ -272,18 +272,20 @@ void plan_layer_weights(struct builder *b, uint32_t il, struct layer_plan *lp)
 {
     const struct hparams *hp = b->hp;
     const struct layer_weights *lw = &b->w->layer[il];
-    uint32_t n = hp->n_embd;
     lp->norm_bias = lw->t[W_ATTN_NORM_B] != NULL;
-    lp->attn_norm = plan_vector_of(b, lw->t[W_ATTN_NORM], n, lw->t[W_ATTN_NORM_B], n, 1);
+    lp->attn_norm = plan_norm_vector(b, lw->t[W_ATTN_NORM], lw->t[W_ATTN_NORM_B]);
     lp->ffn_norm_bias = lw->t[W_FFN_NORM_B] != NULL;
     if (lw->t[W_FFN_NORM])
-        lp->ffn_norm = plan_vector_of(b, lw->t[W_FFN_NORM], n, lw->t[W_FFN_NORM_B], n, 1);
+        lp->ffn_norm = plan_norm_vector(b, lw->t[W_FFN_NORM], lw->t[W_FFN_NORM_B]);
     if (lw->t[W_POST_ATTN])
-        lp->post_attn = plan_vector_of(b, lw->t[W_POST_ATTN], n, NULL, 0, 1);
+        lp->post_attn = plan_norm_vector(b, lw->t[W_POST_ATTN], NULL);
     if (lw->t[W_POST_FFN])
-        lp->post_ffn = plan_vector_of(b, lw->t[W_POST_FFN], n, NULL, 0, 1);
+        lp->post_ffn = plan_norm_vector(b, lw->t[W_POST_FFN], NULL);
     if (hp->arch->qk_norm)
-        lp->head_norms = plan_vector_of(b, lw->t[W_Q_NORM], hp->head_k, lw->t[W_K_NORM], hp->head_k, 1);
+        lp->head_norms = plan_add_vector(
+            b, (struct plan_vector){ .n = 2 * hp->head_k,
+                                     .part = { lw->t[W_Q_NORM], lw->t[W_K_NORM] },
+                                     .part_n = { hp->head_k, hp->head_k } });
     qkv_pieces(b, lw, lp);
     lp->out = plan_piece(b, lw->t[W_O], lw->t[W_O_B], hp->residual_scale);
     if (b->code == ERR_OK)

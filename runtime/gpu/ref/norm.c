@@ -31,7 +31,7 @@ static void norm_row(const struct ref_call *c, uint32_t row)
     const float *x = (const float *)c->at[1] + (size_t)from * p->x_stride, *w = c->at[2];
     float *y = (float *)c->at[3] + (size_t)row * p->y_stride;
     uint32_t *q8 = (uint32_t *)c->at[4] + (size_t)row * p->q_stride * 4;
-    struct moments m = moments_of(x, p->n, mode, (double)p->eps);
+    struct moments m = moments_of(x, p->n_row, mode, (double)p->eps);
 
     for (uint32_t b = 0; b < p->n / 32; b++) {
         float v[32];
