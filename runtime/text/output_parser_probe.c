@@ -186,7 +186,7 @@ static bool render(struct probe *p, int turn, bool tools)
     struct err e = { 0 };
     p->turn[turn] = STR("");
     buf_clear(&p->text[turn]);
-    enum err_code c = vars ? chat_template_render(p->t, vars, 0, &p->text[turn], &e)
+    enum err_code c = vars ? chat_template_render(p->t, vars, 0, &p->text[turn], NULL, &e)
                            : ERR_NO_MEMORY;
     json_decref(vars);
     if (c == ERR_NO_MEMORY || (!c && p->text[turn].failed))
