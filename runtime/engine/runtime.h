@@ -37,7 +37,10 @@ struct words;
 enum err_code words_load(const char *path, struct words **out, struct err *e);
 void words_destroy(struct words *w);
 const struct tokenizer *words_tokenizer(const struct words *w);      /* NULL: none in the file */
-const struct chat_template *words_template(const struct words *w);   /* NULL: none in the file */
+const struct chat_template *words_template(const struct words *w);   /* NULL: none to be had */
+/* NULL where the template is the file's own (or there is none); else the name of the family whose
+ * template it is, chosen from the vocabulary (text/family_template.h): "chatml", ... */
+const char *words_template_family(const struct words *w);
 /* The file has one, but not one for us: why (code ERR_OK otherwise). Such a file loads as words,
  * so that it can be shown. */
 const struct err *words_no_tokenizer(const struct words *w);

@@ -9,11 +9,13 @@
 #include "runtime/engine/words_priv.h"
 #include "runtime/model/hparams.h"
 #include "runtime/model/weights.h"
+#include "runtime/text/family_template.h"
 
 struct words {
     struct gguf *g;
     struct tokenizer *tokenizer;
     struct chat_template *template;
+    const struct family_template *family; /* the template's, where the file has none */
     struct err no_tokenizer, no_template; /* why not, when the file has one that is not for us */
     struct model_header header;
 };
@@ -135,13 +137,23 @@ static enum err_code read_header(struct words *w, struct err *e)
 
 /* ---- loading ------------------------------------------------------------------------------- */
 
+static enum err_code use_family(struct words *w, struct err *e)
+{
+    w->family = w->tokenizer ? family_template_of(w->tokenizer) : NULL;
+    return w->family ? chat_template_create(str_from(w->family->source), w->family->name,
+                                            &w->template, e)
+                     : ERR_OK;
+}
+
 static enum err_code read_template(struct words *w, struct err *e)
 {
     static const char key[] = "tokenizer.chat_template";
     struct str source = STR("");
     enum err_code code = gguf_str(w->g, key, &source, e);
-    if (code || source.n == 0)
+    if (code)
         return code;
+    if (source.n == 0)
+        return use_family(w, e);
     code = chat_template_create(source, key, &w->template, &w->no_template);
     if (code == ERR_NO_MEMORY && e)
         *e = w->no_template;
@@ -197,6 +209,11 @@ const struct tokenizer *words_tokenizer(const struct words *w)
 const struct chat_template *words_template(const struct words *w)
 {
     return w->template;
+}
+
+const char *words_template_family(const struct words *w)
+{
+    return w->family ? w->family->name : NULL;
 }
 
 const struct err *words_no_tokenizer(const struct words *w)

@@ -33,7 +33,8 @@ def setUpModule():
     tiny_gguf.write(FILES.name + "/tiny.gguf")
     tiny_gguf.write(FILES.name + "/other.gguf", seed=2)
     tiny_gguf.write(FILES.name + "/vocab.gguf", vocab_only=True)
-    tiny_gguf.write(FILES.name + "/plain.gguf", template=None)
+    tiny_gguf.write(FILES.name + "/plain.gguf", template=None, turns=("<a>", "<b>", "<c>"))
+    tiny_gguf.write(FILES.name + "/kin.gguf", template=None)  # its vocabulary tells its family
     tiny_gguf.write(FILES.name + "/thinker.gguf", template=tiny_gguf.THINKING)
     tiny_gguf.write(FILES.name + "/alien.gguf", arch="alien")
     tiny_gguf.write(FILES.name + "/filler.gguf", more=tiny_gguf.FIM)
@@ -204,7 +205,7 @@ class Models(Case):
 
 
 class Words(Case):
-    models = ["tiny", "plain"]
+    models = ["tiny", "plain", "kin"]
 
     def test_tokenize_and_back(self):
         text = "caf\u00e9 \u4f60\u597d\n\t<|user|> x"
@@ -239,6 +240,12 @@ class Words(Case):
         self.refused(self.d.post("/api/render", {"model": "plain", "messages": [{"role": "user", "content": "x"}]}), 400,
                      "does not support chat")
         self.assertEqual(self.d.ok("/api/render", {"model": "plain", "prompt": "x"})["prompt"], "x")
+
+    def test_template_of_the_family(self):
+        r = self.d.ok("/api/render", {"model": "kin", "prompt": "hi</s>", "system": "be"})
+        self.assertEqual(r["prompt"], "<|system|>\nbe</s>\n<|user|>\nhi</s></s>\n<|assistant|>\n")
+        self.assertEqual(r["tokens"][:8] + r["tokens"][-4:], [1, 5, 16, 104, 107, 2, 16, 3] + [2, 16, 4, 16])
+        self.assertIn("<|assistant|>", self.d.ok("/api/show", {"model": "kin"})["template"])
 
     def render(self, messages, **more):
         return self.d.ok("/api/render", {"model": "tiny", "messages": messages, **more})

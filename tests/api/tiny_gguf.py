@@ -33,15 +33,18 @@ def value(kind, v):
 FIM = ["<fim_pre>", "<fim_suf>", "<fim_mid>"]
 
 
-def vocabulary(more=()):
-    special = ["<unk>", "<s>", "</s>", "<|user|>", "<|assistant|>", "<|system|>"]
+TURNS = ("<|user|>", "<|assistant|>", "<|system|>")  # of the family "zephyr"
+
+
+def vocabulary(more=(), turns=TURNS):
+    special = ["<unk>", "<s>", "</s>", *turns]
     tokens = special + ["<0x%02X>" % b for b in range(256)] + ["\u2581"] + list(more)
     types = [2, 3, 3, 3, 3, 3] + [6] * 256 + [1] + [3] * len(more)
     return tokens, types
 
 
-def metadata(arch, template, more=()):
-    tokens, types = vocabulary(more)
+def metadata(arch, template, more=(), turns=TURNS):
+    tokens, types = vocabulary(more, turns)
     yield "general.architecture", STRING, arch
     yield "general.name", STRING, "tiny"
     yield "general.file_type", U32, 0
@@ -76,9 +79,9 @@ def tensors(more=()):
         yield "blk.0.%s.weight" % name, shape
 
 
-def write(path, vocab_only=False, arch="llama", template=TEMPLATE, seed=1, more=()):
-    """more: texts of control tokens, from id 263 on."""
-    keys = list(metadata(arch, template, more))
+def write(path, vocab_only=False, arch="llama", template=TEMPLATE, seed=1, more=(), turns=TURNS):
+    """more: texts of control tokens, from id 263 on; turns: of the ids 3 to 5."""
+    keys = list(metadata(arch, template, more, turns))
     weights = [] if vocab_only else list(tensors(more))
     head = struct.pack("<4sIQQ", b"GGUF", 3, len(weights), len(keys))
     for key, kind, v in keys:

@@ -1,5 +1,6 @@
 /* render TEMPLATE VARS.json NOW    the text; or the error on stderr and exit status 1
  * render bench TEMPLATE VARS.json  microseconds of parsing and of one rendering
+ * render families                  {name: source} of the templates that we bring
  * render serve                     one JSON object a line in, {template, vars, now}; one out,
  *                                  {text, content: [begin, end, ...]} or {error}; see
  *                                  jinja_oracle.py */
@@ -12,6 +13,7 @@
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
 #include "runtime/text/chat_template.h"
+#include "runtime/text/family_template.h"
 
 #define MOST ((size_t)64 << 20)
 
@@ -92,6 +94,21 @@ static int serve(void)
     return 0;
 }
 
+static int families(void)
+{
+    struct buf out;
+    struct json_out j;
+    buf_init(&out, MOST);
+    json_begin(&j, &out);
+    json_obj(&j);
+    for (size_t i = 0; family_template_at(i); i++)
+        json_kstr(&j, family_template_at(i)->name, family_template_at(i)->source);
+    json_obj_end(&j);
+    printf("%s\n", out.p);
+    buf_finish(&out);
+    return 0;
+}
+
 static int compare_ns(const void *a, const void *b)
 {
     int64_t x, y;
@@ -139,8 +156,10 @@ int main(int argc, char **argv)
     json_setup();
     if (argc == 2 && strcmp(argv[1], "serve") == 0)
         return serve();
+    if (argc == 2 && strcmp(argv[1], "families") == 0)
+        return families();
     if (argc != 4) {
-        fprintf(stderr, "usage: render TEMPLATE VARS.json NOW\n");
+        fprintf(stderr, "usage: render TEMPLATE VARS.json NOW | bench ... | serve | families\n");
         return 2;
     }
     const char *path = argv[timing ? 2 : 1], *vars_path = argv[timing ? 3 : 2];

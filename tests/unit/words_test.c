@@ -105,6 +105,7 @@ static void test_a_model(void **state)
     assert_true(tokenizer_adds_bos(t));
     assert_true(tokenizer_is_eog(t, 2));
     assert_non_null(words_template(words));
+    assert_null(words_template_family(words));
     words_destroy(words);
     words_destroy(NULL);
 }
