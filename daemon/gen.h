@@ -42,6 +42,8 @@ struct gen {
     struct job job;
     struct lookup lookup;
     struct prompt prompt;
+    const struct output_format *format; /* of the answer */
+    bool thinking, calls;       /* what is looked for in it */
     struct model_can can;
     uint32_t n_ctx;             /* of this request */
     struct place place;
@@ -60,7 +62,6 @@ struct gen {
     bool begun;                 /* the reply's head is out */
     bool choked;                /* the client takes nothing now */
     struct buf line;
-    struct buf whole, whole_thinking; /* not streamed: all of it */
     struct token_list answer;
     struct gen_logprobs *logprobs;
     size_t n_logprobs, cap_logprobs;
@@ -109,8 +110,8 @@ struct logprob_of {
     uint32_t n_top;
 };
 enum err_code output_add_logprobs(struct gen *g, const struct logprob_of *of, struct err *e);
-/* Sends text, thinking and what waits, or keeps them for an answer that is sent at once. */
-void output_pass_on(struct gen *g, struct str text, struct str thinking);
+/* Sends what the stream holds and the log-probabilities that wait, unless all is sent at once. */
+void output_pass_on(struct gen *g);
 
 /* words_api.c */
 void words_work(struct job *j);   /* tokenize, detokenize, render, score: on a worker */

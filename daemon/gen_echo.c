@@ -2,7 +2,6 @@
  * log-probabilities asked for, the prompt is scored first, in a run of its own; the answer's run
  * then finds it in the cache. */
 #include <math.h>
-#include <string.h>
 
 #include "daemon/gen.h"
 #include "runtime/base/clock.h"
@@ -46,7 +45,7 @@ enum err_code echo_put(struct gen *g, struct err *e)
 {
     const struct token_list *t = &g->prompt.tokens;
     uint32_t n_top = g->score_tops ? g->req.top_logprobs : 0;
-    struct str text = buf_str(&g->prompt.text), none = { 0 };
+    buf_put(&g->stream.text, g->prompt.text.n ? g->prompt.text.p : "", g->prompt.text.n);
     for (size_t i = 0; g->scores && i < t->n; i++) {
         struct logprob_of of = {
             .token = t->id[i],
@@ -57,11 +56,9 @@ enum err_code echo_put(struct gen *g, struct err *e)
         enum err_code c = output_add_logprobs(g, &of, e);
         if (c)
             return c;
-        if (g->n_logprobs == TOKENS_A_LINE && g->req.stream) {
-            output_pass_on(g, text, none);
-            text = none;
-        }
+        if (g->n_logprobs == TOKENS_A_LINE && g->req.stream)
+            output_pass_on(g);
     }
-    output_pass_on(g, text, none);
+    output_pass_on(g);
     return g->err.code;
 }

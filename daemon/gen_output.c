@@ -12,12 +12,31 @@ static void on_drain(struct http_request *r)
     output_run_notify(&g->run);
 }
 
+/* What the answer begins with, where an assistant's message is gone on with. */
+static struct str begun_answer(const struct gen *g)
+{
+    const struct buf *t = &g->prompt.text;
+    return (struct str){ t->p ? t->p + g->prompt.answer_at : "", t->n - g->prompt.answer_at };
+}
+
 enum err_code output_begin(struct gen *g, struct err *e)
 {
-    const struct tokenizer *t = words_tokenizer(lookup_words(&g->lookup));
-    bool thinking = g->can.thinking && g->req.think != THINK_OFF && !g->req.raw && !g->req.suffix.n;
-    stream_init(&g->stream, t, g->req.options.stop, g->req.options.n_stop, thinking,
-                thinking && g->prompt.in_thought);
+    struct stream_options o = {
+        .tokenizer = words_tokenizer(lookup_words(&g->lookup)),
+        .format = g->format,
+        .output = {
+            .tools = g->calls ? g->req.tools : NULL,
+            .thinking = g->thinking,
+            .prompt = { g->prompt.text.p ? g->prompt.text.p : "", g->prompt.answer_at },
+            .prefill = begun_answer(g),
+        },
+        .stop = g->req.options.stop,
+        .n_stop = g->req.options.n_stop,
+        .id_seed = (uint64_t)clock_wall_ns(),
+    };
+    enum err_code c = stream_init(&g->stream, &o, e);
+    if (c)
+        return c;
     g->streaming = true;
     if (g->http)
         g->http->on_drain = on_drain;
@@ -35,6 +54,10 @@ static struct gen_chunk chunk_of(const struct gen *g)
         .kind = g->kind,
         .model = g->req.model,
         .created_wall_ns = clock_wall_ns(),
+        .text = buf_str(&g->stream.text),
+        .thinking = buf_str(&g->stream.thinking),
+        .tool_calls = g->stream.calls,
+        .n_tool_calls = g->stream.n_calls,
         .logprobs = g->logprobs,
         .n_logprobs = g->n_logprobs,
     };
@@ -56,28 +79,16 @@ static void send_line(struct gen *g, const struct gen_chunk *c)
         g->choked = true;
 }
 
-void output_pass_on(struct gen *g, struct str text, struct str thinking)
+void output_pass_on(struct gen *g)
 {
-    if (!g->req.stream) {
-        buf_put(&g->whole, text.n ? text.p : "", text.n);
-        buf_put(&g->whole_thinking, thinking.n ? thinking.p : "", thinking.n);
-        if (g->whole.failed || g->whole_thinking.failed)
-            err_set(&g->err, ERR_NO_MEMORY, "out of memory: an answer");
-    } else if (text.n || thinking.n || g->n_logprobs) {
-        struct gen_chunk c = chunk_of(g);
-        c.text = text;
-        c.thinking = thinking;
-        send_line(g, &c);
-        g->n_logprobs = 0;
-        arena_finish(&g->pieces);
-    }
-}
-
-/* What the stream lets out goes out, or to the whole of an answer that is sent at once. */
-static void pass_on(struct gen *g)
-{
-    output_pass_on(g, buf_str(&g->stream.text), buf_str(&g->stream.thinking));
-    stream_taken(&g->stream);
+    struct stream *s = &g->stream;
+    if (!g->req.stream || (!s->text.n && !s->thinking.n && !s->n_calls && !g->n_logprobs))
+        return;
+    struct gen_chunk c = chunk_of(g);
+    send_line(g, &c);
+    g->n_logprobs = 0;
+    arena_finish(&g->pieces);
+    stream_taken(s);
 }
 
 static struct str reason_of(const struct gen *g)
@@ -139,8 +150,6 @@ static void finish_reply(struct gen *g)
     c.dropped_messages = g->prompt.dropped;
     add_context(g, &c);
     if (!g->req.stream) {
-        c.text = buf_str(&g->whole);
-        c.thinking = buf_str(&g->whole_thinking);
         buf_clear(&g->line);
         gen_chunk_write(&g->line, &c);
         gen_reply_line(g, 200);
@@ -214,7 +223,7 @@ static void take_event(struct gen *g, const struct run_event *ev)
 {
     g->n_eval++;
     g->finish = ev->finish;
-    if (g->silent || ev->finish == FINISH_STOP)
+    if (g->silent || ev->finish == FINISH_STOP || ev->token == TOKEN_NONE)
         return;
     if (!mem_grow(&g->answer.id, &g->answer.cap, g->answer.n + 1, sizeof *g->answer.id,
                   SIZE_MAX / 4)) {
@@ -225,7 +234,7 @@ static void take_event(struct gen *g, const struct run_event *ev)
     if ((g->req.logprobs && gen_failed(g, add_logprobs(g, ev, &g->err))) ||
         gen_failed(g, stream_feed(&g->stream, ev->token, &g->err)))
         return;
-    pass_on(g);
+    output_pass_on(g);
 }
 
 static void drain_ring(struct gen *g)
@@ -259,7 +268,7 @@ void output_run_notify(struct run *r)
     else if (!g->err.code && r->err.code && !(r->err.code == ERR_CANCELLED && g->stream.stopped))
         g->err = r->err;
     if (!g->err.code && !gen_failed(g, stream_end(&g->stream, &g->err)))
-        pass_on(g);
+        output_pass_on(g);
     if (g->err.code)
         gen_fail(g);
     else

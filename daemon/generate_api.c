@@ -44,8 +44,6 @@ void gen_end(struct gen *g)
     if (g->streaming)
         stream_finish(&g->stream);
     buf_finish(&g->line);
-    buf_finish(&g->whole);
-    buf_finish(&g->whole_thinking);
     token_list_finish(&g->answer);
     mem_free(g->logprobs);
     arena_finish(&g->pieces);
@@ -325,6 +323,17 @@ static void place_gen(struct gen *g)
 
 /* ---- prompts --------------------------------------------------------------------------------------- */
 
+/* How the answer will be read. */
+static void look_for(struct gen *g)
+{
+    const struct gen_request *r = &g->req;
+    bool own = g->prompt.own_format != NULL;
+    g->format = own ? g->prompt.own_format : words_entry_format(g->lookup.entry);
+    struct output_format_info info = output_format_info(g->format);
+    g->calls = info.tools && json_array_size(r->tools) && r->tool_choice != TOOLS_NONE;
+    g->thinking = (own ? info.reasoning : g->can.thinking) && r->think != THINK_OFF;
+}
+
 static void work_prompt(struct job *j)
 {
     struct gen *g = OWNER(struct gen, job, j);
@@ -334,7 +343,8 @@ static void work_prompt(struct job *j)
         .n_ctx = g->n_ctx,
         .now_s = clock_wall_ns() / 1000000000,
     };
-    gen_failed(g, prompt_make(&want, &g->prompt, &g->err));
+    if (!gen_failed(g, prompt_make(&want, &g->prompt, &g->err)))
+        look_for(g);
 }
 
 static void done_words(struct job *j)
@@ -388,12 +398,12 @@ static enum err_code check_able(struct gen *g, struct err *e)
         return err_set(e, ERR_INVALID, "\"%.200s\" does not support images", name);
     if (r->suffix.n && !g->can.insert)
         return err_set(e, ERR_INVALID, "\"%.200s\" does not support insert", name);
-    if (r->think >= THINK_ON && !g->can.thinking)
+    if (r->think >= THINK_ON && !g->can.thinking && !r->template.n)
         return err_set(e, ERR_INVALID, "\"%.200s\" does not support thinking", name);
-    if (json_array_size(r->tools) && !g->can.tools)
+    if (json_array_size(r->tools) && !g->can.tools && !r->template.n)
         return err_set(e, ERR_INVALID, "\"%.200s\" does not support tools", name);
-    if (json_array_size(r->tools))
-        return err_set(e, ERR_INVALID, "tools are not supported by this version of Hearth");
+    if (r->tool_choice >= TOOLS_REQUIRED)
+        return err_set(e, ERR_INVALID, "tool_choice is not supported by this version of Hearth");
     if (r->format)
         return err_set(e, ERR_INVALID, "format is not supported by this version of Hearth");
     return ERR_OK;
@@ -417,7 +427,7 @@ static void on_found(struct lookup *l)
         gen_fail(g);
         return;
     }
-    g->can = model_can(lookup_words(l));
+    g->can = model_can(lookup_words(l), words_entry_format(l->entry));
     g->n_ctx = context_of(g);
     if (gen_failed(g, check_able(g, &g->err)))
         gen_fail(g);
@@ -504,8 +514,6 @@ static struct gen *gen_create(struct daemon *d, enum gen_kind kind)
     g->kind = kind;
     g->begun_ns = clock_ns();
     buf_init(&g->line, STREAM_MAX_TEXT * 4);
-    buf_init(&g->whole, STREAM_MAX_TEXT);
-    buf_init(&g->whole_thinking, STREAM_MAX_TEXT);
     prompt_init(&g->prompt);
     g->next = d->gens;
     if (d->gens)

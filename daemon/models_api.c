@@ -271,9 +271,9 @@ static void put_modelfile(struct buf *out, const struct store_model *m, struct s
     }
 }
 
-static void add_capabilities(struct show_reply *s, const struct words *w)
+static void add_capabilities(struct show_reply *s, const struct words *w, const struct output_format *f)
 {
-    struct model_can can = model_can(w);
+    struct model_can can = model_can(w, f);
     if (words_header(w)->has_weights)
         s->capabilities[s->n_capabilities++] = STR("completion");
     if (can.tools)
@@ -305,7 +305,7 @@ static enum err_code act_show(struct task *t, struct err *e)
         s.details.family = str_from(h->arch);
     if (!s.details.quantization_level.n)
         s.details.quantization_level = str_from(h->file_type);
-    add_capabilities(&s, w);
+    add_capabilities(&s, w, words_entry_format(t->lookup.entry));
     put_modelfile(&modelfile, m, s.template);
     enum err_code c = put_model_info(w, t->req.verbose, &info, e);
     c = c ? c : words_tensors(w, &tensors, e);
@@ -480,10 +480,10 @@ static void put_imported(struct buf *out, const struct store_model *m)
     json_obj_end(&j);
 }
 
-static struct store_facts facts_of(const struct words *w, char capabilities[64])
+static struct store_facts facts_of(const struct words *w, const struct output_format *f, char capabilities[64])
 {
     const struct model_header *h = words_header(w);
-    struct model_can can = model_can(w);
+    struct model_can can = model_can(w, f);
     snprintf(capabilities, 64, "%s%s%s%s", h->has_weights ? "completion," : "",
              can.tools ? "tools," : "", can.insert ? "insert," : "", can.thinking ? "thinking," : "");
     size_t n = strlen(capabilities);
@@ -506,16 +506,18 @@ static enum err_code act_import(struct task *t, struct err *e)
     char *path = text_of(t->req.path), *name = text_of(t->req.model), capabilities[64];
     struct parts parts = { 0 };
     struct words *w = NULL;
+    struct output_format *format = NULL;
     struct store_model *m = NULL;
     enum err_code c = path && name ? ERR_OK : err_no_memory(e, t->req.path.n, "a path");
-    if (c || (c = parts_open(path, &parts, e)) || (c = words_load(parts.path[0], &w, e)))
+    if (c || (c = parts_open(path, &parts, e)) || (c = words_load(parts.path[0], &w, e)) ||
+        (c = output_format_create(words_template(w), words_tokenizer(w), &format, e)))
         goto out;
     struct store_import in = {
         .name = name,
         .files = parts.file,
         .n_files = parts.n,
         .mode = t->req.reference ? STORE_REFERENCE : STORE_COPY,
-        .facts = facts_of(w, capabilities),
+        .facts = facts_of(w, format, capabilities),
         .progress = import_progress,
         .user = t,
     };
@@ -524,6 +526,7 @@ static enum err_code act_import(struct task *t, struct err *e)
         put_imported(&t->reply, m);
 out:
     store_model_destroy(m);
+    output_format_destroy(format);
     words_destroy(w);
     parts_close(&parts);
     mem_free(path);

@@ -18,15 +18,16 @@ static bool fills_in(const struct tokenizer *t)
            tokenizer_fim(t, FIM_SUFFIX) != TOKEN_NONE && tokenizer_fim(t, FIM_MIDDLE) != TOKEN_NONE;
 }
 
-struct model_can model_can(const struct words *w)
+struct model_can model_can(const struct words *w, const struct output_format *f)
 {
     const struct chat_template *t = words_template(w);
     struct str source = t ? chat_template_source(t) : (struct str){ 0 };
     const struct model_header *h = words_header(w);
+    struct output_format_info info = output_format_info(f);
     return (struct model_can){
         .completion = h->has_weights && h->runnable,
-        .tools = holds(source, "tools"),
-        .thinking = holds(source, "<think>") || holds(source, "enable_thinking"),
+        .tools = info.tools,
+        .thinking = info.reasoning || holds(source, "enable_thinking"),
         .insert = fills_in(words_tokenizer(w)),
     };
 }
@@ -39,6 +40,7 @@ void prompt_init(struct prompt *p)
 
 void prompt_finish(struct prompt *p)
 {
+    output_format_destroy(p->own_format);
     buf_finish(&p->text);
     spans_finish(&p->content);
     token_list_finish(&p->tokens);
@@ -140,13 +142,6 @@ static enum err_code tokens_of(const struct prompt_want *w, struct prompt *out, 
         return err_set(e, ERR_TOO_LARGE, "the prompt's text is over %zu bytes", MAX_TEXT);
     return encode(words_tokenizer(w->words), buf_str(&out->text), &out->content, &out->tokens,
                   e);
-}
-
-static bool ends_in_thought(struct str text)
-{
-    while (text.n && strchr(" \t\r\n", text.p[text.n - 1]))
-        text.n--;
-    return str_ends(text, STR("<think>"));
 }
 
 /* ---- rendering ------------------------------------------------------------------------------------ */
@@ -346,14 +341,19 @@ static enum err_code make(const struct prompt_want *w, struct prompt *out, struc
     const struct gen_request *r = w->req;
     const struct chat_template *t = words_template(w->words);
     struct chat_template *own = NULL;
-    if (r->suffix.n)
-        return fill_in(w, out, e);
-    if (r->raw)
-        return plain(w, out, e);
+    enum err_code c;
+    if (r->suffix.n || r->raw) {
+        c = output_format_create(NULL, NULL, &out->own_format, e);
+        return c ? c : r->suffix.n ? fill_in(w, out, e) : plain(w, out, e);
+    }
     if (r->template.n) {
-        enum err_code c = chat_template_create(r->template, "template", &own, e);
-        if (c)
+        c = chat_template_create(r->template, "template", &own, e);
+        if (!c)
+            c = output_format_create(own, words_tokenizer(w->words), &out->own_format, e);
+        if (c) {
+            chat_template_destroy(own);
             return c;
+        }
         t = own;
     }
     if (!t && words_no_template(w->words)->code)
@@ -362,7 +362,7 @@ static enum err_code make(const struct prompt_want *w, struct prompt *out, struc
     if (!t && r->messages)
         return err_set(e, ERR_INVALID, "\"%.*s\" does not support chat: its file has no template",
                        (int)r->model.n, r->model.p);
-    enum err_code c = t ? render_template(w, t, out, e) : plain(w, out, e);
+    c = t ? render_template(w, t, out, e) : plain(w, out, e);
     chat_template_destroy(own);
     return c;
 }
@@ -385,6 +385,5 @@ enum err_code prompt_make(const struct prompt_want *w, struct prompt *out, struc
         return err_set(e, ERR_INVALID,
                        "the prompt has %zu tokens and the context %u: raise num_ctx or say less",
                        out->tokens.n, w->n_ctx);
-    out->in_thought = ends_in_thought((struct str){ out->text.p, out->answer_at });
     return ERR_OK;
 }

@@ -14,12 +14,13 @@
 
 #include "daemon/protocol.h"
 #include "runtime/engine/runtime.h"
+#include "runtime/text/output_parser.h"
 
 struct model_can {
     bool completion, tools, thinking;
     bool insert; /* the vocabulary can fill in the middle */
 };
-struct model_can model_can(const struct words *w);
+struct model_can model_can(const struct words *w, const struct output_format *f);
 
 struct prompt_want {
     const struct words *words;
@@ -33,7 +34,8 @@ struct prompt {
     size_t answer_at;         /* where the answer begins in it: its end, but for one that is gone on with */
     struct token_list tokens;
     uint64_t dropped;         /* messages left out */
-    bool in_thought;          /* the text ends inside <think> */
+    struct output_format *own_format; /* of the answer, where it is not the model's own: the request has a
+                                 template, or none is used; else NULL */
 };
 /* Chat, generate and render. ERR_INVALID: too long, a template's own objection, or a name in
  * chat_template_kwargs that is not for a client to set. */

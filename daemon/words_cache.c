@@ -11,8 +11,9 @@ struct words_entry {
     struct job job;
     char *path;
     struct file_identity identity;
-    struct words *words; /* the worker's until `ready` */
-    bool ready;
+    struct words *words; /* the worker's until `ready`, and so the next */
+    struct output_format *format;
+    bool ready, failed;
     struct err err;
     unsigned users;
     uint64_t used;       /* of the cache's clock */
@@ -55,6 +56,7 @@ enum err_code words_cache_create(struct jobs *jobs, struct words_cache **out, st
 
 static void entry_free(struct words_entry *x)
 {
+    output_format_destroy(x->format);
     words_destroy(x->words);
     mem_free(x->path);
     mem_free(x);
@@ -100,12 +102,19 @@ static void trim(struct words_cache *c)
     }
 }
 
+static enum err_code load(struct words_entry *x, struct err *e)
+{
+    enum err_code c = words_load(x->path, &x->words, e);
+    if (c)
+        return c;
+    return output_format_create(words_template(x->words), words_tokenizer(x->words), &x->format, e);
+}
+
 static void work_load(struct job *j)
 {
     struct words_entry *x = (struct words_entry *)(void *)((char *)j -
                                                           offsetof(struct words_entry, job));
-    if (words_load(x->path, &x->words, &x->err))
-        x->words = NULL;
+    x->failed = load(x, &x->err) != ERR_OK;
 }
 
 static void give(struct words_entry *x, struct words_want *w)
@@ -121,7 +130,7 @@ static void done_load(struct job *j)
     struct words_entry *x = (struct words_entry *)(void *)((char *)j -
                                                           offsetof(struct words_entry, job));
     struct words_want *w = x->waiting;
-    bool loaded = x->words != NULL;
+    bool loaded = !x->failed;
     x->ready = true;
     x->waiting = NULL;
     if (!loaded)
@@ -202,4 +211,9 @@ void words_cache_put(struct words_cache *c, struct words_entry *entry)
 const struct words *words_entry_words(const struct words_entry *entry)
 {
     return entry->words;
+}
+
+const struct output_format *words_entry_format(const struct words_entry *entry)
+{
+    return entry->format;
 }

@@ -1,9 +1,9 @@
-/* Vocabularies and templates, kept per file: tokenising and rendering never load weights, and a
+/* Vocabularies and templates, kept per file with how the model spells what it says: tokenising and rendering never load weights, and a
  * second request does not read the file's head again.
  *
  * A reference is counted. What nobody holds stays for a while (the WORDS_KEEP last used), so that
  * a model can be tokenised again at once. A file that has changed on the disk is another entry.
- * Thread: loop; the `words` themselves may be used on any thread while the reference is held. */
+ * Thread: loop; what an entry holds may be used on any thread while the reference is held. */
 #ifndef HEARTH_DAEMON_WORDS_CACHE_H
 #define HEARTH_DAEMON_WORDS_CACHE_H
 
@@ -11,6 +11,7 @@
 
 #include "daemon/jobs.h"
 #include "runtime/engine/runtime.h"
+#include "runtime/text/output_parser.h"
 
 #define WORDS_KEEP 2
 
@@ -40,5 +41,6 @@ struct words_want {
 void words_cache_get(struct words_cache *c, struct words_want *w);
 void words_cache_put(struct words_cache *c, struct words_entry *entry); /* NULL is fine */
 const struct words *words_entry_words(const struct words_entry *entry);
+const struct output_format *words_entry_format(const struct words_entry *entry);
 
 #endif

@@ -152,7 +152,8 @@ static void thoughts_in(struct output_format *f, struct str source)
 {
     for (size_t i = 0; i < sizeof thoughts / sizeof *thoughts && !f->reasoning; i++) {
         const struct thought_row *r = &thoughts[i];
-        if (!str_holds(source, str_from(r->open)) || !str_holds(source, str_from(r->close)))
+        bool closes = i == 0 || str_holds(source, str_from(r->close)); /* <think> can mean nothing else */
+        if (!str_holds(source, str_from(r->open)) || !closes)
             continue;
         f->reasoning = true;
         marker_set(&f->think_open, str_from(r->open));

@@ -1,4 +1,4 @@
-/* stream: stop strings across tokens, thinking parted from the answer, whole UTF-8. */
+/* stream: stop strings across tokens, thinking and calls parted from the answer, whole UTF-8. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -42,33 +42,81 @@ static struct tokenizer *bytes_tokenizer(void)
     return t;
 }
 
+static const char thinker[] =
+    "{% if tools %}{% for t in tools %}{{ t | tojson }}{% endfor %}{% endif %}{% for m in messages %}"
+    "<|im_start|>{{ m.role }}\n{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}"
+    "{{ m.content }}{% for c in m.tool_calls %}\n<tool_call>\n{\"name\": \"{{ c.function.name }}\", \"arguments\": "
+    "{{ c.function.arguments | tojson }}}\n</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+static const char tools_text[] = "[{\"type\": \"function\", \"function\": {\"name\": \"f\"}}]";
+
+struct kit {
+    struct tokenizer *t;
+    struct output_format *plain, *thinker;
+    json_t *tools;
+};
+
 struct result {
-    char text[256], thinking[256], steps[512]; /* steps: what came out after each byte, by '|' */
+    char text[256], thinking[256], steps[512], calls[512]; /* steps: what came out after each byte, by '|' */
+    char id[2][32];
     bool stopped;
 };
 
-static void run(const struct tokenizer *t, const char *in, const struct str *stop, size_t n_stop,
-                bool thinking, bool in_thought, struct result *r)
+/* A control token in `in` is a byte of 1 and its id as a byte. */
+static size_t next_token(const char *in, size_t i, int32_t *token)
+{
+    bool control = in[i] == 1;
+    *token = control ? in[i + 1] : 4 + (unsigned char)in[i];
+    return i + 1 + control;
+}
+
+static void note(struct stream *s, struct result *r)
+{
+    strncat(r->text, s->text.n ? s->text.p : "", s->text.n);
+    strncat(r->thinking, s->thinking.n ? s->thinking.p : "", s->thinking.n);
+    strncat(r->steps, s->text.n ? s->text.p : "", s->text.n);
+    strncat(r->steps, "|", 2);
+    for (size_t i = 0; i < s->n_calls; i++) {
+        const struct gen_tool_call *c = &s->calls[i];
+        char one[200];
+        snprintf(one, sizeof one, "%u:%.*s%.*s;", c->index, (int)c->name.n, c->name.p, (int)c->arguments.n,
+                 c->arguments.p);
+        strncat(r->calls, one, sizeof r->calls - strlen(r->calls) - 1);
+        snprintf(r->id[c->index % 2], 32, "%.*s", (int)c->id.n, c->id.p);
+    }
+    stream_taken(s);
+}
+
+static void run_as(const struct kit *k, const char *in, const struct stream_options *o, struct result *r)
 {
     struct stream s;
     struct err e;
+    int32_t token;
     memset(r, 0, sizeof *r);
-    stream_init(&s, t, stop, n_stop, thinking, in_thought);
-    for (size_t i = 0; i <= strlen(in); i++) {
-        if (s.stopped && i < strlen(in))
-            continue;
-        if (i < strlen(in))
-            assert_int_equal(stream_feed(&s, 4 + (unsigned char)in[i], &e), ERR_OK);
-        else
-            assert_int_equal(stream_end(&s, &e), ERR_OK);
-        strncat(r->text, buf_str(&s.text).p, s.text.n);
-        strncat(r->thinking, buf_str(&s.thinking).p, s.thinking.n);
-        strncat(r->steps, buf_str(&s.text).p, s.text.n);
-        strncat(r->steps, "|", 1);
-        stream_taken(&s);
+    assert_int_equal(stream_init(&s, o, &e), ERR_OK);
+    for (size_t i = 0; i < strlen(in) && !s.stopped;) {
+        i = next_token(in, i, &token);
+        assert_int_equal(stream_feed(&s, token, &e), ERR_OK);
+        note(&s, r);
     }
+    assert_int_equal(stream_end(&s, &e), ERR_OK);
+    note(&s, r);
     r->stopped = s.stopped;
     stream_finish(&s);
+    (void)k;
+}
+
+static void run(const struct kit *k, const char *in, const struct str *stop, size_t n_stop,
+                bool thinking, bool in_thought, struct result *r)
+{
+    struct stream_options o = {
+        .tokenizer = k->t,
+        .format = thinking ? k->thinker : k->plain,
+        .output = { .thinking = thinking, .prompt = in_thought ? STR("<think>\n") : STR("x") },
+        .stop = stop,
+        .n_stop = n_stop,
+    };
+    run_as(k, in, &o, r);
 }
 
 static void text_comes_out_at_once(void **state)
@@ -93,7 +141,7 @@ static void stops_are_cut_out(void **state)
     assert_true(r.stopped);
     run(*state, "one EN two", stop, 2, false, false, &r);
     assert_string_equal(r.text, "one EN two");
-    assert_string_equal(r.steps, "o|n|e| |||EN |t|w|o||"); /* held back while it may be one */
+    assert_string_equal(r.steps, "o|n|e|||| EN| t|w|o||"); /* held back while it may be one; blanks while they may be layout */
     assert_false(r.stopped);
     run(*state, "a\n\nb", stop, 2, false, false, &r);
     assert_string_equal(r.text, "a");
@@ -110,7 +158,7 @@ static void thinking_is_parted(void **state)
 {
     struct result r;
     run(*state, "<think>\nhm\n</think>\n\nyes", NULL, 0, true, false, &r);
-    assert_string_equal(r.thinking, "hm\n");
+    assert_string_equal(r.thinking, "hm");
     assert_string_equal(r.text, "yes");
     run(*state, "  <think>a</think>b", NULL, 0, true, false, &r);
     assert_string_equal(r.thinking, "a");
@@ -125,18 +173,110 @@ static void thinking_is_parted(void **state)
     assert_string_equal(r.text, "<thi");
     struct str stop[] = { STR("yes") };
     run(*state, "<think>x</think>no yes no", stop, 1, true, false, &r);
-    assert_string_equal(r.text, "no ");
+    assert_true(str_starts(str_from(r.text), STR("no")) && !strstr(r.text, "y"));
+}
+
+static struct stream_options with_tools(const struct kit *k, const struct str *stop, size_t n_stop)
+{
+    return (struct stream_options){
+        .tokenizer = k->t, .format = k->thinker, .stop = stop, .n_stop = n_stop, .id_seed = 7,
+        .output = { .thinking = true, .tools = k->tools, .prompt = STR("x") },
+    };
+}
+
+static void calls_come_whole(void **state)
+{
+    struct kit *k = *state;
+    struct result r, again;
+    struct stream_options o = with_tools(k, NULL, 0);
+    static const char two[] = "<think>\nso\n</think>\n\nyes<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>\n"
+                              "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"b\": [\"}\"]}}\n</tool_call>";
+    run_as(k, two, &o, &r);
+    assert_string_equal(r.calls, "0:f{\"a\": 1};1:f{\"b\": [\"}\"]};");
+    assert_string_equal(r.thinking, "so");
+    assert_string_equal(r.text, "yes");
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(strlen(r.id[i]), 13);
+        assert_memory_equal(r.id[i], "call_", 5);
+        assert_int_equal(strspn(r.id[i] + 5, "abcdefghijklmnopqrstuvwxyz0123456789"), 8);
+    }
+    assert_string_not_equal(r.id[0], r.id[1]);
+    run_as(k, two, &o, &again);
+    assert_memory_equal(r.id, again.id, sizeof r.id);
+    o.id_seed++;
+    run_as(k, two, &o, &again);
+    assert_string_not_equal(r.id[0], again.id[0]);
+    run_as(k, "<tool_call>\n{\"name\": \"g\", \"arguments\": {}}\n</tool_call>", &o, &r); /* not offered */
+    assert_string_equal(r.calls, "");
+    assert_non_null(strstr(r.text, "\"g\""));
+}
+
+static void stops_end_calls_too(void **state)
+{
+    struct kit *k = *state;
+    struct result r;
+    struct str stop[] = { STR("\"b\"") };
+    struct stream_options o = with_tools(k, stop, 1);
+    run_as(k, "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"b\": 1}}\n</tool_call>", &o, &r);
+    assert_true(r.stopped);
+    assert_string_equal(r.calls, "");
+    assert_null(strstr(r.text, "\"b\""));
+}
+
+static void control_tokens_are_not_shown_but_stop(void **state)
+{
+    struct result r;
+    run(*state, "ab\x01\x02" "cd", NULL, 0, false, false, &r); /* </s>, drawn though it ends */
+    assert_string_equal(r.text, "abcd");
+    run(*state, "ab</s>cd", NULL, 0, false, false, &r);
+    assert_string_equal(r.text, "ab</s>cd");
+    struct str stop[] = { STR("</s>") };
+    run(*state, "ab\x01\x02" "cd", stop, 1, false, false, &r);
+    assert_string_equal(r.text, "ab");
+    assert_true(r.stopped);
+    struct str half[] = { STR("s>x") };
+    run(*state, "ab\x01\x02" "cd", half, 1, false, false, &r); /* held back with it, and it goes out whole */
+    assert_string_equal(r.text, "abcd");
+    run(*state, "a\xC3\x01\x02" "b", NULL, 0, false, false, &r);
+    assert_string_equal(r.text, "a\xEF\xBF\xBD" "b");
+}
+
+static void begun_words_are_not_said_again(void **state)
+{
+    struct kit *k = *state;
+    struct result r;
+    struct stream_options o = with_tools(k, NULL, 0);
+    o.output.prefill = STR("Well, ");
+    run_as(k, "yes", &o, &r);
+    assert_string_equal(r.text, "yes");
+    o.output.prefill = STR("<think>\nso");
+    run_as(k, " it is</think>yes", &o, &r);
+    assert_string_equal(r.thinking, " it is");
+    assert_string_equal(r.text, "yes");
 }
 
 static int set_up(void **state)
 {
-    *state = bytes_tokenizer();
+    static struct kit k;
+    struct chat_template *t;
+    struct err e;
+    k.t = bytes_tokenizer();
+    k.tools = json_loads(tools_text, 0, NULL);
+    if (chat_template_create(str_from(thinker), "thinker", &t, &e) ||
+        output_format_create(NULL, k.t, &k.plain, &e) || output_format_create(t, k.t, &k.thinker, &e))
+        fail_msg("%s", e.text);
+    chat_template_destroy(t);
+    *state = &k;
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    tokenizer_destroy(*state);
+    struct kit *k = *state;
+    output_format_destroy(k->plain);
+    output_format_destroy(k->thinker);
+    tokenizer_destroy(k->t);
+    json_decref(k->tools);
     return 0;
 }
 
@@ -146,6 +286,10 @@ int main(void)
         cmocka_unit_test(text_comes_out_at_once),
         cmocka_unit_test(stops_are_cut_out),
         cmocka_unit_test(thinking_is_parted),
+        cmocka_unit_test(calls_come_whole),
+        cmocka_unit_test(stops_end_calls_too),
+        cmocka_unit_test(control_tokens_are_not_shown_but_stop),
+        cmocka_unit_test(begun_words_are_not_said_again),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
