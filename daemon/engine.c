@@ -13,7 +13,7 @@
 struct seat {
     struct session *session; /* NULL: not yet made */
     struct run *run;         /* NULL: idle */
-    bool paused;             /* the run's ring was full: stopped until there is room */
+    bool paused;             /* the run's ring is too full for what a step may give */
     int32_t *tokens;         /* [n_ctx] the timeline: prompt and what was sampled */
     uint32_t n;
     int64_t used_ns;
@@ -128,8 +128,7 @@ static void fail_model_runs(struct engine *en, struct engine_model *m, const str
     for (uint32_t i = 0; i < m->n_seq; i++) {
         struct seat *s = &m->seat[i];
         if (s->run) {
-            if (!s->paused)
-                session_stop(s->session);
+            session_stop(s->session);
             fail_run(en, s->run, why);
         }
     }
@@ -221,16 +220,23 @@ static enum err_code begin_turn(struct engine *en, struct seat *s, struct run *r
         .tokens = s->tokens,
         .n_tokens = s->n,
         .sampling = r->sampling,
-        .max_tokens = r->max_tokens ? r->max_tokens - r->n_made : 0,
+        .max_tokens = r->max_tokens,
         .words = r->words,
         .want_logprob = r->want_logprob,
         .ignore_eog = r->ignore_eog,
+        .min_tokens = r->min_tokens,
+        .stop = r->stop,
+        .n_stop = r->n_stop,
+        .ban = r->ban,
+        .n_ban = r->n_ban,
+        .phrase = r->phrase,
+        .n_phrase = r->n_phrase,
         .n_top = r->n_top,
         .user = r,
     };
     uint32_t cached = 0;
     enum err_code c = session_begin(s->session, &t, &cached, e);
-    if (c || r->begun_ns)
+    if (c)
         return c;
     r->begun_ns = clock_ns();
     r->n_cached = cached;
@@ -310,35 +316,26 @@ static void drop_cancelled_waiting(struct engine *en, struct engine_model *m)
     m->last = at;
 }
 
-/* Hears cancels, and takes up runs whose client has caught up. False: the device was lost. */
-static bool look_at_seat(struct engine *en, struct seat *s)
+/* Hears cancels, and takes up runs whose client has caught up. */
+static void look_at_seat(struct engine *en, struct seat *s)
 {
     struct run *r = s->run;
     if (atomic_load(&r->cancel)) {
-        if (!s->paused)
-            session_stop(s->session);
+        session_stop(s->session);
         fail_run(en, r, &cancelled);
     } else if (s->paused && ring_n(r) <= RUN_RING / 2) {
-        struct err why = { 0 };
         s->paused = false;
         atomic_store(&r->starved, false);
-        enum err_code c = begin_turn(en, s, r, &why);
-        if (c == ERR_GPU_LOST) {
-            lose_device(en, &why); /* this run too */
-            return false;
-        }
-        if (c)
-            fail_run(en, r, &why);
+        session_pause(s->session, false);
     }
-    return true;
 }
 
 static bool between_steps(struct engine *en, struct engine_model *m)
 {
     drop_cancelled_waiting(en, m);
     for (uint32_t i = 0; i < m->n_seq; i++)
-        if (m->seat[i].run && !look_at_seat(en, &m->seat[i]))
-            return false;
+        if (m->seat[i].run)
+            look_at_seat(en, &m->seat[i]);
     return admit(en, m);
 }
 
@@ -361,8 +358,11 @@ static void take_token(struct engine *en, struct engine_model *m, struct run *r,
                        const struct event *ev)
 {
     struct seat *s = r->seat;
+    if (ev->finish == FINISH_FAILED) {
+        fail_run(en, r, ev->err);
+        return;
+    }
     put_event(r, ev);
-    r->n_made++;
     if (ev->position < m->n_ctx) {
         s->tokens[ev->position] = ev->token;
         s->n = ev->position + 1;
@@ -371,8 +371,8 @@ static void take_token(struct engine *en, struct engine_model *m, struct run *r,
         end_run(en, r);
         return;
     }
-    if (ring_n(r) == RUN_RING) { /* the client does not keep up */
-        session_stop(s->session);
+    if (!s->paused && ring_n(r) > RUN_RING - SESSION_MAX_EVENTS) { /* the client does not keep up */
+        session_pause(s->session, true);
         s->paused = true;
         atomic_store(&r->starved, true);
     }

@@ -7,9 +7,8 @@
  * Sessions are kept per model for their prefixes: a run gets the idle session that costs least,
  * counting the rows it must compute and those of another conversation that it throws away. Runs beyond the model's sessions wait, first come first served.
  *
- * Events cross in a ring of the run's own. When the ring is full (the client reads slowly) the
- * session is stopped, and taken up again when there is room: sampling depends on position alone,
- * so the tokens are the same.
+ * Events cross in a ring of the run's own. When it has no room for what one more step may
+ * give (the client reads slowly) the session is paused until it has.
  *
  * Losing the device (ERR_GPU_LOST): every run ends with that error, models and runtime are
  * destroyed, `lost` is called on the loop, and the next load opens the device anew. */
@@ -23,7 +22,7 @@
 #include "daemon/jobs.h"
 #include "runtime/engine/runtime.h"
 
-#define RUN_RING 64
+#define RUN_RING 128 /* events; more than twice SESSION_MAX_EVENTS */
 #define RUN_MAX_TOP 20
 
 struct engine;
@@ -106,6 +105,11 @@ struct run {
     const struct words *words; /* whose end-of-generation tokens end it */
     bool want_logprob;
     bool ignore_eog;
+    uint32_t min_tokens;
+    const int32_t *stop, *ban;  /* [n_stop], [n_ban], and phrases: see struct turn */
+    size_t n_stop, n_ban;
+    const struct str *phrase;
+    size_t n_phrase;
     float *scores;              /* TURN_SCORE: [n_tokens]; scores[0] is left alone */
     struct run_top *tops;       /* TURN_SCORE with n_top: [n_tokens][n_top], most likely first; or NULL */
     void (*notify)(struct run *r); /* Thread: loop. There are events, or it has ended */
@@ -125,7 +129,6 @@ struct run {
     /* the engine's */
     struct run *next;
     struct seat *seat;
-    uint32_t n_made;
 };
 /* Allocates the ring; a run that was initialised must be finished. */
 enum err_code run_init(struct run *r, struct err *e);

@@ -137,6 +137,14 @@ static enum err_code line_up(struct model *m, struct err *e)
     return code;
 }
 
+/* Masks of constraints, while the device works. */
+static void constrain(struct model *m)
+{
+    for (uint32_t i = 0; i < m->n_rows; i++)
+        if (m->row[i].out >= 0)
+            session_constrain(m->row[i].session);
+}
+
 /* Submits the segments in as many pieces as the estimate asks for. */
 static enum err_code run(struct model *m, int64_t *device_ns, struct err *e)
 {
@@ -150,6 +158,8 @@ static enum err_code run(struct model *m, int64_t *device_ns, struct err *e)
         uint64_t ticket;
         int64_t ns = 0;
         enum err_code code = gpu_submit(gpu, m->submit + from, n - from < per ? n - from : per, &ticket, e);
+        if (code == ERR_OK && from == 0)
+            constrain(m);
         if (code == ERR_OK)
             code = gpu_wait(gpu, ticket, &ns, e);
         if (code != ERR_OK)
@@ -175,8 +185,8 @@ static size_t take_results(struct model *m)
     for (uint32_t i = 0; i < m->n_rows; i++) {
         const struct step_row *r = &m->row[i];
         if (r->out >= 0)
-            session_take(r->session, r->index, m->logits + (size_t)r->out * m->hp.n_vocab,
-                         &m->event[n_events++]);
+            n_events += session_take(r->session, r->index, m->logits + (size_t)r->out * m->hp.n_vocab,
+                                     &m->event[n_events]);
     }
     return n_events;
 }

@@ -6,14 +6,18 @@
  *              plan_layer.c a layer of them; plan_step.c: for one step; plan_print.c: as text, and in sum
  *   record.c   programs -> commands, part by part, when they are first needed
  *   kv.c       pages
- *   session.c  one timeline: begin, stop, what it wants of the next step
+ *   session.c  one timeline: begin, stop, share, what it wants of the next step; session_turn.c what it makes
+ *              of the step's logits
  *   batch.c    who takes part in a step; fills the step buffer, submits, reads, samples
- *   sampler.c  logits -> token
+ *   sampler.c  logits -> token: the row and the draw; sampler_chain.c the samplers, sampler_list.c what they
+ *              work on, sampling.c their names and defaults
+ *   phrases.c  strings that straddle tokens: what is held back for them
  *   words.c    vocabulary and template, without any of the above */
 #ifndef HEARTH_ENGINE_ENGINE_H
 #define HEARTH_ENGINE_ENGINE_H
 
 #include "runtime/engine/kv.h"
+#include "runtime/engine/phrases.h"
 #include "runtime/engine/plan.h"
 #include "runtime/engine/runtime.h"
 #include "runtime/engine/sampler.h"
@@ -36,6 +40,13 @@ struct session {
     uint32_t n_pages;
     struct turn turn;       /* its token pointer is not ours and not used */
     uint32_t n_made;        /* tokens sampled in this turn */
+    bool paused;
+    double mu;              /* mirostat's */
+    struct phrases breakers; /* dry's; n 0: none */
+    size_t unbroken;        /* newest tokens after the last breaker */
+    struct hold *hold;      /* NULL: no phrases are banned */
+    const uint32_t *mask;   /* of the constraint, for the row under way; NULL: see err */
+    struct err err;         /* why there is no mask */
 };
 
 /* Of a program: all layers where every row's tokens lie in one split; where they do not, with the joins; final
@@ -69,10 +80,10 @@ struct model {
     struct model_counters counters;
     double ns_per_row;         /* of recent steps with tiles of rows */
     uint32_t *step;            /* the step buffer, mapped */
-    const float *logits;       /* mapped */
+    float *logits;             /* mapped */
     uint32_t n_rows, n_out;
     struct step_row row[MAX_STEP_ROWS];
-    struct event event[MAX_STEP_ROWS];
+    struct event *event;       /* [MAX_STEP_ROWS + n_seq * HOLD_MAX] */
     struct gpu_command *submit[2 * HPARAMS_MAX_LAYERS]; /* of the step: [n_submit] */
     size_t n_submit;
 };
@@ -87,7 +98,17 @@ enum err_code record_launch(struct model *m, struct gpu_command *c, struct gpu_b
 /* session.c: the rows that a session wants computed, and what a computed row means to it */
 uint32_t session_pending(const struct session *s);
 bool session_wants_logits(const struct session *s, uint32_t index);
-/* One row of logits has come: appends the event, samples the next token, perhaps ends the turn. */
-void session_take(struct session *s, uint32_t index, const float *logits, struct event *ev);
+/* Of the timeline's rows the first n stay held, or fewer where they lie in a page that others read. */
+void session_keep(struct session *s, uint32_t n);
+
+/* session_turn.c: a turn on it */
+enum err_code session_begin_turn(struct session *s, const struct turn *t, struct err *e);
+/* Gives back what the turn has allocated. */
+void session_end_turn(struct session *s);
+/* The mask for the token that the last row gives; while the device works. */
+void session_constrain(struct session *s);
+/* One row of logits has come: appends events to ev, at most SESSION_MAX_EVENTS, and says how many; samples the
+ * next token, perhaps ends the turn. The logits are as before afterwards. */
+size_t session_take(struct session *s, uint32_t index, float *logits, struct event *ev);
 
 #endif

@@ -52,3 +52,22 @@ void kv_truncate(struct kv *kv, uint32_t s, uint32_t *n_held, uint32_t n_tokens)
             kv->free[kv->n_free++] = page;
     }
 }
+
+uint32_t kv_page(const struct kv *kv, uint32_t s, uint32_t i)
+{
+    return kv->table[s * kv->max_pages + i];
+}
+
+void kv_share(struct kv *kv, uint32_t s, uint32_t *n_held, uint32_t from, uint32_t n)
+{
+    for (; *n_held < n; ++*n_held) {
+        uint32_t page = kv_page(kv, from, *n_held);
+        kv->refs[page]++;
+        kv->table[s * kv->max_pages + *n_held] = page;
+    }
+}
+
+bool kv_shared(const struct kv *kv, uint32_t s, uint32_t i)
+{
+    return kv->refs[kv_page(kv, s, i)] > 1;
+}

@@ -28,5 +28,10 @@ void kv_finish(struct kv *kv);
 bool kv_extend(struct kv *kv, uint32_t s, uint32_t *n_held, uint32_t n_tokens);
 /* Gives back the pages beyond n_tokens. */
 void kv_truncate(struct kv *kv, uint32_t s, uint32_t *n_held, uint32_t n_tokens);
+/* Session `s`, which holds none, holds the first n pages of session `from` too. */
+void kv_share(struct kv *kv, uint32_t s, uint32_t *n_held, uint32_t from, uint32_t n);
+/* Has the i-th page of session `s` other readers? */
+bool kv_shared(const struct kv *kv, uint32_t s, uint32_t i);
+uint32_t kv_page(const struct kv *kv, uint32_t s, uint32_t i);
 
 #endif

@@ -249,8 +249,9 @@ static enum err_code make_sessions(struct model *m, struct err *e)
 {
     const struct plan *p = m->plan;
     m->sessions = mem_zero(p->n_seq, sizeof *m->sessions);
+    m->event = mem_zero(MAX_STEP_ROWS + (size_t)p->n_seq * HOLD_MAX, sizeof *m->event);
     int32_t *tokens = mem_zero((size_t)p->n_seq * p->n_ctx, sizeof *tokens);
-    if (!m->sessions || !tokens) {
+    if (!m->sessions || !m->event || !tokens) {
         mem_free(tokens);
         return err_no_memory(e, (size_t)p->n_seq * p->n_ctx * 4, "timelines");
     }
@@ -260,7 +261,7 @@ static enum err_code make_sessions(struct model *m, struct err *e)
     m->logits = gpu_buffer_map(m->buf[BUF_LOGITS]);
     enum err_code code =
         kv_init(&m->kv, p->n_pages, p->max_pages, gpu_buffer_map(m->buf[BUF_PAGES]), e);
-    return code == ERR_OK ? sampler_init(&m->sampler, m->hp.n_vocab, e) : code;
+    return code == ERR_OK ? sampler_init(&m->sampler, m->hp.n_vocab, p->n_ctx, e) : code;
 }
 
 static void describe(struct model *m)
@@ -344,6 +345,7 @@ void model_unload(struct model *m)
     if (m->sessions)
         mem_free(m->sessions[0].tokens);
     mem_free(m->sessions);
+    mem_free(m->event);
     mem_free(m->buf);
     kv_finish(&m->kv);
     sampler_finish(&m->sampler);

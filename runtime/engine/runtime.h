@@ -37,6 +37,7 @@ struct words;
 enum err_code words_load(const char *path, struct words **out, struct err *e);
 void words_destroy(struct words *w);
 const struct tokenizer *words_tokenizer(const struct words *w);      /* NULL: none in the file */
+const int32_t *words_eog(const struct words *w, size_t *n); /* its end-of-generation tokens */
 const struct chat_template *words_template(const struct words *w);   /* NULL: none to be had */
 /* NULL where the template is the file's own (or there is none); else the name of the family whose
  * template it is, chosen from the vocabulary (text/family_template.h): "chatml", ... */
@@ -134,37 +135,90 @@ struct model_counters model_counters(const struct model *m);
 
 /* ---- sessions ------------------------------------------------------------------------------ */
 
-/* Sampling: see sampler.h for the order and exact meaning. temperature <= 0: argmax, ties to the
- * lower id. Random numbers are f(seed, position). */
+/* Sampling: see sampler.h for the exact meaning. What is written off below does nothing. */
+enum sampler_kind {
+    SAMPLER_PENALTIES,
+    SAMPLER_DRY,
+    SAMPLER_TOP_N_SIGMA,
+    SAMPLER_TOP_K,
+    SAMPLER_TYPICAL_P,
+    SAMPLER_TOP_P,
+    SAMPLER_MIN_P,
+    SAMPLER_XTC,
+    SAMPLER_TEMPERATURE,
+    SAMPLERS
+};
+struct token_bias {
+    int32_t token;
+    float bias; /* added to the logit; -INFINITY: never */
+};
+#define SAMPLING_MAX_BIAS 1024
+#define SAMPLING_MAX_STRINGS 64      /* banned phrases, sequence breakers: each */
+#define SAMPLING_MAX_STRING 256      /* bytes of one */
 struct sampling {
-    float temperature;        /* 0.8 */
+    float temperature;        /* 0.8; <= 0: the best token, ties to the lower id */
+    float dynatemp_range;     /* 0: off */
+    float dynatemp_exponent;  /* 1 */
     int32_t top_k;            /* 40; <= 0: off */
     float top_p;              /* 0.9; >= 1: off */
-    float min_p;              /* 0 */
+    float min_p;              /* 0: off */
+    float typical_p;          /* 1: off */
+    float top_n_sigma;        /* 0: off */
+    float xtc_probability;    /* 0: off */
+    float xtc_threshold;      /* 0.1; > 0.5: off */
     float repeat_penalty;     /* 1: off */
     int32_t repeat_last_n;    /* 64; -1: whole context; 0: off */
     float presence_penalty, frequency_penalty;
-    uint64_t seed;
+    float dry_multiplier;     /* 0: off */
+    float dry_base;           /* 1.75; < 1: off */
+    int32_t dry_allowed_length; /* 2 */
+    int32_t dry_penalty_last_n; /* -1: whole context; 0: off */
+    const struct str *dry_breaker; /* [n_dry_breaker], borrowed while the turn lasts; needs turn.words */
+    uint32_t n_dry_breaker;
+    uint32_t mirostat;        /* 0: off, 1, 2 */
+    float mirostat_tau, mirostat_eta; /* 5, 0.1 */
+    uint64_t seed;            /* random numbers are f(seed, position, purpose) */
+    const struct token_bias *bias; /* [n_bias], at most SAMPLING_MAX_BIAS; borrowed while the turn lasts */
+    uint32_t n_bias;
+    uint32_t n_chain;         /* samplers that run, in this order; one that is not in it does nothing */
+    uint8_t chain[SAMPLERS];  /* enum sampler_kind; all of them in the enum's order */
 };
 struct sampling sampling_default(void);
+/* The order by name: penalties, dry, top_n_sigma, top_k, typ_p (typical_p), top_p, min_p, xtc, temperature.
+ * ERR_INVALID: no such sampler, or twice. */
+enum err_code sampling_order(struct sampling *s, const struct str *name, size_t n, struct err *e);
+
+struct constraint; /* runtime/text/constraint.h */
 
 enum turn_kind {
     TURN_GENERATE, /* an EVENT_TOKEN a step until a finish */
     TURN_SCORE,    /* an EVENT_SCORE for each of tokens[1..n-1], in order; computes every row */
 };
+/* What is pointed at is borrowed as long as the turn lasts, but for tokens. */
 struct turn {
     enum turn_kind kind;
     const int32_t *tokens;  /* the whole timeline, BOS included; copied */
     size_t n_tokens;        /* 1 .. n_ctx */
     struct sampling sampling;
     uint32_t max_tokens;    /* 0: until end of generation or the context is full */
-    const struct words *words; /* of the model's file: its end-of-generation tokens end the turn; must
-                               live as long as the turn. NULL: no token ends it */
-    bool ignore_eog;        /* bench: go on after an end-of-generation token */
+    uint32_t min_tokens;    /* no end-of-generation or stop token before that many others were made */
+    const struct words *words; /* of the model's file: its end-of-generation tokens end the turn. NULL: no
+                                  token ends it */
+    bool ignore_eog;        /* no end-of-generation token is drawn, unless the constraint leaves no other */
+    const int32_t *stop;    /* [n_stop] tokens that end the turn too */
+    size_t n_stop;
+    const int32_t *ban;     /* [n_ban] tokens that are not drawn */
+    size_t n_ban;
+    const struct str *phrase; /* [n_phrase] strings that the text does not contain; needs words. Where one
+                                 comes up, the timeline goes back to the token that began it, which is banned
+                                 there; events come later by what a phrase may be begun in. Where no way
+                                 around is found: FINISH_FAILED, before the phrase */
+    size_t n_phrase;
+    struct constraint *constraint; /* which tokens may come, and hears which came; or NULL */
     uint32_t n_top;         /* most likely tokens wanted with each event, 0..20 */
     bool want_logprob;      /* events of TURN_GENERATE carry logprob (else NaN; costs a pass over the
                                vocabulary); n_top > 0 implies it */
-    bool want_logits;       /* events carry the whole row of logits */
+    bool want_logits;       /* events carry the whole row of logits; not with phrases */
     void *user;             /* comes back in every event */
 };
 
@@ -178,18 +232,29 @@ enum err_code session_begin(struct session *s, const struct turn *t, uint32_t *n
 /* No further events; the timeline and its pages stay for a later session_begin. */
 void session_stop(struct session *s);
 bool session_active(const struct session *s);
+/* A paused turn takes no part in steps; unpaused it goes on as if nothing had been. */
+void session_pause(struct session *s, bool paused);
+/* s, which has no turn, gets the first n tokens of another session's timeline (at most what that one holds),
+ * which it shares with it: whole pages by reference, the rest of the last one copied. */
+enum err_code session_share(struct session *s, const struct session *from, uint32_t n, struct err *e);
+/* A new session with all that s holds. */
+enum err_code session_fork(const struct session *s, struct session **out, struct err *e);
 uint32_t session_n_tokens(const struct session *s); /* tokens of the timeline held in KV pages */
 
-enum finish { FINISH_NONE, FINISH_STOP, FINISH_LENGTH }; /* STOP: end-of-generation token */
+#define SESSION_MAX_EVENTS 49 /* of one step: a token, and those that were held back for a banned phrase */
+
+enum finish { FINISH_NONE, FINISH_STOP, FINISH_LENGTH, FINISH_FAILED };
 enum event_kind { EVENT_TOKEN, EVENT_SCORE };
 struct event {
     enum event_kind kind;
     enum finish finish;       /* EVENT_TOKEN: not FINISH_NONE on the last; EVENT_SCORE: STOP on the last */
     struct session *session;
     void *user;
-    int32_t token;            /* sampled; or the token that was scored. With FINISH_STOP: the end token */
+    int32_t token;            /* sampled; or the token that was scored. With FINISH_STOP: the end token, or
+                                 TOKEN_NONE where a constraint has come to its end; FINISH_FAILED: none */
+    const struct err *err;    /* FINISH_FAILED: why; else NULL */
     uint32_t position;        /* of that token in the timeline */
-    float logprob;            /* natural log, of the raw logits' softmax */
+    float logprob;            /* natural log, of the softmax of the raw logits: before bias, mask and samplers */
     uint32_t n_top;
     int32_t top_token[20];    /* most likely first */
     float top_logprob[20];
@@ -197,7 +262,7 @@ struct event {
 };
 struct step {
     const struct event *events; /* valid until the next call on the model */
-    size_t n_events;
+    size_t n_events;            /* EVENT_TOKENs: at most SESSION_MAX_EVENTS of one session */
     uint32_t n_rows, n_prefill; /* rows computed; how many of them were prompt */
     int64_t device_ns, step_ns;
 };

@@ -1,43 +1,38 @@
 #include "runtime/engine/sampler.h"
 
-#include <math.h>
-#include <string.h>
-
 #include "runtime/base/mem.h"
+#include "runtime/engine/sampler_priv.h"
 
-struct sampling sampling_default(void)
+enum err_code sampler_init(struct sampler *s, uint32_t n_vocab, uint32_t n_ctx, struct err *e)
 {
-    return (struct sampling){ .temperature = 0.8f,
-                              .top_k = 40,
-                              .top_p = 0.9f,
-                              .repeat_penalty = 1,
-                              .repeat_last_n = 64 };
-}
-
-enum err_code sampler_init(struct sampler *s, uint32_t n_vocab, struct err *e)
-{
-    *s = (struct sampler){ .n_vocab = n_vocab,
-                           .heap = mem_alloc(n_vocab * sizeof *s->heap),
-                           .work = mem_alloc(n_vocab * sizeof *s->work),
-                           .count = mem_zero(n_vocab, sizeof *s->count) };
-    if (s->heap && s->work && s->count)
+    *s = (struct sampler){ .n_vocab = n_vocab, .n_ctx = n_ctx };
+    s->list = mem_alloc(n_vocab * sizeof *s->list);
+    s->scratch = mem_alloc(n_vocab * sizeof *s->scratch);
+    s->undo = mem_alloc(n_vocab * sizeof *s->undo);
+    s->edited = mem_zero(n_vocab / 32 + 1, sizeof *s->edited);
+    s->count = mem_zero(n_vocab, sizeof *s->count);
+    s->match = mem_alloc(n_ctx * sizeof *s->match);
+    if (s->list && s->scratch && s->undo && s->edited && s->count && s->match)
         return ERR_OK;
     sampler_finish(s);
-    return err_no_memory(e, n_vocab * (sizeof *s->heap + sizeof *s->work), "the sampler");
+    return err_no_memory(e, n_vocab * 3 * sizeof *s->list, "the sampler");
 }
 
 void sampler_finish(struct sampler *s)
 {
-    mem_free(s->heap);
-    mem_free(s->work);
+    mem_free(s->list);
+    mem_free(s->scratch);
+    mem_free(s->undo);
+    mem_free(s->edited);
     mem_free(s->count);
+    mem_free(s->match);
     *s = (struct sampler){ 0 };
 }
 
 /* ---- whole rows ------------------------------------------------------------------------------- */
 
 /* The largest of 16 interleaved strands, which a compiler turns into vector code; NaN loses. */
-static float row_max(const float *v, uint32_t n)
+float row_max(const float *v, uint32_t n)
 {
     float best[16];
     for (int k = 0; k < 16; k++)
@@ -53,34 +48,34 @@ static float row_max(const float *v, uint32_t n)
     return best[0];
 }
 
-static int32_t arg_max(const float *v, uint32_t n)
+/* Sum of exp((v - best) * scale) over one block. */
+#define BLOCK 1024
+static double block_sum(const float *v, uint32_t n, float best, float scale)
 {
-    float best = row_max(v, n);
-    for (uint32_t i = 0; i < n; i++)
-        if (v[i] == best)
-            return (int32_t)i;
-    return 0; /* nothing but NaN */
+    float part[16] = { 0 };
+    uint32_t i = 0;
+    double sum = 0;
+    for (; i + 16 <= n; i += 16)
+        for (uint32_t k = 0; k < 16; k++)
+            part[k] += exp_neg((v[i + k] - best) * scale);
+    for (; i < n; i++)
+        part[0] += exp_neg((v[i] - best) * scale);
+    for (int k = 0; k < 16; k++)
+        sum += (double)part[k];
+    return sum;
 }
 
-/* exp(x) for x <= 0, within 2e-7 of itself: 2^n by the exponent bits times a polynomial on
- * [-ln2/2, ln2/2]; branch free, for vector code. */
-static float exp_neg(float x)
+static uint32_t block_n(uint32_t n, uint32_t from)
 {
-    x = x > -87.0f ? x : -87.0f;
-    float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f; /* rounds to a whole number */
-    float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    float p = 1.0f / 5040;
-    p = p * r + 1.0f / 720;
-    p = p * r + 1.0f / 120;
-    p = p * r + 1.0f / 24;
-    p = p * r + 1.0f / 6;
-    p = p * r + 0.5f;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
-    uint32_t bits = (uint32_t)((int32_t)n + 127) << 23;
-    float two_n;
-    memcpy(&two_n, &bits, sizeof two_n);
-    return p * two_n;
+    return n - from < BLOCK ? n - from : BLOCK;
+}
+
+static double row_sum(const float *v, uint32_t n, float best, float scale)
+{
+    double sum = 0;
+    for (uint32_t from = 0; from < n; from += BLOCK)
+        sum += block_sum(v + from, block_n(n, from), best, scale);
+    return sum;
 }
 
 double sampler_log_sum(const float *logits, uint32_t n)
@@ -88,196 +83,157 @@ double sampler_log_sum(const float *logits, uint32_t n)
     float best = row_max(logits, n);
     if (!(best > -INFINITY))
         return -INFINITY;
-    double sum = 0;
-    for (uint32_t from = 0; from < n; from += 1024) {
-        float part[16] = { 0 };
-        uint32_t end = n - from < 1024 ? n : from + 1024, i = from;
-        for (; i + 16 <= end; i += 16)
-            for (uint32_t k = 0; k < 16; k++)
-                part[k] += exp_neg(logits[i + k] - best);
-        for (; i < end; i++)
-            part[0] += exp_neg(logits[i] - best);
-        for (int k = 0; k < 16; k++)
-            sum += part[k];
-    }
-    return (double)best + log(sum);
-}
-
-/* ---- candidates in order ------------------------------------------------------------------------ */
-
-static bool better(struct candidate a, struct candidate b)
-{
-    return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
-}
-
-/* Restores a heap whose root (worst: the worst candidate; else the best) may be out of place. */
-static void sift(struct candidate *h, uint32_t n, uint32_t i, bool worst)
-{
-    for (;;) {
-        uint32_t top = i, left = 2 * i + 1, right = left + 1;
-        if (left < n && better(h[left], h[top]) != worst)
-            top = left;
-        if (right < n && better(h[right], h[top]) != worst)
-            top = right;
-        if (top == i)
-            return;
-        struct candidate t = h[i];
-        h[i] = h[top];
-        h[top] = t;
-        i = top;
-    }
-}
-
-/* Sorts a heap of the k best, worst on top, into descending order. */
-static void sort_down(struct candidate *h, uint32_t k)
-{
-    for (uint32_t n = k; n > 1; n--) {
-        struct candidate worst = h[0];
-        h[0] = h[n - 1];
-        h[n - 1] = worst;
-        sift(h, n - 1, 0, true);
-    }
-}
-
-static uint32_t keep_best(struct candidate *h, const float *logits, uint32_t n_vocab, uint32_t k)
-{
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < n_vocab; i++) {
-        if (n == k && !(logits[i] > h[0].logit))
-            continue;
-        struct candidate c = { logits[i] == logits[i] ? logits[i] : -INFINITY, (int32_t)i };
-        if (n < k) {
-            h[n++] = c;
-            if (n == k)
-                for (uint32_t j = k / 2 + 1; j-- > 0;)
-                    sift(h, k, j, true);
-        } else if (better(c, h[0])) {
-            h[0] = c;
-            sift(h, k, 0, true);
-        }
-    }
-    if (n < k)
-        for (uint32_t j = n / 2 + 1; j-- > 0;)
-            sift(h, n, j, true);
-    sort_down(h, n);
-    return n;
+    return (double)best + log(row_sum(logits, n, best, 1));
 }
 
 void sampler_top(const float *logits, uint32_t n_vocab, uint32_t n, int32_t *ids)
 {
-    struct candidate h[20];
-    uint32_t k = keep_best(h, logits, n_vocab, n < 20 ? n : 20);
-    for (uint32_t i = 0; i < k; i++)
-        ids[i] = h[i].id;
+    float best[20];
+    uint32_t have = 0;
+    n = n < 20 ? n : 20;
+    for (uint32_t i = 0; i < n_vocab; i++) {
+        float v = logits[i] == logits[i] ? logits[i] : -INFINITY;
+        if (have == n && (n == 0 || !(v > best[n - 1])))
+            continue;
+        uint32_t at = have < n ? have++ : n - 1;
+        for (; at > 0 && v > best[at - 1]; at--) {
+            best[at] = best[at - 1];
+            ids[at] = ids[at - 1];
+        }
+        best[at] = v;
+        ids[at] = (int32_t)i;
+    }
+}
+
+/* ---- edits ---------------------------------------------------------------------------------------- */
+
+void row_edit(struct sampler *s, float *v, int32_t id, float logit)
+{
+    uint32_t bit = UINT32_C(1) << (id % 32), *word = &s->edited[id / 32];
+    if (!(*word & bit)) {
+        s->undo[s->n_undo++] = (struct candidate){ v[id], id };
+        *word |= bit;
+    }
+    v[id] = logit;
+}
+
+static void put_back(struct sampler *s, float *v)
+{
+    for (uint32_t i = 0; i < s->n_undo; i++) {
+        v[s->undo[i].id] = s->undo[i].logit;
+        s->edited[s->undo[i].id / 32] = 0;
+    }
+    s->n_undo = 0;
+}
+
+static bool is_token(const struct sampler *s, int32_t id)
+{
+    return id >= 0 && (uint32_t)id < s->n_vocab;
+}
+
+static void bias_and_ban(struct list *l)
+{
+    float *v = l->in->logits;
+    for (uint32_t i = 0; i < l->how->n_bias; i++) {
+        const struct token_bias *b = &l->how->bias[i];
+        if (is_token(l->s, b->token))
+            row_edit(l->s, v, b->token, v[b->token] + b->bias);
+    }
+    for (int k = 0; k < SAMPLER_BANS; k++)
+        for (size_t i = 0; i < l->in->ban[k].n; i++)
+            if (is_token(l->s, l->in->ban[k].id[i]))
+                row_edit(l->s, v, l->in->ban[k].id[i], -INFINITY);
 }
 
 /* ---- the draw ------------------------------------------------------------------------------------ */
 
-static double uniform(uint64_t seed, uint32_t position)
+double sampler_random(uint64_t seed, uint32_t position, enum random_use use)
 {
-    uint64_t z = seed + ((uint64_t)position + 1) * 0x9E3779B97F4A7C15U;
+    uint64_t z = seed + ((uint64_t)position + 1) * 0x9E3779B97F4A7C15U + (uint64_t)use * 0xD1342543DE82EF95U;
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9U;
     z = (z ^ z >> 27) * 0x94D049BB133111EBU;
     z ^= z >> 31;
     return (double)(z >> 11) * 0x1p-53;
 }
 
-static const float *penalise(struct sampler *s, const float *logits, const struct sampling *how,
-                             const int32_t *recent, size_t n_recent)
+static double draw_number(const struct list *l)
 {
-    size_t n = how->repeat_last_n < 0 || (size_t)how->repeat_last_n > n_recent
-                   ? n_recent
-                   : (size_t)how->repeat_last_n;
-    bool off = how->repeat_penalty == 1 && how->presence_penalty == 0 && how->frequency_penalty == 0;
-    if (off || n == 0)
-        return logits;
-    memcpy(s->work, logits, s->n_vocab * sizeof *logits);
-    const int32_t *from = recent + (n_recent - n);
-    for (size_t i = 0; i < n; i++)
-        if (s->count[from[i]] < UINT16_MAX)
-            s->count[from[i]]++;
-    for (size_t i = 0; i < n; i++) {
-        uint16_t *count = &s->count[from[i]];
-        float *v = &s->work[from[i]];
-        if (*count == 0)
-            continue;
-        *v = *v > 0 ? *v / how->repeat_penalty : *v * how->repeat_penalty;
-        *v -= (float)*count * how->frequency_penalty + how->presence_penalty;
-        *count = 0;
-    }
-    return s->work;
+    return sampler_random(l->how->seed, l->in->position, RANDOM_DRAW);
 }
 
-/* How many of the sorted candidates top-p and min-p leave. `total`: sum of exp(logit - best). */
-static uint32_t cut(const struct candidate *h, uint32_t n, const struct sampling *how, double total)
+/* From the whole row, without a list of it: first the block, then the token in it. -1: not so. */
+static int32_t draw_row(const struct list *l)
 {
-    uint32_t kept = n;
-    if (how->top_p < 1) {
-        double sum = 0;
-        for (uint32_t i = 0; i < n; i++) {
-            sum += exp((double)h[i].logit - (double)h[0].logit);
-            if (sum >= (double)how->top_p * total) {
-                kept = i + 1;
-                break;
-            }
-        }
+    const float *v = l->in->logits;
+    uint32_t n = l->s->n_vocab, from = 0;
+    float best = row_max(v, n), scale = (float)l->scale;
+    if (best == INFINITY)
+        return -1;
+    double at = draw_number(l) * row_sum(v, n, best, scale), sum;
+    for (;; from += BLOCK, at -= sum) {
+        sum = block_sum(v + from, block_n(n, from), best, scale);
+        if (at < sum || from + BLOCK >= n)
+            break;
     }
-    if (how->min_p > 0)
-        while (kept > 1 && exp((double)h[kept - 1].logit - (double)h[0].logit) < (double)how->min_p)
-            kept--;
-    return kept;
-}
-
-static int32_t draw(const struct candidate *h, uint32_t n, double temperature, double u)
-{
-    double total = 0, best = (double)h[0].logit;
-    for (uint32_t i = 0; i < n; i++)
-        total += exp(((double)h[i].logit - best) / temperature);
-    double at = u * total;
-    for (uint32_t i = 0; i < n; i++) {
-        at -= exp(((double)h[i].logit - best) / temperature);
-        if (at < 0)
-            return h[i].id;
-    }
-    return h[n - 1].id;
-}
-
-/* The whole distribution, unsorted. */
-static int32_t draw_any(const float *v, uint32_t n, float temperature, double u)
-{
-    float best = row_max(v, n);
-    double total = 0, at;
-    int32_t last = arg_max(v, n);
-    for (uint32_t i = 0; i < n; i++)
-        total += v[i] == v[i] ? (double)exp_neg((v[i] - best) / temperature) : 0;
-    at = u * total;
-    for (uint32_t i = 0; i < n; i++) {
+    int32_t last = -1;
+    for (uint32_t i = from; i < from + block_n(n, from); i++) {
         if (!(v[i] > -INFINITY))
             continue;
         last = (int32_t)i;
-        at -= (double)exp_neg((v[i] - best) / temperature);
+        at -= (double)exp_neg((v[i] - best) * scale);
         if (at < 0)
             break;
     }
     return last;
 }
 
-int32_t sampler_pick(struct sampler *s, const float *logits, const struct sampling *how,
-                     const int32_t *recent, size_t n_recent, uint32_t position)
+static struct list begin(struct sampler *s, const struct sampling *how, const struct sampler_input *in)
 {
-    const float *v = penalise(s, logits, how, recent, n_recent);
-    if (!(how->temperature > 0) || how->top_k == 1)
-        return arg_max(v, s->n_vocab);
-    double u = uniform(how->seed, position);
-    bool all = how->top_k <= 0 || (uint32_t)how->top_k >= s->n_vocab;
-    if (all && how->top_p >= 1 && !(how->min_p > 0))
-        return draw_any(v, s->n_vocab, how->temperature, u);
-    uint32_t n = keep_best(s->heap, v, s->n_vocab, all ? s->n_vocab : (uint32_t)how->top_k);
-    if (!(s->heap[0].logit > -INFINITY) || s->heap[0].logit == INFINITY)
-        return s->heap[0].id;
-    double total = 0;
-    for (uint32_t i = 0; i < n; i++)
-        total += exp((double)s->heap[i].logit - (double)s->heap[0].logit);
-    n = cut(s->heap, n, how, total);
-    return draw(s->heap, n, (double)how->temperature, u);
+    struct list l = { .s = s, .how = how, .in = in, .c = s->list, .n = s->n_vocab, .whole = true, .scale = 1 };
+    bias_and_ban(&l);
+    if (!(how->temperature > 0)) {
+        chain_edits(&l);
+        list_only_best(&l);
+    } else if (how->mirostat) {
+        chain_mirostat(&l);
+    } else {
+        chain_run(&l);
+    }
+    return l;
+}
+
+uint32_t sampler_candidates(struct sampler *s, const struct sampling *how, const struct sampler_input *in,
+                            const struct candidate **out)
+{
+    struct list l = begin(s, how, in);
+    list_all(&l);
+    float best = list_best(&l);
+    for (uint32_t i = 0; i < l.n; i++)
+        l.c[i].logit = l.n > 1 ? (float)(((double)l.c[i].logit - (double)best) * l.scale) : 0;
+    put_back(s, in->logits);
+    *out = l.c;
+    return l.n;
+}
+
+/* Steers the surprise of what comes next towards tau. */
+static void learn_mu(const struct list *l, double p)
+{
+    if (l->how->mirostat && l->how->temperature > 0 && l->in->mu)
+        *l->in->mu -= (double)l->how->mirostat_eta * (-log2(p) - (double)l->how->mirostat_tau);
+}
+
+int32_t sampler_pick(struct sampler *s, const struct sampling *how, const struct sampler_input *in)
+{
+    struct list l = begin(s, how, in);
+    int32_t id = -1;
+    double p = 1;
+    if (l.whole && !in->mask)
+        id = draw_row(&l);
+    if (id < 0) {
+        list_all(&l);
+        id = list_draw(&l, draw_number(&l), &p);
+    }
+    learn_mu(&l, p);
+    put_back(s, in->logits);
+    return id;
 }

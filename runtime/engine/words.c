@@ -14,6 +14,8 @@
 struct words {
     struct gguf *g;
     struct tokenizer *tokenizer;
+    int32_t *eog;
+    size_t n_eog;
     struct chat_template *template;
     const struct family_template *family; /* the template's, where the file has none */
     struct err no_tokenizer, no_template; /* why not, when the file has one that is not for us */
@@ -170,6 +172,19 @@ static enum err_code read_tokenizer(struct words *w, struct err *e)
     return code;
 }
 
+static enum err_code list_eog(struct words *w, struct err *e)
+{
+    size_t n = w->tokenizer ? tokenizer_n_tokens(w->tokenizer) : 0, cap = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!tokenizer_is_eog(w->tokenizer, (int32_t)i))
+            continue;
+        if (!mem_grow(&w->eog, &cap, w->n_eog + 1, sizeof *w->eog, n))
+            return err_no_memory(e, sizeof *w->eog, "end-of-generation tokens");
+        w->eog[w->n_eog++] = (int32_t)i;
+    }
+    return ERR_OK;
+}
+
 enum err_code words_load(const char *path, struct words **out, struct err *e)
 {
     *out = NULL;
@@ -179,7 +194,7 @@ enum err_code words_load(const char *path, struct words **out, struct err *e)
     enum err_code code = gguf_open(path, &w->g, e);
     if (code)
         goto out;
-    if ((code = read_tokenizer(w, e)) || (code = read_template(w, e)) ||
+    if ((code = read_tokenizer(w, e)) || (code = list_eog(w, e)) || (code = read_template(w, e)) ||
         (code = read_header(w, e))) {
         err_prefix(e, "%s", path);
         goto out;
@@ -197,6 +212,7 @@ void words_destroy(struct words *w)
         return;
     chat_template_destroy(w->template);
     tokenizer_destroy(w->tokenizer);
+    mem_free(w->eog);
     gguf_close(w->g);
     mem_free(w);
 }
@@ -204,6 +220,12 @@ void words_destroy(struct words *w)
 const struct tokenizer *words_tokenizer(const struct words *w)
 {
     return w->tokenizer;
+}
+
+const int32_t *words_eog(const struct words *w, size_t *n)
+{
+    *n = w->n_eog;
+    return w->eog;
 }
 
 const struct chat_template *words_template(const struct words *w)

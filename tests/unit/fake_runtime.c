@@ -23,7 +23,7 @@ struct session {
     struct turn turn;
     int32_t *tokens;
     uint32_t n, held, made;
-    bool active;
+    bool active, paused;
 };
 struct model {
     struct runtime *r;
@@ -176,12 +176,6 @@ struct model_counters model_counters(const struct model *m)
     return (struct model_counters){ 0 };
 }
 
-struct sampling sampling_default(void)
-{
-    return (struct sampling){ .temperature = 0.8f, .top_k = 40, .top_p = 0.9f,
-                              .repeat_penalty = 1, .repeat_last_n = 64 };
-}
-
 enum err_code session_create(struct model *m, struct session **out, struct err *e)
 {
     *out = NULL;
@@ -238,6 +232,7 @@ enum err_code session_begin(struct session *s, const struct turn *t, uint32_t *n
     s->held = same;
     s->made = 0;
     s->active = true;
+    s->paused = false;
     atomic_store(&fake.n_cached, (int)same);
     atomic_fetch_add(&fake.begins, 1);
     if (n_cached)
@@ -248,6 +243,11 @@ enum err_code session_begin(struct session *s, const struct turn *t, uint32_t *n
 void session_stop(struct session *s)
 {
     s->active = false;
+}
+
+void session_pause(struct session *s, bool paused)
+{
+    s->paused = paused;
 }
 
 bool session_active(const struct session *s)
@@ -269,7 +269,7 @@ bool model_prepare(struct model *m)
 bool model_has_work(const struct model *m)
 {
     for (uint32_t i = 0; i < m->info.n_seq; i++)
-        if (m->session[i] && m->session[i]->active)
+        if (m->session[i] && m->session[i]->active && !m->session[i]->paused)
             return true;
     return false;
 }
@@ -321,7 +321,7 @@ enum err_code model_step(struct model *m, struct step *out, struct err *e)
         return err_set(e, ERR_GPU, "a step failed (as told)");
     for (uint32_t i = 0; i < m->info.n_seq; i++) {
         struct session *s = m->session[i];
-        if (!s || !s->active)
+        if (!s || !s->active || s->paused)
             continue;
         uint32_t from = s->held, rows = s->n - s->held < CHUNK ? s->n - s->held : CHUNK;
         s->held += rows;
