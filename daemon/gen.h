@@ -53,6 +53,7 @@ struct gen {
     /* the run */
     struct run run;
     bool running;               /* run_init was called */
+    struct arena lists;         /* of the options, as the run has them */
     int64_t submitted_ns;
     bool silent;                /* num_predict 0: the one token is not shown */
     /* the answer */
@@ -97,6 +98,9 @@ static inline bool gen_failed(struct gen *g, enum err_code c)
     g->err.code = c;
     return c != ERR_OK;
 }
+
+/* gen_sampling.c: fills what of g->run says how tokens are drawn. */
+enum err_code gen_sampling(struct gen *g, struct err *e);
 
 /* gen_output.c */
 enum err_code output_begin(struct gen *g, struct err *e);

@@ -1,5 +1,4 @@
 #include <string.h>
-#include <sys/random.h>
 
 #include "daemon/gen.h"
 #include "runtime/base/clock.h"
@@ -47,6 +46,7 @@ void gen_end(struct gen *g)
     token_list_finish(&g->answer);
     mem_free(g->logprobs);
     arena_finish(&g->pieces);
+    arena_finish(&g->lists);
     mem_free(g->scores);
     mem_free(g->score_tops);
     prompt_finish(&g->prompt);
@@ -164,39 +164,6 @@ enum err_code gen_submit_run(struct gen *g, struct err *e)
     return c;
 }
 
-static uint64_t random_seed(void)
-{
-    uint64_t seed = 0;
-    if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) != (ssize_t)sizeof seed)
-        seed = (uint64_t)clock_wall_ns();
-    return seed;
-}
-
-static struct sampling sampling_of(const struct gen_options *o)
-{
-    struct sampling s = sampling_default();
-    if (option_given(o, OPTION_TEMPERATURE))
-        s.temperature = (float)o->temperature;
-    if (option_given(o, OPTION_TOP_K))
-        s.top_k = o->top_k > INT32_MAX ? 0 : o->top_k < 0 ? 0 : (int32_t)o->top_k;
-    if (option_given(o, OPTION_TOP_P))
-        s.top_p = (float)o->top_p;
-    if (option_given(o, OPTION_MIN_P))
-        s.min_p = (float)o->min_p;
-    if (option_given(o, OPTION_REPEAT_PENALTY))
-        s.repeat_penalty = (float)o->repeat_penalty;
-    if (option_given(o, OPTION_REPEAT_LAST_N))
-        s.repeat_last_n = o->repeat_last_n > INT32_MAX ? -1
-                          : o->repeat_last_n < 0       ? -1
-                                                       : (int32_t)o->repeat_last_n;
-    if (option_given(o, OPTION_PRESENCE_PENALTY))
-        s.presence_penalty = (float)o->presence_penalty;
-    if (option_given(o, OPTION_FREQUENCY_PENALTY))
-        s.frequency_penalty = (float)o->frequency_penalty;
-    s.seed = option_given(o, OPTION_SEED) && o->seed != -1 ? (uint64_t)o->seed : random_seed();
-    return s;
-}
-
 static uint32_t room_of(const struct gen *g)
 {
     return g->n_ctx < g->resident->n_ctx ? g->n_ctx : g->resident->n_ctx;
@@ -227,18 +194,17 @@ static void begin_generation(struct gen *g)
     g->run.kind = TURN_GENERATE;
     g->run.tokens = g->prompt.tokens.id;
     g->run.n_tokens = n;
-    g->run.sampling = sampling_of(o);
     g->run.n_top = g->req.logprobs ? g->req.top_logprobs : 0;
     g->run.want_logprob = g->req.logprobs;
     g->run.words = lookup_words(&g->lookup);
-    g->run.ignore_eog = option_given(o, OPTION_IGNORE_EOS) && o->ignore_eos;
     g->run.max_tokens = room;
     if (option_given(o, OPTION_NUM_PREDICT) && o->num_predict >= 0 && o->num_predict < room)
         g->run.max_tokens = o->num_predict ? (uint32_t)o->num_predict : 1;
     g->silent = option_given(o, OPTION_NUM_PREDICT) && o->num_predict == 0;
     g->run.notify = output_run_notify;
     g->run.user = g;
-    if (gen_failed(g, output_begin(g, &g->err)) || gen_failed(g, gen_submit_run(g, &g->err)))
+    if (gen_failed(g, gen_sampling(g, &g->err)) || gen_failed(g, output_begin(g, &g->err)) ||
+        gen_failed(g, gen_submit_run(g, &g->err)))
         gen_fail(g);
 }
 

@@ -26,6 +26,9 @@
 #define PROTOCOL_MAX_BODY ((size_t)16 << 20) /* a JSON request body */
 #define PROTOCOL_MAX_LINE ((size_t)8 << 20)  /* one line of a streamed reply */
 #define PROTOCOL_MAX_STOPS 64
+#define PROTOCOL_MAX_STRINGS 64       /* of a list among the options; */
+#define PROTOCOL_MAX_STRING_BYTES 256 /* each of them */
+#define PROTOCOL_MAX_IDS 1024
 #define PROTOCOL_MAX_TOP_LOGPROBS 20
 
 /* ---- small forms ----------------------------------------------------------------------------- */
@@ -45,14 +48,24 @@ bool rfc3339_read(struct str text, int64_t *wall_ns); /* any offset, any number 
 /* "options" of a request and PARAMETERs of a model. `given` has one bit a row of the table in
  * protocol.c: a value is meaningful only when its bit is set. */
 struct gen_options {
-    uint32_t given;
+    uint64_t given;
     int64_t num_ctx, num_predict, num_keep, seed, top_k, repeat_last_n;
     double temperature, top_p, min_p, typical_p;
     double repeat_penalty, presence_penalty, frequency_penalty;
     bool reproducible; /* ours: refuse rather than answer with bits that depend on the batch */
-    bool ignore_eos;   /* ours: go on after an end-of-generation token */
+    bool ignore_eos;   /* llama.cpp's: no end-of-generation token is drawn */
     struct str stop[PROTOCOL_MAX_STOPS];
     size_t n_stop;
+    /* llama.cpp's names and meaning; runtime/engine/sampler.h has the details */
+    double dynatemp_range, dynatemp_exponent, top_n_sigma, xtc_probability, xtc_threshold;
+    double dry_multiplier, dry_base, mirostat_tau, mirostat_eta;
+    int64_t dry_allowed_length, dry_penalty_last_n, mirostat;
+    int64_t min_tokens;
+    const json_t *samplers;              /* names, in the order in which they run */
+    const json_t *dry_sequence_breakers; /* strings */
+    const json_t *banned_strings;        /* strings that the answer does not contain */
+    const json_t *banned_tokens, *stop_token_ids; /* ids */
+    const json_t *logit_bias;            /* {"id": bias, ...} or [[id, bias], ...]; false: never */
 };
 enum gen_option {
     OPTION_NUM_CTX,
@@ -71,6 +84,25 @@ enum gen_option {
     OPTION_REPRODUCIBLE,
     OPTION_IGNORE_EOS,
     OPTION_STOP,
+    OPTION_DYNATEMP_RANGE,
+    OPTION_DYNATEMP_EXPONENT,
+    OPTION_TOP_N_SIGMA,
+    OPTION_XTC_PROBABILITY,
+    OPTION_XTC_THRESHOLD,
+    OPTION_DRY_MULTIPLIER,
+    OPTION_DRY_BASE,
+    OPTION_DRY_ALLOWED_LENGTH,
+    OPTION_DRY_PENALTY_LAST_N,
+    OPTION_DRY_SEQUENCE_BREAKERS,
+    OPTION_MIROSTAT,
+    OPTION_MIROSTAT_TAU,
+    OPTION_MIROSTAT_ETA,
+    OPTION_MIN_TOKENS,
+    OPTION_STOP_TOKEN_IDS,
+    OPTION_BANNED_TOKENS,
+    OPTION_BANNED_STRINGS,
+    OPTION_LOGIT_BIAS,
+    OPTION_SAMPLERS,
     OPTION_COUNT
 };
 static inline bool option_given(const struct gen_options *o, enum gen_option k)
@@ -78,14 +110,16 @@ static inline bool option_given(const struct gen_options *o, enum gen_option k)
     return (o->given >> k & 1) != 0;
 }
 /* `object` may be NULL or null. Unknown keys are passed over, null values too; an integer may be
- * written 40.0. The slices of `stop` borrow from `object`. */
+ * written 40.0. The slices of `stop` and the lists borrow from `object`. */
 enum err_code gen_options_read(const json_t *object, struct gen_options *o, struct err *e);
 void gen_options_write(struct buf *out, const struct gen_options *o); /* a JSON object */
-/* One value as text ("temperature", "0.6"), as a Modelfile or /set writes it; `stop` adds one.
- * ERR_NOT_FOUND: no option of that name. */
+/* One value as text ("temperature", "0.6"), as a Modelfile or /set writes it; `stop` adds one, other lists
+ * cannot be given so. ERR_NOT_FOUND: no option of that name. */
 enum err_code gen_options_set(struct gen_options *o, struct str name, struct str value,
                               struct err *e);
 const char *gen_option_name(enum gen_option k);
+/* The i-th of a logit_bias that was read. */
+void gen_option_bias(const json_t *logit_bias, size_t i, int64_t *token, double *bias);
 /* What is given in `over` replaces what is in `o`. */
 void gen_options_merge(struct gen_options *o, const struct gen_options *over);
 

@@ -1,18 +1,21 @@
 /* "options": one table row a key. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "daemon/protocol_priv.h"
 
-enum option_type { TYPE_INTEGER, TYPE_FLOAT, TYPE_BOOLEAN, TYPE_STRINGS };
+enum option_type { TYPE_INTEGER, TYPE_FLOAT, TYPE_BOOLEAN, TYPE_STRINGS, TYPE_LIST, TYPE_IDS, TYPE_BIAS };
 
 struct option_row {
     const char *name;
     enum option_type type;
     size_t offset;
+    double min, max; /* of a number; both 0: any */
 };
-#define ROW(key, type, field) [key] = { #field, type, offsetof(struct gen_options, field) }
+#define ROW(key, type, field) [key] = { #field, type, offsetof(struct gen_options, field), 0, 0 }
+#define RANGE(key, type, field, min, max) [key] = { #field, type, offsetof(struct gen_options, field), min, max }
 static const struct option_row rows[OPTION_COUNT] = {
     ROW(OPTION_NUM_CTX, TYPE_INTEGER, num_ctx),
     ROW(OPTION_NUM_PREDICT, TYPE_INTEGER, num_predict),
@@ -30,12 +33,34 @@ static const struct option_row rows[OPTION_COUNT] = {
     ROW(OPTION_REPRODUCIBLE, TYPE_BOOLEAN, reproducible),
     ROW(OPTION_IGNORE_EOS, TYPE_BOOLEAN, ignore_eos),
     ROW(OPTION_STOP, TYPE_STRINGS, stop),
+    RANGE(OPTION_DYNATEMP_RANGE, TYPE_FLOAT, dynatemp_range, 0, 100),
+    RANGE(OPTION_DYNATEMP_EXPONENT, TYPE_FLOAT, dynatemp_exponent, 0, 100),
+    RANGE(OPTION_TOP_N_SIGMA, TYPE_FLOAT, top_n_sigma, -1, 100),
+    RANGE(OPTION_XTC_PROBABILITY, TYPE_FLOAT, xtc_probability, 0, 1),
+    RANGE(OPTION_XTC_THRESHOLD, TYPE_FLOAT, xtc_threshold, 0, 1),
+    RANGE(OPTION_DRY_MULTIPLIER, TYPE_FLOAT, dry_multiplier, 0, 100),
+    RANGE(OPTION_DRY_BASE, TYPE_FLOAT, dry_base, 0, 100),
+    RANGE(OPTION_DRY_ALLOWED_LENGTH, TYPE_INTEGER, dry_allowed_length, 0, INT32_MAX),
+    RANGE(OPTION_DRY_PENALTY_LAST_N, TYPE_INTEGER, dry_penalty_last_n, -1, INT32_MAX),
+    ROW(OPTION_DRY_SEQUENCE_BREAKERS, TYPE_LIST, dry_sequence_breakers),
+    RANGE(OPTION_MIROSTAT, TYPE_INTEGER, mirostat, 0, 2),
+    RANGE(OPTION_MIROSTAT_TAU, TYPE_FLOAT, mirostat_tau, 0, 100),
+    RANGE(OPTION_MIROSTAT_ETA, TYPE_FLOAT, mirostat_eta, 0, 1),
+    RANGE(OPTION_MIN_TOKENS, TYPE_INTEGER, min_tokens, 0, INT32_MAX),
+    ROW(OPTION_STOP_TOKEN_IDS, TYPE_IDS, stop_token_ids),
+    ROW(OPTION_BANNED_TOKENS, TYPE_IDS, banned_tokens),
+    ROW(OPTION_BANNED_STRINGS, TYPE_LIST, banned_strings),
+    ROW(OPTION_LOGIT_BIAS, TYPE_BIAS, logit_bias),
+    ROW(OPTION_SAMPLERS, TYPE_LIST, samplers),
 };
 static const char *const type_names[] = {
     [TYPE_INTEGER] = "integer",
     [TYPE_FLOAT] = "float32",
     [TYPE_BOOLEAN] = "boolean",
     [TYPE_STRINGS] = "array",
+    [TYPE_LIST] = "array",
+    [TYPE_IDS] = "array",
+    [TYPE_BIAS] = "object",
 };
 
 const char *gen_option_name(enum gen_option k)
@@ -55,7 +80,7 @@ static const void *const_field(const struct gen_options *o, enum gen_option k)
 
 static void mark(struct gen_options *o, enum gen_option k)
 {
-    o->given |= UINT32_C(1) << k;
+    o->given |= UINT64_C(1) << k;
 }
 
 static enum err_code wrong_type(enum gen_option k, struct err *e)
@@ -89,6 +114,124 @@ static enum err_code read_stops(const json_t *v, struct gen_options *o, struct e
     return ERR_OK;
 }
 
+/* ---- lists: checked here, read by who uses them ------------------------------------------------- */
+
+static enum err_code check_size(enum gen_option k, size_t n, size_t max, struct err *e)
+{
+    if (n <= max)
+        return ERR_OK;
+    return err_set(e, ERR_INVALID, "option \"%s\" has %zu entries; at most %zu are taken", rows[k].name, n, max);
+}
+
+static enum err_code check_list(const json_t *v, enum gen_option k, struct err *e)
+{
+    if (!json_is_array(v))
+        return wrong_type(k, e);
+    for (size_t i = 0; i < json_array_size(v); i++) {
+        const json_t *s = json_array_get(v, i);
+        if (!json_is_string(s))
+            return err_set(e, ERR_INVALID, "option \"%s\" must be of an array of strings", rows[k].name);
+        if (json_string_length(s) > PROTOCOL_MAX_STRING_BYTES)
+            return err_set(e, ERR_INVALID, "option \"%s\" has a string of %zu bytes; at most %d are taken",
+                           rows[k].name, json_string_length(s), PROTOCOL_MAX_STRING_BYTES);
+    }
+    return check_size(k, json_array_size(v), PROTOCOL_MAX_STRINGS, e);
+}
+
+static bool is_id(const json_t *v)
+{
+    int64_t id;
+    return integer_of(v, &id) && id >= 0 && id <= INT32_MAX;
+}
+
+static enum err_code check_ids(const json_t *v, enum gen_option k, struct err *e)
+{
+    if (!json_is_array(v))
+        return wrong_type(k, e);
+    for (size_t i = 0; i < json_array_size(v); i++)
+        if (!is_id(json_array_get(v, i)))
+            return err_set(e, ERR_INVALID, "option \"%s\" must be of an array of token ids", rows[k].name);
+    return check_size(k, json_array_size(v), PROTOCOL_MAX_IDS, e);
+}
+
+static bool is_bias(const json_t *v)
+{
+    return json_is_number(v) || json_is_false(v);
+}
+
+static bool id_of_text(const char *text, int64_t *id)
+{
+    char *end;
+    *id = strtoll(text, &end, 10);
+    return *text >= '0' && *text <= '9' && *end == '\0' && *id <= INT32_MAX;
+}
+
+static enum err_code check_bias(const json_t *v, enum gen_option k, struct err *e)
+{
+    const char *key;
+    json_t *bias;
+    int64_t id;
+    bool ok = json_is_object(v) || json_is_array(v);
+    if (json_is_object(v))
+        json_object_foreach ((json_t *)v, key, bias)
+            ok = ok && id_of_text(key, &id) && is_bias(bias);
+    for (size_t i = 0; ok && i < json_array_size(v); i++) {
+        const json_t *pair = json_array_get(v, i);
+        ok = json_array_size(pair) == 2 && is_id(json_array_get(pair, 0)) && is_bias(json_array_get(pair, 1));
+    }
+    if (!ok)
+        return err_set(e, ERR_INVALID, "option \"%s\" must be of token ids and numbers: {\"id\": bias, ...} or [[id, "
+                       "bias], ...]; false for never", rows[k].name);
+    return check_size(k, json_is_object(v) ? json_object_size(v) : json_array_size(v), PROTOCOL_MAX_IDS, e);
+}
+
+void gen_option_bias(const json_t *logit_bias, size_t i, int64_t *token, double *bias)
+{
+    const json_t *pair = json_array_get(logit_bias, i), *value = json_array_get(pair, 1);
+    if (json_is_object(logit_bias)) {
+        void *at = json_object_iter((json_t *)logit_bias);
+        while (i-- > 0)
+            at = json_object_iter_next((json_t *)logit_bias, at);
+        id_of_text(json_object_iter_key(at), token);
+        value = json_object_iter_value(at);
+    } else {
+        integer_of(json_array_get(pair, 0), token);
+    }
+    *bias = json_is_false(value) ? -INFINITY : json_number_value(value);
+}
+
+static bool is_list(enum option_type t)
+{
+    return t >= TYPE_LIST;
+}
+
+static enum err_code read_list(const json_t *v, enum gen_option k, struct gen_options *o, struct err *e)
+{
+    enum err_code c = rows[k].type == TYPE_LIST  ? check_list(v, k, e)
+                      : rows[k].type == TYPE_IDS ? check_ids(v, k, e)
+                                                 : check_bias(v, k, e);
+    if (c)
+        return c;
+    *(const json_t **)field(o, k) = v;
+    mark(o, k);
+    return ERR_OK;
+}
+
+/* ---- one value ------------------------------------------------------------------------------------- */
+
+static enum err_code check_range(const struct gen_options *o, enum gen_option k, struct err *e)
+{
+    const struct option_row *r = &rows[k];
+    bool number = r->type == TYPE_INTEGER || r->type == TYPE_FLOAT;
+    if (!number || (r->min == 0 && r->max == 0))
+        return ERR_OK;
+    double v = r->type == TYPE_INTEGER ? (double)*(const int64_t *)const_field(o, k)
+                                       : *(const double *)const_field(o, k);
+    if (v >= r->min && v <= r->max)
+        return ERR_OK;
+    return err_set(e, ERR_INVALID, "option \"%s\" must be between %.10g and %.10g", r->name, r->min, r->max);
+}
+
 static enum err_code read_option(const json_t *v, enum gen_option k, struct gen_options *o,
                                  struct err *e)
 {
@@ -113,11 +256,15 @@ static enum err_code read_option(const json_t *v, enum gen_option k, struct gen_
         if (ok && read_stops(v, o, e))
             return ERR_INVALID;
         break;
+    case TYPE_LIST:
+    case TYPE_IDS:
+    case TYPE_BIAS:
+        return read_list(v, k, o, e);
     }
     if (!ok)
         return wrong_type(k, e);
     mark(o, k);
-    return ERR_OK;
+    return check_range(o, k, e);
 }
 
 enum err_code gen_options_read(const json_t *object, struct gen_options *o, struct err *e)
@@ -155,6 +302,11 @@ static void write_option(struct json_out *j, const struct gen_options *o, enum g
         for (size_t i = 0; i < o->n_stop; i++)
             json_str_value(j, o->stop[i]);
         json_arr_end(j);
+        break;
+    case TYPE_LIST:
+    case TYPE_IDS:
+    case TYPE_BIAS:
+        json_tree_value(j, *(const json_t *const *)from);
         break;
     }
 }
@@ -197,6 +349,8 @@ enum err_code gen_options_set(struct gen_options *o, struct str name, struct str
     double real;
     int64_t integer;
     bool is_integer;
+    if (is_list(rows[k].type))
+        return err_set(e, ERR_INVALID, "option \"%s\" is a list: it can be given in a request only", rows[k].name);
     switch (rows[k].type) {
     case TYPE_INTEGER:
         if (!number_of(value, &real, &integer, &is_integer) || !is_integer)
@@ -217,9 +371,13 @@ enum err_code gen_options_set(struct gen_options *o, struct str name, struct str
         if (add_stop(o, value, e))
             return ERR_INVALID;
         break;
+    case TYPE_LIST:
+    case TYPE_IDS:
+    case TYPE_BIAS:
+        break;
     }
     mark(o, k);
-    return ERR_OK;
+    return check_range(o, k, e);
 }
 
 void gen_options_merge(struct gen_options *o, const struct gen_options *over)
@@ -229,6 +387,9 @@ void gen_options_merge(struct gen_options *o, const struct gen_options *over)
         [TYPE_FLOAT] = sizeof(double),
         [TYPE_BOOLEAN] = sizeof(bool),
         [TYPE_STRINGS] = sizeof o->stop,
+        [TYPE_LIST] = sizeof o->samplers,
+        [TYPE_IDS] = sizeof o->banned_tokens,
+        [TYPE_BIAS] = sizeof o->logit_bias,
     };
     for (enum gen_option k = 0; k < OPTION_COUNT; k++)
         if (option_given(over, k)) {
