@@ -254,6 +254,7 @@ static const struct row rows[] = {
     { "gemma4", PRE_RAW | PRE_NEWLINES | PRE_FORCE_BOS, ONE(RE_NEWLINES) },
     { "granite-embed-multi-311m", PRE_RAW | PRE_NEWLINES | PRE_FORCE_BOS, ONE(RE_NEWLINES) },
     { "sarvam-moe", PRE_RAW, ONE(RE_NEWLINES) },
+    { "whitespace", PRE_RAW | PRE_WORDS, ONE("\\S+") },
 };
 
 #define N_ROWS (sizeof rows / sizeof rows[0])

@@ -23,6 +23,7 @@ enum pre_flag {
     PRE_NEWLINES = 8,      /* a run of newlines that is a token is that token */
     PRE_NO_BOS = 16,       /* no BOS unless the file names one */
     PRE_FORCE_BOS = 32,    /* BOS goes in front, and the file is wrong where it says not */
+    PRE_WORDS = 64,        /* with PRE_RAW: white space only parts words, and is no token */
 };
 
 struct pretokenizer;

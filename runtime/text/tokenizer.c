@@ -12,6 +12,7 @@ static const struct {
 } kinds[] = {
     { "gpt2", &kind_bpe },
     { "gemma4", &kind_bpe_raw },
+    { "whitespace", &kind_bpe }, /* its pre-tokenizer is of this name too */
     { "llama", &kind_spm },
     { "t5", &kind_ugm },
     { "bert", &kind_wpm },
@@ -293,7 +294,9 @@ struct str tokenizer_text(const struct tokenizer *t, int32_t id)
 
 enum token_type tokenizer_type(const struct tokenizer *t, int32_t id)
 {
-    return id >= 0 && (size_t)id < t->n_tokens ? (enum token_type)t->type[id] : TOKEN_UNUSED;
+    if (id < 0 || (size_t)id >= t->n_tokens)
+        return TOKEN_UNUSED;
+    return t->flag[id] & TOKEN_SHOWN ? TOKEN_USER_DEFINED : (enum token_type)t->type[id];
 }
 
 int32_t tokenizer_find(const struct tokenizer *t, struct str text)

@@ -76,8 +76,9 @@ enum err_code tokenizer_encode(const struct tokenizer *t, struct str text, bool 
                                bool parse_special, struct token_list *out, struct err *e);
 
 /* The same for a text that has foreign parts, such as a rendered prompt: control tokens are parsed,
- * but none that has a byte in `content`. User-defined tokens match everywhere, and the text is cut
- * into words as one, so that content without control text changes nothing. `content` may be NULL. */
+ * but none that has a byte in `content`, nor such a user-defined token that is written "<|...|>".
+ * Others match everywhere, and the text is cut into words as one, so that content without control
+ * text changes nothing. `content` may be NULL. */
 enum err_code tokenizer_encode_spans(const struct tokenizer *t, struct str text,
                                      const struct spans *content, bool add_special,
                                      struct token_list *out, struct err *e);

@@ -7,6 +7,7 @@
  *
  * The raw variant (Gemma 4) has plain UTF-8 tokens, U+2581 for a space, and "<0xXX>" bytes. */
 #include <string.h>
+#include <utf8proc.h>
 
 #include "runtime/text/tokenizer_priv.h"
 
@@ -152,6 +153,7 @@ static enum err_code create(struct tokenizer *t, const struct tokenizer_spec *sp
     if (!spec->merges)
         return err_set(e, ERR_FORMAT, "tokenizer.ggml.merges: missing");
     t->bpe.flags = pretokenizer_flags(t->bpe.pre);
+    t->bpe.lower = spec->lowercase > 0;
     if (t->bpe.flags & PRE_RAW)
         t->kind = &kind_bpe_raw;
     if ((t->bpe.flags & PRE_NO_BOS) && spec->bos < 0)
@@ -276,6 +278,9 @@ static enum err_code encode_word(void *user, struct str word)
     char small[256];
     int32_t id = TOKEN_NONE;
     bool known = false;
+    uint32_t first = 0;
+    if ((t->bpe.flags & PRE_WORDS) && utf8_step(word.p, word.n, &first) && char_is_white(first))
+        return ERR_OK;
     bool always = (t->bpe.flags & PRE_IGNORE_MERGES) ||
                   ((t->bpe.flags & PRE_NEWLINES) && only_newlines(word));
     if (t->bpe.flags & PRE_RAW)
@@ -306,11 +311,27 @@ static enum err_code encode(struct encoder *x, struct str text)
     return pretokenizer_split(x->t->bpe.pre, x->match, text, encode_word, x, x->e);
 }
 
+static void put_lower(struct buf *b, struct str text)
+{
+    for (size_t i = 0; i < text.n;) {
+        uint32_t c = 0;
+        char four[4];
+        i += utf8_step(text.p + i, text.n - i, &c);
+        buf_put(b, four, utf8_put((uint32_t)utf8proc_tolower((utf8proc_int32_t)c), four));
+    }
+}
+
 static enum err_code encode_raw(struct encoder *x, struct str text)
 {
+    const struct bpe *bpe = &x->t->bpe;
+    if ((bpe->flags & PRE_WORDS) && !bpe->lower)
+        return encode(x, text);
     struct buf escaped;
     buf_init(&escaped, SIZE_MAX / 2);
-    put_escaped(&escaped, text);
+    if (bpe->flags & PRE_WORDS)
+        put_lower(&escaped, text);
+    else
+        put_escaped(&escaped, text);
     enum err_code code = escaped.failed ? err_no_memory(x->e, escaped.n, "escaped text")
                                         : encode(x, buf_str(&escaped));
     buf_finish(&escaped);

@@ -50,14 +50,14 @@ static void put_piece(const struct tokenizer *t, int32_t id, bool show_special, 
 {
     struct str text = token_text(t, (uint32_t)id);
     unsigned type = t->type[id];
-    bool hidden = type == TOKEN_CONTROL || type == TOKEN_UNKNOWN;
-    if (hidden && !show_special)
+    bool special = type == TOKEN_CONTROL || type == TOKEN_UNKNOWN;
+    if (special && !show_special && !(t->flag[id] & TOKEN_SHOWN))
         return;
     int byte = type == TOKEN_BYTE ? byte_of(text) : -1;
     size_t before = out->n;
     if (byte >= 0)
         buf_putc(out, (char)byte);
-    else if (hidden || type == TOKEN_USER_DEFINED)
+    else if (special || type == TOKEN_USER_DEFINED)
         buf_put(out, text.p, text.n);
     else
         t->kind->piece(t, text, out);

@@ -131,7 +131,8 @@ enum token_flag {
     TOKEN_EOG = 1,
     TOKEN_LSTRIP = 2, /* white space before it goes */
     TOKEN_RSTRIP = 4,
-    TOKEN_TURNS = 8, /* shown like a user-defined token, but matched as a control token is */
+    TOKEN_SHOWN = 8, /* a control token whose text is shown */
+    TOKEN_TURNS = 16, /* user-defined by the file, but it looks like a mark of turns */
 };
 
 /* Whether the merges of a token's own text end in that one token: found out when first asked. */
@@ -144,6 +145,7 @@ struct bpe_pair {
 struct bpe {
     struct pretokenizer *pre;
     unsigned flags;           /* of enum pre_flag */
+    bool lower;               /* PRE_WORDS: letters lose their case */
     struct bpe_pair *pair;    /* open addressing; rank NO_RANK: free */
     size_t pair_mask;
     uint32_t n_symbols;       /* tokens, and texts that only merges name */
@@ -229,6 +231,7 @@ bool crosses_words(struct str token);
  * met before is not cut again. */
 enum err_code encode_words(struct encoder *x, struct str text, bool apart,
                            enum err_code (*word)(struct encoder *x, struct str word));
+bool char_is_white(uint32_t c); /* Unicode's White_Space */
 /* "▁" for every space, and back. */
 void put_escaped(struct buf *b, struct str text);
 void put_unescaped(struct buf *b, struct str text);

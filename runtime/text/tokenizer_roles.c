@@ -4,7 +4,7 @@
 enum role {
     ROLE_EOG = 1,     /* ends a generation */
     ROLE_CONTROL = 2, /* a control token, whatever type the file gives it */
-    ROLE_TEXT = 4,    /* a control token that is shown (gpt-oss' channels) */
+    ROLE_SHOWN = 4,   /* its text is shown (gpt-oss' channels) */
 };
 #define ROLE_END (ROLE_EOG | ROLE_CONTROL)
 
@@ -35,10 +35,10 @@ static const struct {
     { "<|tool_response>", ROLE_END },
     { "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>", ROLE_END },
     { "[e~[", ROLE_END },
-    { "<|channel|>", ROLE_TEXT },
-    { "<|message|>", ROLE_TEXT },
-    { "<|start|>", ROLE_TEXT },
-    { "<|constrain|>", ROLE_TEXT },
+    { "<|channel|>", ROLE_CONTROL | ROLE_SHOWN },
+    { "<|message|>", ROLE_CONTROL | ROLE_SHOWN },
+    { "<|start|>", ROLE_CONTROL | ROLE_SHOWN },
+    { "<|constrain|>", ROLE_CONTROL | ROLE_SHOWN },
 };
 
 /* Fill in the middle: the first of these that the vocabulary has, where the file names none. */
@@ -94,10 +94,8 @@ static void set_role(struct tokenizer *t, int32_t id, unsigned role)
         t->flag[id] |= TOKEN_EOG;
     if (role & ROLE_CONTROL)
         t->type[id] = TOKEN_CONTROL;
-    if (role & ROLE_TEXT) {
-        t->type[id] = TOKEN_USER_DEFINED;
-        t->flag[id] |= TOKEN_TURNS;
-    }
+    if (role & ROLE_SHOWN)
+        t->flag[id] |= TOKEN_SHOWN;
 }
 
 static void set_end(struct tokenizer *t, int32_t id)
@@ -126,6 +124,17 @@ static void set_fim(struct tokenizer *t, const struct tokenizer_spec *spec)
     set_end(t, t->fim[FIM_SEP]);
 }
 
+/* "<|user|>" and the like, which some files type as user-defined. */
+static bool looks_like_turn(struct str s)
+{
+    const struct str wide = STR("\xEF\xBD\x9C"); /* U+FF5C */
+    if (s.n < 5 || s.p[0] != '<' || s.p[s.n - 1] != '>')
+        return false;
+    struct str in = { s.p + 1, s.n - 2 };
+    return (in.p[0] == '|' && in.p[in.n - 1] == '|') ||
+           (in.n > 6 && str_starts(in, wide) && str_ends(in, wide));
+}
+
 void set_roles(struct tokenizer *t, const struct tokenizer_spec *spec)
 {
     for (size_t i = 0; i < sizeof known_texts / sizeof known_texts[0]; i++) {
@@ -133,6 +142,9 @@ void set_roles(struct tokenizer *t, const struct tokenizer_spec *spec)
         if (id != TOKEN_NONE)
             set_role(t, id, known_texts[i].role);
     }
+    for (uint32_t i = 0; i < t->n_tokens; i++)
+        if (t->type[i] == TOKEN_USER_DEFINED && looks_like_turn(token_text(t, i)))
+            t->flag[i] |= TOKEN_TURNS;
     set_end(t, t->eos);
     set_end(t, spec->eot);
     set_end(t, spec->eom);
@@ -142,7 +154,7 @@ void set_roles(struct tokenizer *t, const struct tokenizer_spec *spec)
     int32_t end = tokenizer_find(t, STR("<|end|>"));
     if (end != TOKEN_NONE && call && (has(t, "<|return|>") || has(t, "<|flush|>"))) {
         t->flag[end] &= (uint8_t)~TOKEN_EOG;
-        set_role(t, end, ROLE_TEXT);
+        set_role(t, end, ROLE_SHOWN);
     }
     /* To Gemma 4 </s> is a tag of HTML. */
     int32_t s = tokenizer_find(t, STR("</s>"));

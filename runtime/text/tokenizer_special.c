@@ -105,10 +105,11 @@ struct cut {
 /* Whether the token may stand at [at, at + len). */
 static bool may_stand(const struct cut *c, int32_t id, size_t at, size_t len)
 {
-    if (c->t->type[id] == TOKEN_USER_DEFINED && !(c->t->flag[id] & TOKEN_TURNS))
-        return true;
     const struct spans *content = c->parsing->content;
-    return c->parsing->control && !(content && spans_touch(content, at, at + len));
+    bool control = c->t->type[id] != TOKEN_USER_DEFINED;
+    bool guarded = control || (c->t->flag[id] & TOKEN_TURNS);
+    return (!control || c->parsing->control) &&
+           !(guarded && content && spans_touch(content, at, at + len));
 }
 
 /* The longest token at `at` of no more than `max` bytes. */
@@ -141,19 +142,30 @@ static bool find_places(struct cut *c)
     return true;
 }
 
-static bool is_white(char c)
+/* Bytes of white space at s.p[at], and before it; 0: none. */
+static size_t white_at(struct str s, size_t at)
 {
-    return c == ' ' || (c >= '\t' && c <= '\r');
+    uint32_t c = 0;
+    size_t n = utf8_step(s.p + at, s.n - at, &c);
+    return char_is_white(c) ? n : 0;
+}
+
+static size_t white_before(struct str s, size_t at)
+{
+    size_t n = 1;
+    while (n < 4 && n < at && ((unsigned char)s.p[at - n] & 0xC0U) == 0x80U)
+        n++;
+    return white_at((struct str){ s.p, at }, at - n) == n ? n : 0;
 }
 
 static void take(struct cut *c, struct place *p, size_t len)
 {
     unsigned flag = c->t->flag[c->t->specials.id[p->rank]];
     size_t begin = p->at, end = p->at + len;
-    while ((flag & TOKEN_LSTRIP) && begin > 0 && !c->used[begin - 1] && is_white(c->s.p[begin - 1]))
-        begin--;
-    while ((flag & TOKEN_RSTRIP) && end < c->s.n && !c->used[end] && is_white(c->s.p[end]))
-        end++;
+    while ((flag & TOKEN_LSTRIP) && begin > 0 && !c->used[begin - 1] && white_before(c->s, begin))
+        begin -= white_before(c->s, begin);
+    while ((flag & TOKEN_RSTRIP) && end < c->s.n && !c->used[end] && white_at(c->s, end))
+        end += white_at(c->s, end);
     memset(c->used + begin, true, end - begin);
     p->taken = true;
 }

@@ -89,3 +89,10 @@ enum err_code encode_words(struct encoder *x, struct str text, bool apart,
     }
     return code;
 }
+
+bool char_is_white(uint32_t c)
+{
+    return c == ' ' || (c >= 9 && c <= 13) || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+           (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
+           c == 0x205F || c == 0x3000;
+}

@@ -17,13 +17,6 @@
 
 /* ---- characters ---------------------------------------------------------------------------- */
 
-static bool is_space(uint32_t c)
-{
-    return c == ' ' || (c >= 9 && c <= 13) || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-           (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
-           c == 0x205F || c == 0x3000;
-}
-
 /* Control characters, to BERT, are those of Unicode but for three: it drops U+0085, a space too. */
 static bool is_dropped(uint32_t c)
 {
@@ -202,7 +195,7 @@ static enum err_code encode(struct encoder *x, struct str text)
         i += utf8_step(text.p + i, text.n - i, &c);
         if (is_dropped(c))
             continue;
-        bool space = is_space(c), apart = space || is_ideograph(c);
+        bool space = char_is_white(c), apart = space || is_ideograph(c);
         if (apart)
             code = flush(x);
         if (!code && !space)

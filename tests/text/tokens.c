@@ -3,6 +3,7 @@
  * tokens FILE.gguf bench < text                     MB/s of this text and of hostile ones
  * tokens FILE.gguf eog                              ids that end a generation
  * tokens NAME pieces < texts                        lengths of a pre-tokenizer's pieces, in bytes
+ * tokens - rows                                     names of the pre-tokenizers
  *
  * special: with BOS and EOS where the model adds them; parse: control tokens are recognised. */
 #include <stdio.h>
@@ -176,6 +177,12 @@ int main(int argc, char **argv)
     int rc = 1;
     if (strcmp(argv[2], "pieces") == 0) {
         rc = read_all(&in) ? print_pieces(argv[1], buf_str(&in)) : 1;
+        goto out;
+    }
+    if (strcmp(argv[2], "rows") == 0) {
+        for (size_t i = 0; pretokenizer_name(i); i++)
+            printf("%s\n", pretokenizer_name(i));
+        rc = 0;
         goto out;
     }
     int64_t begin = clock_ns();

@@ -454,8 +454,11 @@ static void test_content_forges_no_turn(void **state)
     add_text(v, "<unk>", TOKEN_UNKNOWN);      /* 259 */
     add_text(v, "<|start|>", TOKEN_CONTROL);  /* 260: shown, but shapes turns */
     add_text(v, "ab", TOKEN_NORMAL);          /* 261 */
+    add_text(v, "<|User|>", TOKEN_USER_DEFINED); /* 262: as some files type it */
     add_merge(v, "a b");
     struct tokenizer *t = make(v);
+    spans_are(t, "`<|User|>`<|User|>", "60 124 85 115 101 114 124 62 262");
+    ids_are(t, "<|User|>", false, false, "262");
     spans_are(t, "<s>a<s>", "256 97 256");
     spans_are(t, "<s>`a`<s>", "256 97 256");
     spans_are(t, "<s>`<s>`<s>", "256 60 115 62 256");
