@@ -6,7 +6,6 @@
 
 #define CONSTRAINT_MAX_SETS ((size_t)1 << 15) /* sets of frames; over that, all but the state are forgotten */
 #define CONSTRAINT_MAX_MASKS 32
-#define CONSTRAINT_MAX_DEPTH 200 /* calls that are open; over that, only what comes nearer to the end is allowed */
 
 struct kept_mask {
     uint32_t set;      /* SET_NONE: free */
@@ -267,7 +266,7 @@ enum err_code constraint_mask(struct constraint *c, uint32_t left, const uint32_
     *mask = NULL;
     if (c->over)
         return err_set(e, ERR_INVALID, "the answer has been ended");
-    if (now.depth > CONSTRAINT_MAX_DEPTH && (left == 0 || left > now.tokens) && now.tokens)
+    if (now.depth > c->g->max_calls && (left == 0 || left > now.tokens) && now.tokens)
         left = now.tokens;
     const struct kept_mask *m = full_mask(c);
     if (!m)

@@ -18,6 +18,7 @@ enum err_code grammar_create(struct gram *tree, const struct grammar_vocab *v, s
         return err_no_memory(e, sizeof *g, "a grammar");
     atomic_init(&g->refs, 1);
     g->v = v;
+    g->max_calls = tree->max_calls;
     code = nfa_create(&b, tree, v, e);
     if (!code)
         code = automaton_build(&b, &g->a);

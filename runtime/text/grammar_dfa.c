@@ -128,7 +128,8 @@ struct subsets {
 
 static enum err_code too_large(const struct subsets *x)
 {
-    if (x->work > AUTO_MAX_WORK || x->a->n_states + 1 >= AUTO_MAX_STATES || x->a->n_arcs + 1 >= AUTO_MAX_ARCS)
+    if (x->work > AUTO_MAX_WORK || x->a->n_states + x->n_sets + 1 >= AUTO_MAX_STATES ||
+        x->a->n_arcs + 1 >= AUTO_MAX_ARCS || x->n_pool + x->n_now >= AUTO_MAX_WORK)
         return nfa_fail(x->b, x->b->place, ERR_TOO_LARGE, "the grammar is too large or too ambiguous");
     return err_no_memory(x->b->e, x->n_pool * sizeof *x->pool, "a grammar");
 }
@@ -201,7 +202,7 @@ static enum err_code find_set(struct subsets *x, uint32_t end, uint32_t *out)
     keep_telling(x, end);
     qsort(x->now, x->n_now, sizeof *x->now, by_number);
     x->work += x->n_now + 1;
-    if (x->work > AUTO_MAX_WORK || (2 * (x->n_sets + 1) > x->mask && !rehash(x)))
+    if (x->work > AUTO_MAX_WORK || x->a->n_states + x->n_sets >= AUTO_MAX_STATES || (2 * (x->n_sets + 1) > x->mask && !rehash(x)))
         return too_large(x);
     const size_t bytes = x->n_now * sizeof *x->now;
     size_t h = map_hash((struct str){ (const char *)x->now, bytes }) & x->mask;

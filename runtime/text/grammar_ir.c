@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define MAX_NODE_DEPTH (4 * GRAM_MAX_DEPTH)
+#define MAX_CALLS 200
 
 struct gram *gram_create(void)
 {
@@ -13,6 +14,7 @@ struct gram *gram_create(void)
         return NULL;
     g->arena.limit = GRAM_MAX_BYTES;
     g->n_nodes = g->n_rules = 1;
+    g->max_calls = MAX_CALLS;
     if (mem_grow(&g->node, &g->cap_nodes, 64, sizeof *g->node, GRAM_MAX_NODES) &&
         mem_grow(&g->rule, &g->cap_rules, 16, sizeof *g->rule, GRAM_MAX_RULES + 1) && map_init(&g->names, 16))
         return g;
@@ -389,4 +391,10 @@ void gram_start(struct gram *g, uint32_t rule)
 {
     if (has_rule(g, rule))
         g->start = rule;
+}
+
+void gram_max_calls(struct gram *g, uint32_t n)
+{
+    if (n < g->max_calls)
+        g->max_calls = n;
 }

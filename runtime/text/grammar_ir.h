@@ -105,4 +105,14 @@ void gram_define(struct gram *g, uint32_t rule, uint32_t node); /* a second time
 uint32_t gram_ref(struct gram *g, uint32_t rule);               /* the node that stands for it */
 void gram_start(struct gram *g, uint32_t rule);
 
+/* How many references to rules may be open at once, beside those that end a rule, before a generation is led to its
+ * end: the least that was given, else 200. */
+void gram_max_calls(struct gram *g, uint32_t n);
+
+/* ---- JSON ---------------------------------------------------------------------------------- */
+
+/* Any JSON value, or any object: no white space around it, at most one blank or a line's end and 20 blanks between its
+ * parts; numbers, escapes and nesting as far as common readers take them. */
+uint32_t gram_json(struct gram *g, bool object_only);
+
 #endif

@@ -62,7 +62,7 @@ struct gram {
     struct rule *rule;
     size_t n_rules, cap_rules;
     struct map names;
-    uint32_t start, last_dfa;
+    uint32_t start, last_dfa, max_calls;
     struct arena arena; /* of all that nodes point to */
     char place[128];
     struct err err;
