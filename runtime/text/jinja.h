@@ -89,7 +89,8 @@ enum { ORIGIN_TEMPLATE, ORIGIN_CONTENT, ORIGIN_MIXED };
 /* Immutable once handed to a template; slices share the memory of what they were cut from. */
 struct value {
     uint8_t type;   /* enum value_type */
-    uint8_t reason; /* V_UNDEFINED: enum undefined_reason. V_VIEW: 0 keys, 1 values, 2 items */
+    uint8_t reason; /* V_UNDEFINED: enum undefined_reason. V_VIEW: 0 keys, 1 values, 2 items.
+                       V_TUPLE: 1 of groupby's, with attributes grouper and list */
     uint8_t of;     /* V_UNDEFINED: enum value_type of the object */
     bool markup;    /* V_STR: marked by |safe or |escape: what is joined to it is escaped */
     uint32_t origin; /* V_STR, numbers and None */
@@ -739,7 +740,8 @@ size_t jinja_newline_at(struct str s, size_t at); /* bytes of the line end there
 size_t jinja_find_str(struct str s, struct str needle, size_t from); /* SIZE_MAX: none */
 size_t jinja_rfind_str(struct str s, struct str needle, size_t end);
 
-enum case_kind { CASE_UPPER, CASE_LOWER, CASE_CAPITALIZE, CASE_TITLE, CASE_SWAP };
+enum case_kind { CASE_UPPER, CASE_LOWER, CASE_CAPITALIZE, CASE_TITLE, CASE_SWAP,
+                 CASE_FOLD };
 bool jinja_case(struct render *r, const struct value *v, enum case_kind kind, struct value *out);
 /* what: 'a' alpha, 'd' digit, 'D' decimal, 'n' numeric, 'w' alnum, 's' space, 'p' printable,
  * 'i' identifier, 'l' lower, 'u' upper, 't' title, '7' ascii */

@@ -132,6 +132,22 @@ static bool tuple_ends(const struct parser *p, const char *end)
            (end && parser_is_name(p, end));
 }
 
+/* A part of a target: a primary, or namespace.attribute. */
+static struct node *parse_simple(struct parser *p)
+{
+    const struct token *t = NULL;
+    if (!p->namespaces || !parser_is(p, T_NAME))
+        return parse_primary(p);
+    if (!parser_look(p, &t))
+        return NULL;
+    if (t->kind != T_DOT)
+        return parse_primary(p);
+    struct node *n = parser_node(p, N_NSREF);
+    bool ok = n && (n->u.nsref.object = parser_target_name(p)) && parser_next(p) &&
+              parser_take_name(p, &n->u.nsref.attr);
+    return ok ? n : NULL;
+}
+
 /* One expression, or several with commas, which make a tuple. simple: primaries only (targets). */
 struct node *parser_tuple(struct parser *p, bool simple, bool with_cond, const char *end,
                                 bool parentheses)
@@ -145,7 +161,7 @@ struct node *parser_tuple(struct parser *p, bool simple, bool with_cond, const c
             return NULL;
         if (tuple_ends(p, end))
             break;
-        struct node *n = simple ? parse_primary(p) : parser_expression(p, with_cond);
+        struct node *n = simple ? parse_simple(p) : parser_expression(p, with_cond);
         if (!n || !parser_lift(p, t, n))
             return NULL;
         parser_append(&t->u.items, n);

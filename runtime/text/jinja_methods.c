@@ -450,6 +450,7 @@ CASE_METHOD(str_lower, CASE_LOWER)
 CASE_METHOD(str_capitalize, CASE_CAPITALIZE)
 CASE_METHOD(str_title, CASE_TITLE)
 CASE_METHOD(str_swapcase, CASE_SWAP)
+CASE_METHOD(str_casefold, CASE_FOLD)
 
 #define CLASS_METHOD(name, what) \
     METHOD(name) \
@@ -789,7 +790,7 @@ static const struct method_row methods[] = {
     { V_STR, { "istitle", str_istitle, 0, { NULL } } },
     { V_STR, { "isascii", str_isascii, 0, { NULL } } },
     { V_STR, { "encode", NULL, 0, { NULL } } },
-    { V_STR, { "casefold", NULL, 0, { NULL } } },
+    { V_STR, { "casefold", str_casefold, 0, { NULL } } },
     { V_STR, { "translate", NULL, 0, { NULL } } },
     { V_STR, { "maketrans", NULL, 0, { NULL } } },
     { V_LIST, { "index", list_index, 1, { "", "", "" } } },

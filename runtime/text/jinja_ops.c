@@ -448,6 +448,13 @@ static bool data_attr(struct render *r, const struct value *o, struct str name,
         return macro_attr(r, o->u.macro, name, out, found);
     case V_LOOP:
         return jinja_loop_attr(r, o->u.loop, name, out, found);
+    case V_TUPLE: {
+        bool items = str_is(name, "list");
+        *found = o->reason && (items || str_is(name, "grouper"));
+        if (*found)
+            *out = o->u.list->v[items];
+        return true;
+    }
     case V_CYCLER:
         *found = str_is(name, "current");
         if (*found)

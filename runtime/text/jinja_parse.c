@@ -197,14 +197,14 @@ static bool parse_block_to(struct parser *p, struct node *n, struct node_list *o
 static bool can_assign(const struct node *n)
 {
     if (n->kind != N_TUPLE)
-        return n->kind == N_NAME;
+        return n->kind == N_NAME || n->kind == N_NSREF;
     for (const struct node *i = n->u.items.first; i; i = i->next)
         if (!can_assign(i))
             return false;
     return true;
 }
 
-static struct node *parse_target_name(struct parser *p)
+struct node *parser_target_name(struct parser *p)
 {
     struct token t = p->now;
     struct str name;
@@ -220,18 +220,7 @@ static struct node *parse_target_name(struct parser *p)
 
 static struct node *parse_target(struct parser *p, const char *end, bool with_namespace)
 {
-    const struct token *t = NULL;
-    if (with_namespace && parser_is(p, T_NAME)) {
-        if (!parser_look(p, &t))
-            return NULL;
-        if (t->kind == T_DOT) {
-            struct node *n = parser_node(p, N_NSREF);
-            if (!n || !(n->u.nsref.object = parse_target_name(p)) || !parser_next(p) ||
-                !parser_take_name(p, &n->u.nsref.attr))
-                return NULL;
-            return n;
-        }
-    }
+    p->namespaces = with_namespace;
     struct node *n = parser_tuple(p, true, false, end, false);
     if (n && !can_assign(n)) {
         parser_fail_at(p, n->line, "cannot assign to this expression");
@@ -323,7 +312,7 @@ static bool parse_signature(struct parser *p, struct node *n, struct macro_def *
     while (!parser_is(p, T_RPAREN)) {
         if (d->params.n && !parser_expect(p, T_COMMA))
             return false;
-        struct node *param = parse_target_name(p);
+        struct node *param = parser_target_name(p);
         if (!param)
             return false;
         for (const struct node *o = d->params.first; o; o = o->next)
@@ -351,7 +340,7 @@ static struct node *parse_macro(struct parser *p)
     if (!d || !parser_next(p))
         return NULL;
     d->name = p->now.text;
-    if (!(n->u.macro.target = parse_target_name(p)) || !parse_signature(p, n, d) ||
+    if (!(n->u.macro.target = parser_target_name(p)) || !parse_signature(p, n, d) ||
         !parse_block_to(p, n, &d->body, "endmacro"))
         return NULL;
     return n;

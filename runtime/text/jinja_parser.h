@@ -13,6 +13,7 @@ struct parser {
     const char *name;
     struct err *e;
     uint32_t nesting;
+    bool namespaces; /* a target may be an attribute of a namespace */
 };
 
 /* Errors and memory. */
@@ -35,6 +36,7 @@ bool parser_lift_list(struct parser *p, struct node *n, const struct node_list *
 bool parser_lift_args(struct parser *p, struct node *n, const struct call_args *a);
 void parser_append(struct node_list *l, struct node *n);
 bool parser_intern(struct parser *p, struct str name, uint32_t *id);
+struct node *parser_target_name(struct parser *p);
 struct node *parser_name_node(struct parser *p, struct str name, uint32_t line);
 bool parser_enter(struct parser *p);
 

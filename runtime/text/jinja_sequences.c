@@ -383,7 +383,10 @@ FILTER(filter_groupby)
         }
         if (!get_path(r, &l.v[i], &a[1], fallback, &label) ||
             !jinja_list(r, (struct list){ l.v + i, end - i }, V_LIST, &items) ||
-            !jinja_tuple2(r, label, items, &pair) || !jinja_gather(&groups, &pair))
+            !jinja_tuple2(r, label, items, &pair))
+            return false;
+        pair.reason = 1;
+        if (!jinja_gather(&groups, &pair))
             return false;
     }
     return jinja_list(r, (struct list){ groups.v, groups.n }, V_LIST, out);

@@ -345,6 +345,16 @@ static void put_lower(struct text *t, struct str s, size_t at, size_t n, uint32_
         text_cp(t, (uint32_t)utf8proc_tolower((utf8proc_int32_t)cp));
 }
 
+static void put_folded(struct text *t, uint32_t cp)
+{
+    utf8proc_int32_t to[8];
+    int boundary = 0;
+    utf8proc_ssize_t n = utf8proc_decompose_char((utf8proc_int32_t)cp, to, 8, UTF8PROC_CASEFOLD,
+                                                 &boundary);
+    for (utf8proc_ssize_t i = 0; i < n && i < 8; i++)
+        text_cp(t, (uint32_t)to[i]);
+}
+
 static void put_upper(struct text *t, uint32_t cp, bool title)
 {
     const char *many = special_case(cp, title);
@@ -393,7 +403,7 @@ bool jinja_case(struct render *r, const struct value *v, enum case_kind kind, st
     struct text t = { .r = r };
     struct str s = v->u.s;
     bool word = false;
-    if ((kind == CASE_UPPER || kind == CASE_LOWER) && jinja_str_is(s, '7'))
+    if ((kind == CASE_UPPER || kind == CASE_LOWER || kind == CASE_FOLD) && jinja_str_is(s, '7'))
         return ascii_case(r, v, kind, out);
     for (size_t i = 0; i < s.n && !t.failed;) {
         uint32_t cp;
@@ -403,6 +413,8 @@ bool jinja_case(struct render *r, const struct value *v, enum case_kind kind, st
             put_upper(&t, cp, false);
         else if ((kind == CASE_CAPITALIZE || kind == CASE_TITLE) && first)
             put_upper(&t, cp, true);
+        else if (kind == CASE_FOLD)
+            put_folded(&t, cp);
         else if (kind == CASE_SWAP && !is_upper_cp(cp))
             text_put(&t, s.p + i, n);
         else

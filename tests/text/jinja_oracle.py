@@ -2,7 +2,7 @@
 """Compares the template interpreter with Jinja2 as transformers sets it up.
 
   jinja_oracle.py templates RENDER DIR [--verbose]   every DIR/*.jinja x a family of conversations
-  jinja_oracle.py snippets RENDER COUNT [--seed N]   random small templates
+  jinja_oracle.py snippets RENDER COUNT [--seed N]   random small templates, half of them by types
   jinja_oracle.py bench RENDER DIR                   100 messages through every template
   jinja_oracle.py one TEMPLATE VARS.json             what Jinja2 makes of it
 
@@ -19,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 import warnings
+
+import jinja_typed
 
 try:
     import jinja2
@@ -429,8 +431,12 @@ def snippets(args):
     rng = random.Random(args.seed)
     score = Score(Ours(args.render), args.verbose)
     for i in range(args.count):
+        if i % 2:
+            source = jinja_typed.Typed(rng).template()
+            score.compare(source, jinja_typed.VARIABLES, repr(source))
+            continue
         source = Maker(rng).template()
-        if i % 3 == 0:
+        if i % 3 == 0:  # of the even ones
             source = "{% set ns = namespace(a=0) %}{% macro m(a, b='B') %}<{{ a }}{{ b }}>{% endmacro %}" + source
         wanted, _ = oracle(source, VARIABLES)
         if wanted and re.search(" at 0[xy]|_at_0|%20at%200", wanted, re.I):

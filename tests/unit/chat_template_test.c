@@ -198,6 +198,9 @@ static void names_live_where_jinja_puts_them(void **state)
         { "{% for k, v in d.items() recursive %}{{ k }}{{ loop.depth }}{% endfor %}", "k1items1" },
         { "{% set x %}a{{ a }}{% endset %}{% filter upper %}{{ x }}{% endfilter %}", "A1" },
         { "{% with y = 5 %}{{ y }}{% endwith %}{{ y }}", "5" },
+        { "{% set ns = namespace() %}{% set ns.x, y = 1, 2 %}{{ ns.x }}{{ y }}", "12" },
+        { "{% for g in m | groupby('a') %}{{ g.grouper }}{{ g.list }}{% endfor %}",
+          "1[{'a': 1}]2[{'a': 2}]" },
         { "{% for i in xs %}{% continue %}{% else %}E{% endfor %}", "E" },
         { "{% generation %}{{ a }}{% endgeneration %}", "1" },
     };
