@@ -204,6 +204,13 @@ void output_turn(struct output_parser *p, size_t end, bool in_thought)
     p->base = p->at = p->solid = end;
 }
 
+/* What begins at p->at may come to nothing: the blanks before it are content then. */
+void output_mark(struct output_parser *p)
+{
+    if (p->skip_blanks)
+        p->base = p->at;
+}
+
 static bool open_call(struct output_parser *p, bool *more)
 {
     size_t end;
@@ -217,7 +224,7 @@ static bool open_call(struct output_parser *p, bool *more)
                      one_of(sp->array ? "[" : "{", p->in.p[p->at]);
         if (!section && !call && !brace)
             continue;
-        p->base = p->at;
+        output_mark(p);
         p->in_thought = false;
         p->in_section = false;
         p->stage = 0;

@@ -26,7 +26,8 @@ bool channel_turn(struct output_parser *p, bool *more)
         return false;
     p->sp = sp;
     p->in_thought = false;
-    p->base = p->mark = p->at;
+    output_mark(p);
+    p->mark = p->at;
     p->at = end;
     p->phase = PHASE_SECTION;
     p->stage = 0;

@@ -300,6 +300,16 @@ static enum step held_arguments(struct output_parser *p)
     return ok ? STEP_ON : STEP_FAIL;
 }
 
+/* The id's value, in[id_begin, id_end): a string, or a number as it stands. */
+static void emit_id(struct output_parser *p)
+{
+    json_t *v = string_at(p, p->id_begin, p->id_end);
+    struct str text = v ? json_text(v) : output_slice(p, p->id_begin, p->id_end);
+    if (text.n)
+        output_emit(p, OUTPUT_CALL_ID, text);
+    json_decref(v);
+}
+
 static enum step got_name(struct output_parser *p)
 {
     json_t *v = string_at(p, p->mark, p->at);
@@ -309,6 +319,8 @@ static enum step got_name(struct output_parser *p)
     if (!p->tool || p->begun)
         return STEP_FAIL;
     call_begin(p);
+    if (p->id_end > p->id_begin)
+        emit_id(p);
     return p->has_args ? held_arguments(p) : STEP_ON;
 }
 
@@ -318,11 +330,10 @@ static enum step got_value(struct output_parser *p, uint8_t stage)
     if (stage == J_NAME)
         return got_name(p);
     if (stage == J_ID) {
-        json_t *v = string_at(p, p->mark, p->at);
-        struct str text = v ? json_text(v) : output_slice(p, p->mark, p->at);
-        if (text.n)
-            output_emit(p, OUTPUT_CALL_ID, text);
-        json_decref(v);
+        p->id_begin = p->mark;
+        p->id_end = p->at;
+        if (p->begun)
+            emit_id(p);
     }
     if (stage == J_HELD) {
         if (p->has_args)

@@ -64,7 +64,7 @@ static enum step keyword_key(struct output_parser *p, const struct syntax *x)
             p->escaped = false;
             p->stage = P_VALUE;
             struct str key = str_trim(output_slice(p, p->key_begin, p->key_end));
-            return key.n ? STEP_ON : STEP_FAIL;
+            return value_key(key) ? STEP_ON : STEP_FAIL;
         }
         if (p->at - p->mark > KEY_MAX || one_of("(){}[],'\n", c))
             return STEP_FAIL;

@@ -142,6 +142,7 @@ bool take_blanks(struct output_parser *p); /* false: there may be more of them t
 /* Whether the marker stands at p->at, where it counts `when`; *more: it may yet. */
 bool output_meets(const struct output_parser *p, const struct marker *m, bool when, size_t *end,
                   bool *more);
+void output_mark(struct output_parser *p);
 void output_turn(struct output_parser *p, size_t end, bool in_thought); /* text goes on at end */
 void output_emit(struct output_parser *p, enum output_event_kind kind, struct str text);
 /* [base, to) as content or reasoning; base = to. */
@@ -174,6 +175,7 @@ enum step call_fail(struct output_parser *p);
 /* Appends the JSON of a value's text. Never fails: what is nothing else is a string. */
 void value_json(struct buf *out, struct str text, const json_t *schema, const json_t *root);
 void value_string(struct buf *out, struct str text);
+bool value_key(struct str key); /* it may name a parameter: not empty, no control characters */
 /* A literal as Python, or Gemma (gemma), writes it. False: it is none; *out as before. */
 bool value_literal(struct buf *out, struct str text, bool gemma);
 /* The schema of a property of an object's schema, or NULL. */

@@ -45,7 +45,7 @@ static const struct format_row rows[] = {
       .array = true, .section_open = "<|START_ACTION|>", .section_close = "<|END_ACTION|>",
       .name_key = "tool_name", .arguments_key = "parameters" },
     { .name = "command-r", .style = STYLE_JSON, .in_source = { "Action:", "```json", "tool_name" },
-      .array = true, .section_open = "Action:```json", .section_close = "```",
+      .array = true, .section_open = "Action: ```json", .section_close = "```",
       .name_key = "tool_name", .arguments_key = "parameters" },
     { .name = "phi-4", .style = STYLE_JSON, .in_source = { "<|tool_call|>", "<|/tool_call|>" },
       .array = true, .section_open = "<|tool_call|>", .section_close = "<|/tool_call|>" },

@@ -64,7 +64,7 @@ static enum step tagged_key(struct output_parser *p)
             p->at = p->mark = end;
             p->nest = 0;
             p->stage = T_VALUE;
-            return p->key_end > p->key_begin ? STEP_ON : STEP_FAIL;
+            return value_key(output_slice(p, p->key_begin, p->key_end)) ? STEP_ON : STEP_FAIL;
         }
         if (text == MATCH_MORE || any == MATCH_MORE)
             return STEP_MORE;
@@ -100,7 +100,7 @@ static bool element(struct str s, size_t *at, struct str ns, struct str *key, st
     if (!gt)
         return false;
     *key = (struct str){ rest.p + ns.n, (size_t)(gt - rest.p) - ns.n };
-    if (!key->n || key->n > KEY_MAX || key->p[0] == '/')
+    if (!value_key(*key) || key->n > KEY_MAX || key->p[0] == '/')
         return false;
     size_t n_open = 0, n_close = 0;
     memcpy(open, ns.p, ns.n);

@@ -11,6 +11,14 @@ void value_string(struct buf *out, struct str text)
     json_str_value(&j, text);
 }
 
+bool value_key(struct str key)
+{
+    for (size_t i = 0; i < key.n; i++)
+        if ((unsigned char)key.p[i] < 0x20)
+            return false;
+    return key.n > 0;
+}
+
 /* ---- schemas ------------------------------------------------------------------------------- */
 
 enum { T_STRING = 1, T_INTEGER = 2, T_NUMBER = 4, T_BOOLEAN = 8, T_NULL = 16, T_OBJECT = 32,
@@ -259,7 +267,7 @@ static bool read_gemma_string(struct reader *r, struct str mark)
 }
 
 /* A key: a string, a number or (Gemma) a word. */
-static bool read_key(struct reader *r)
+static bool read_key_text(struct reader *r)
 {
     struct str mark = STR("<|\"|>"), rest = { r->s.p + r->at, r->s.n - r->at };
     if (!r->gemma) {
@@ -280,6 +288,13 @@ static bool read_key(struct reader *r)
     value_string(r->out, str_trim((struct str){ rest.p, (size_t)(end - rest.p) }));
     r->at += (size_t)(end - rest.p);
     return true;
+}
+
+static bool read_key(struct reader *r)
+{
+    size_t from = r->out->n;
+    bool ok = read_key_text(r) && !r->out->failed;
+    return ok && !str_holds((struct str){ r->out->p + from, r->out->n - from }, STR("\\u0000"));
 }
 
 static bool read_items(struct reader *r, char open)
