@@ -19,7 +19,8 @@ import sys
 # What ends an answer: the engine stops there, so the parser never sees it.
 ENDS = ["<|im_end|>", "<|eot_id|>", "</s>", "<｜end▁of▁sentence｜>", "<|end_of_text|>", "<end_of_turn>", "<turn|>",
         "[e~[", "<SPECIAL_12>", "<seed:eos>", "<|END_OF_TURN_TOKEN|>", "<sep>", "</assistant>", "<|return|>",
-        "<｜hy_eos:opensource｜>", "<|endoftext|>", "<|eom_id|>", "<|assistant_end|>", "<|eos|>"]
+        "<｜hy_eos:opensource｜>", "<|endoftext|>", "<|eom_id|>", "<|assistant_end|>", "<|eos|>",
+        "<end_of_sentence>", "<|role_end|>", "<|tool_response>", "<|eot|>"]
 LAST_ENDS = ["<|message_sep|>", "<|calls|>", "<|end|>", "<|call|>"]
 
 TOOLS = [

@@ -590,7 +590,7 @@ static void test_random(void **state)
         "halt()", "(q='", "')", "<function=", "<parameter=q>", "</parameter>", "</function>", ">>>",
     };
     static const char *const source[] = { hermes, LOOP("{{ m.content }}", "<|channel|><|message|><|start|>"),
-                                          LOOP("{{ m.content }}", "List of tools: ["),
+                                          LOOP("{{ m.content }}", "List of tools: "),
                                           LOOP("{{ m.content }}", "<tool_call><function=<parameter="),
                                           LOOP("{{ m.content }}", "") };
     uint64_t seed = 7;
