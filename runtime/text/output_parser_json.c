@@ -191,7 +191,10 @@ enum scan_result json_scan_byte(struct json_scan *s, char c)
 /* Passes the value that p->scan is in. STEP_ON: p->at is behind it. */
 static enum step scan_value(struct output_parser *p)
 {
+    size_t most = p->begun ? OUTPUT_MAX_CALL : HEAD_MAX;
     while (p->at < p->in.n) {
+        if (p->at - p->base > most)
+            return STEP_FAIL;
         enum scan_result r = json_scan_byte(&p->scan, p->in.p[p->at]);
         if (r == SCAN_BAD)
             return STEP_FAIL;
