@@ -155,7 +155,7 @@ void tokenizer_destroy(struct tokenizer *t)
     charsmap_finish(&t->ugm.rules);
     trie_finish(&t->ugm.pieces);
     mem_free(t->ugm.score);
-    specials_finish(&t->specials);
+    trie_finish(&t->specials.trie);
     map_finish(&t->ids);
     mem_free(t->text);
     mem_free(t->offset);
@@ -227,7 +227,7 @@ static enum err_code encode_parts(struct encoder *x, struct str text, bool add_s
     if (add_special && t->add_bos)
         code = encoder_push(x, t->bos);
     if (!code)
-        code = specials_partition(t, text, parsing, &sink, x->e);
+        code = specials_partition(t, text, parsing, &sink);
     if (!code && add_special && t->add_eos)
         code = encoder_push(x, t->tail);
     return code;
@@ -253,7 +253,7 @@ static enum err_code encode_all(const struct tokenizer *t, struct str text, bool
     mem_free(x.symbol);
     mem_free(x.cutting);
     mem_free(x.chars.c);
-    mem_free(x.heap.key);
+    queue_finish(&x.queue);
     pre_match_destroy(x.match);
     buf_finish(&x.scratch);
     return code;

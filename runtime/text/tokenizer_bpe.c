@@ -281,6 +281,9 @@ static enum err_code encode_word(void *user, struct str word)
     uint32_t first = 0;
     if ((t->bpe.flags & PRE_WORDS) && utf8_step(word.p, word.n, &first) && char_is_white(first))
         return ERR_OK;
+    enum err_code code;
+    if (seen_again(x, word, &code))
+        return code;
     bool always = (t->bpe.flags & PRE_IGNORE_MERGES) ||
                   ((t->bpe.flags & PRE_NEWLINES) && only_newlines(word));
     if (t->bpe.flags & PRE_RAW)
@@ -289,13 +292,8 @@ static enum err_code encode_word(void *user, struct str word)
         memo_get(t, as_written(x, word, small), always, &id, &known);
     if (x->scratch.failed)
         return err_no_memory(x->e, word.n, "a word");
-    enum err_code code;
-    if (known)
-        return encoder_push(x, id);
-    if (seen_again(x, word, &code))
-        return code;
     size_t at = x->out->n;
-    code = merge_word(x, word, id);
+    code = known ? encoder_push(x, id) : merge_word(x, word, id);
     if (!code)
         seen_put(x, word, at);
     return code;

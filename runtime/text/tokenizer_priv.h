@@ -36,6 +36,24 @@ struct heap {
 bool heap_push(struct heap *h, uint64_t key); /* false: no memory */
 uint64_t heap_pop(struct heap *h);            /* h->n > 0 */
 
+/* ---- pairs to merge, least first ------------------------------------------------------------ */
+
+/* Keys are a rank and, below it, a place. Pairs of one rank mostly come from left to right: they
+ * wait in order in a run, picked by the rank, and only what does not fit there is put in a heap. */
+#define QUEUE_RUNS 16
+struct queue {
+    struct run {
+        uint64_t *key;
+        size_t at, n, cap; /* key[at..n) wait */
+    } run[QUEUE_RUNS];
+    unsigned filled; /* bit i: run[i] has keys */
+    struct heap late;
+};
+void queue_clear(struct queue *q);
+void queue_finish(struct queue *q);
+bool queue_put(struct queue *q, uint64_t key);   /* false: no memory */
+bool queue_take(struct queue *q, uint64_t *key); /* false: empty */
+
 /* ---- merging ------------------------------------------------------------------------------- */
 
 /* A word under merging: a list of symbols in text order. */
@@ -46,10 +64,15 @@ struct symbol {
     uint32_t prev, next; /* NO_SYMBOL at the ends */
 };
 
-/* A word met before in this text, and where its ids went. */
+/* A word met before in this text, and its ids. */
 struct seen {
-    struct str word;
-    size_t at, n; /* ids in encoder.out */
+    uint64_t ends[2]; /* its first and last bytes: all of a word of up to 16 */
+    const char *p;
+    uint32_t len, n;  /* bytes; ids. n 0: free */
+    union {
+        int32_t id[2];
+        size_t at;    /* in encoder.out, where there are more than two */
+    } ids;
 };
 #define SEEN_SLOTS 2048
 #define SEEN_MIN_TEXT 4096 /* shorter texts do without */
@@ -73,7 +96,7 @@ struct encoder {
     struct err *e;
     struct symbol *symbol;
     size_t n_symbols, cap_symbols;
-    struct heap heap;
+    struct queue queue;
     struct cutting *cutting; /* [word.n + 1] UGM */
     size_t cap_cutting;
     struct chars chars; /* a word, WPM */
@@ -81,6 +104,7 @@ struct encoder {
     struct buf scratch; /* the text as the vocabulary writes it */
     size_t after_unk;   /* out->n after an unknown token was pushed; SIZE_MAX: none was */
     struct seen *seen;  /* [SEEN_SLOTS] by hash, or NULL; its words lie in the part under way */
+    bool seen_used;     /* it is not empty */
 };
 
 /* Looks up what a and b, neighbours in `text`, become: sets a->rank and a->into. */
@@ -93,22 +117,12 @@ enum err_code merge_run(struct encoder *x, const char *text, merge_pair_fn pair)
 
 /* ---- special tokens ------------------------------------------------------------------------ */
 
-struct trie_node {
-    uint32_t child, sibling; /* 0: none */
-    uint32_t rank;           /* of the token that ends here, in order of preference; NO_RANK */
-    unsigned char byte;
-};
-
 struct specials {
-    struct trie_node *node; /* node[0] is unused */
-    size_t n_nodes, cap_nodes;
-    uint32_t root[256];
-    int32_t *id;            /* by rank: longest text first */
-    size_t n;
+    struct trie trie; /* -> id */
+    bool begins[256]; /* whether one begins with this byte */
 };
 
 enum err_code specials_init(struct tokenizer *t, struct err *e);
-void specials_finish(struct specials *s);
 
 /* Calls text() and token() for the parts of `s` in order. */
 struct part_sink {
@@ -122,8 +136,7 @@ struct parsing {
     const struct spans *content; /* but for those that touch these ranges of the text; or NULL */
 };
 enum err_code specials_partition(const struct tokenizer *t, struct str s,
-                                 const struct parsing *parsing, const struct part_sink *sink,
-                                 struct err *e);
+                                 const struct parsing *parsing, const struct part_sink *sink);
 
 /* ---- the tokenizer ------------------------------------------------------------------------- */
 

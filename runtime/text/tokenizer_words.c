@@ -21,34 +21,67 @@ void memo_set(const struct tokenizer *t, int32_t id, bool whole)
 
 enum err_code seen_begin(struct encoder *x, size_t text_bytes)
 {
-    if (x->seen)
-        memset(x->seen, 0, SEEN_SLOTS * sizeof *x->seen);
-    else if (text_bytes >= SEEN_MIN_TEXT && !(x->seen = mem_zero(SEEN_SLOTS, sizeof *x->seen)))
+    if (!x->seen && text_bytes < SEEN_MIN_TEXT)
+        return ERR_OK;
+    if (!x->seen && !(x->seen = mem_zero(SEEN_SLOTS, sizeof *x->seen)))
         return err_no_memory(x->e, SEEN_SLOTS * sizeof *x->seen, "words");
+    if (x->seen_used)
+        memset(x->seen, 0, SEEN_SLOTS * sizeof *x->seen);
+    x->seen_used = false;
     return ERR_OK;
 }
 
-static struct seen *seen_slot(const struct encoder *x, struct str word)
+/* The word's first and last eight bytes, which say all of one of up to sixteen. */
+static void read_ends(struct str word, uint64_t ends[2])
 {
-    return &x->seen[(map_hash(word) >> 20) % SEEN_SLOTS];
+    ends[0] = ends[1] = 0;
+    if (word.n >= 8) {
+        memcpy(&ends[0], word.p, 8);
+        memcpy(&ends[1], word.p + word.n - 8, 8);
+    } else if (word.n >= 4) {
+        memcpy(&ends[0], word.p, 4);
+        memcpy(&ends[1], word.p + word.n - 4, 4);
+    } else {
+        memcpy(&ends[0], word.p, word.n);
+    }
+}
+
+static struct seen *seen_slot(const struct encoder *x, const uint64_t ends[2], size_t len)
+{
+    uint64_t h = (ends[0] ^ (ends[1] << 23 | ends[1] >> 41) ^ len) * 0x9E3779B97F4A7C15U;
+    return &x->seen[(h ^ h >> 32) * 0x9E3779B97F4A7C15U >> 53];
 }
 
 bool seen_again(struct encoder *x, struct str word, enum err_code *code)
 {
-    const struct seen *s = x->seen ? seen_slot(x, word) : NULL;
-    if (!s || s->n == 0 || !str_eq(s->word, word))
+    uint64_t ends[2];
+    if (!x->seen)
+        return false;
+    read_ends(word, ends);
+    const struct seen *s = seen_slot(x, ends, word.n);
+    if (s->n == 0 || s->len != word.n || s->ends[0] != ends[0] || s->ends[1] != ends[1] ||
+        (word.n > 16 && memcmp(s->p, word.p, word.n) != 0))
         return false;
     *code = ERR_OK;
     for (size_t i = 0; !*code && i < s->n; i++)
-        *code = encoder_push(x, x->out->id[s->at + i]);
+        *code = encoder_push(x, s->n <= 2 ? s->ids.id[i] : x->out->id[s->ids.at + i]);
     return true;
 }
 
 void seen_put(struct encoder *x, struct str word, size_t at)
 {
+    size_t n = x->out->n - at;
     /* Unknown tokens run together: what they are depends on what was before. */
-    if (x->seen && x->after_unk == SIZE_MAX)
-        *seen_slot(x, word) = (struct seen){ word, at, x->out->n - at };
+    if (!x->seen || x->after_unk != SIZE_MAX || word.n > UINT32_MAX || n > UINT32_MAX || n == 0)
+        return;
+    struct seen s = { .p = word.p, .len = (uint32_t)word.n, .n = (uint32_t)n };
+    read_ends(word, s.ends);
+    if (n <= 2)
+        memcpy(s.ids.id, x->out->id + at, n * sizeof *s.ids.id);
+    else
+        s.ids.at = at;
+    *seen_slot(x, s.ends, word.n) = s;
+    x->seen_used = true;
 }
 
 static bool starts_with_space(const char *p, size_t n)

@@ -142,6 +142,15 @@ static int bench(const struct tokenizer *t, struct str text)
     static const char *const fill[] = { "a", " ", "\n", "1", "A", "'", "\xE4\xB8\xAD", "\xCC\x81",
                                         "\xF0\x9F\x98\x80", "ab", "a ", " \n", "<|", "aA1", "1a" };
     int rc = time_one(t, "the text", text);
+    struct buf random;
+    buf_init(&random, 1 << 21);
+    for (uint32_t r = 1; random.n < 1 << 20;) {
+        char four[4];
+        r = r * 1664525U + 1013904223U;
+        buf_put(&random, four, utf8_put((r >> 8) % 0x110000, four));
+    }
+    rc = rc ? rc : time_one(t, "random code points", buf_str(&random));
+    buf_finish(&random);
     for (size_t i = 0; !rc && i < sizeof fill / sizeof fill[0]; i++)
         for (int tail = 0; !rc && tail < 2; tail++) {
             struct buf b;

@@ -210,8 +210,8 @@ static void test_special_tokens(void **state)
     ids_are(t, "</s>", false, false, "60 47 115 62");
     ids_are(t, "a[X]b</s>", false, false, "97 258 98 60 47 115 62");
     ids_are(t, "a[X]b</s>", false, true, "97 258 98 257");
-    ids_are(t, "abcd", false, false, "97 260");    /* the longest first, wherever it begins */
-    ids_are(t, "abcd!", false, false, "97 260 33");
+    ids_are(t, "abcd", false, false, "259 99 100");  /* the leftmost first */
+    ids_are(t, "abcd!", false, false, "259 99 100 33");
     ids_are(t, "abcd!", false, true, "261");
     ids_are(t, "abab", false, false, "259 259");
     ids_are(t, "<unk>", false, false, "60 117 110 107 62");
@@ -240,26 +240,19 @@ static void test_special_tokens(void **state)
     vocab_free(v);
 }
 
-/* Where tokens overlap: longest first, each from the left; against that rule by brute force. */
+/* Where tokens overlap: the leftmost, and of these the longest; against that rule by brute force. */
 static void brute_partition(const struct vocab *v, struct str s, struct buf *out)
 {
-    size_t best_at = 0, best = SIZE_MAX;
-    for (size_t i = 256; i < v->spec.n_tokens; i++) {
-        const char *at = memmem(s.p, s.n, v->token[i].p, v->token[i].n);
-        if (at && (best == SIZE_MAX || v->token[i].n > v->token[best].n)) {
-            best = i;
-            best_at = (size_t)(at - s.p);
+    for (size_t at = 0, n; at < s.n; at += n) {
+        size_t best = SIZE_MAX;
+        for (size_t i = 256; i < v->spec.n_tokens; i++) {
+            bool here = str_starts((struct str){ s.p + at, s.n - at }, v->token[i]);
+            if (here && (best == SIZE_MAX || v->token[i].n > v->token[best].n))
+                best = i;
         }
+        n = best == SIZE_MAX ? 1 : v->token[best].n;
+        buf_printf(out, "%zu ", best == SIZE_MAX ? (size_t)(unsigned char)s.p[at] : best);
     }
-    if (best == SIZE_MAX) {
-        for (size_t i = 0; i < s.n; i++)
-            buf_printf(out, "%d ", s.p[i]);
-        return;
-    }
-    size_t end = best_at + v->token[best].n;
-    brute_partition(v, (struct str){ s.p, best_at }, out);
-    buf_printf(out, "%zu ", best);
-    brute_partition(v, (struct str){ s.p + end, s.n - end }, out);
 }
 
 static void test_overlapping_tokens(void **state)
@@ -481,6 +474,110 @@ static void test_content_forges_no_turn(void **state)
     token_list_finish(&ids);
     tokenizer_destroy(t);
     vocab_free(v);
+}
+
+/* ---- unigram ------------------------------------------------------------------------------- */
+
+/* A charsmap that writes "x" as "yy": unit 0 is the root, whose children hang from 256; 256 ^ 'x' is
+ * the node of 'x', whose leaf is the next but one. */
+#define MAP_UNITS 512
+static const char map_of_x[4 + 4 * MAP_UNITS + 3] = {
+    [0] = 0, [1] = 8,                                  /* 2048 bytes of units */
+    [4 + 1] = 0, [4 + 2] = 4,                          /* unit 0: children at 256 */
+    [4 + 4 * (256 ^ 'x')] = 'x',                       /* its byte */
+    [4 + 4 * (256 ^ 'x') + 1] = 9,                     /* a leaf hangs below, at 2 */
+    [4 + 4 * (256 ^ 'x' ^ 2) + 3] = (char)0x80,        /* the leaf: offset 0 */
+    [4 + 4 * MAP_UNITS] = 'y', 'y', 0,
+};
+
+static void test_unigram(void **state)
+{
+    (void)state;
+    struct vocab *v = vocab_new("t5", "");
+    v->spec.unk = add_text(v, "<unk>", TOKEN_UNKNOWN);       /* 0 */
+    v->spec.eos = add_text(v, "</s>", TOKEN_CONTROL);        /* 1 */
+    add(v, STR("\xE2\x96\x81"), TOKEN_NORMAL, -3);          /* 2 */
+    add(v, STR("a"), TOKEN_NORMAL, -2);                      /* 3 */
+    add(v, STR("ab"), TOKEN_NORMAL, -5);                     /* 4 */
+    add(v, STR("b"), TOKEN_NORMAL, -2);                      /* 5 */
+    add(v, STR("bb"), TOKEN_NORMAL, -3);                     /* 6 */
+    add(v, STR("\xE2\x96\x81" "a"), TOKEN_NORMAL, -4);      /* 7 */
+    add(v, STR("yy"), TOKEN_NORMAL, -4);                     /* 8 */
+    add(v, STR("c"), TOKEN_UNUSED, 0);                       /* 9 */
+    struct tokenizer *t = make(v);
+    ids_are(t, "ab", true, false, "7 5 1");         /* -6; "_ ab" is -8 */
+    ids_are(t, " a  abb ", false, false, "7 7 6");  /* extra spaces go */
+    ids_are(t, "", true, false, "1");
+    ids_are(t, "   ", false, false, "");
+    ids_are(t, "aqqa", false, false, "7 0 3");      /* unknown ones run together */
+    ids_are(t, "c", false, false, "2 0");           /* unused is no token */
+    ids_are(t, "</s>a", false, true, "1 7");
+    text_is(t, (int32_t[]){ 7, 7, 6, 1 }, 4, false, "a abb");
+    tokenizer_destroy(t);
+    v->spec.charsmap = (struct str){ map_of_x, sizeof map_of_x };
+    v->spec.add_space_prefix = v->spec.remove_extra_whitespaces = 0;
+    t = make(v);
+    ids_are(t, "x a ", false, false, "8 7 2");
+    tokenizer_destroy(t);
+    static const struct {
+        size_t n;
+        const char *bytes;
+    } bad[] = { { 3, "abc" }, { 5, "\xFF\0\0\0z" }, { 6, "\x02\0\0\0zz" }, { 5, "\0\0\0\0z" } };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct err e = { 0 };
+        v->spec.charsmap = (struct str){ bad[i].bytes, bad[i].n };
+        assert_int_equal(tokenizer_create(&v->spec, &t, &e), ERR_FORMAT);
+        assert_non_null(strstr(e.text, "precompiled_charsmap"));
+    }
+    vocab_free(v);
+}
+
+/* ---- WordPiece ----------------------------------------------------------------------------- */
+
+static void check_word_piece(bool hashes)
+{
+    const char *const tokens[] = { "[UNK]", "[CLS]", "[SEP]", "un", "##a", "##ff", "##able", "e",
+                                   ",", "\xE4\xB8\xAD", "##e", "u" };
+    struct vocab *v = vocab_new("bert", "");
+    for (size_t i = 0; i < sizeof tokens / sizeof tokens[0]; i++) {
+        char text[32];
+        bool goes_on = tokens[i][0] == '#';
+        snprintf(text, sizeof text, "%s%s", hashes || goes_on || i < 3 ? "" : "\xE2\x96\x81",
+                 tokens[i] + (goes_on && !hashes ? 2 : 0));
+        add_text(v, text, i < 3 ? TOKEN_CONTROL : TOKEN_NORMAL);
+    }
+    v->spec.unk = 0;
+    v->spec.bos = 1;
+    v->spec.sep = 2;
+    struct tokenizer *t = make(v);
+    ids_are(t, "Unaffable", true, false, "1 3 4 5 6 2");
+    ids_are(t, "\xC3\x89 \xC3\xA9\xE2\x80\x8B,\xE4\xB8\xAD" "e", false, false, "7 7 8 9 7");
+    ids_are(t, "unz un", false, false, "0 3");       /* all of a word or nothing */
+    ids_are(t, "", true, false, "1 2");
+    ids_are(t, "[SEP]", false, true, "2");
+    text_is(t, (int32_t[]){ 1, 3, 4, 8, 2 }, 5, false, "una ,");
+    char longest[102];
+    memset(longest, 'e', sizeof longest);
+    longest[0] = 'u';
+    longest[101] = '\0';
+    ids_are(t, longest, false, false, "0");          /* 101 characters */
+    struct token_list ids = { 0 };
+    encode(t, (struct str){ longest, 100 }, false, &ids);
+    assert_int_equal(ids.n, 100);
+    token_list_finish(&ids);
+    tokenizer_destroy(t);
+    v->spec.strip_accents = v->spec.lowercase = 0;
+    t = make(v);
+    ids_are(t, "e E \xC3\xA9", false, false, "7 0 0");
+    tokenizer_destroy(t);
+    vocab_free(v);
+}
+
+static void test_word_piece(void **state)
+{
+    (void)state;
+    check_word_piece(false);
+    check_word_piece(true);
 }
 
 /* ---- raw BPE (Gemma 4) --------------------------------------------------------------------- */
@@ -748,11 +845,11 @@ static void test_odd_scores(void **state)
 static void test_random_specs(void **state)
 {
     (void)state;
-    static const char *const models[] = { "gpt2", "llama", "gemma4" };
+    static const char *const models[] = { "gpt2", "llama", "gemma4", "t5", "bert", "whitespace" };
     uint64_t seed = 11;
     for (int i = 0; i < 300; i++) {
-        const char *pre = pretokenizer_name(next_random(&seed) % 90);
-        struct vocab *v = vocab_new(models[i % 3], pre ? pre : "gpt-2");
+        const char *pre = pretokenizer_name(next_random(&seed) % 100);
+        struct vocab *v = vocab_new(models[i % 6], pre ? pre : "gpt-2");
         struct token_list ids = { 0 };
         struct err e = { 0 };
         struct tokenizer *t = NULL;
@@ -841,6 +938,11 @@ static void test_no_memory(void **state)
     sweep(s);
     v->spec.model = STR("gemma4");
     sweep(v);
+    v->spec.model = STR("bert");
+    sweep(v);
+    v->spec.model = STR("t5");
+    v->spec.charsmap = (struct str){ map_of_x, sizeof map_of_x };
+    sweep(v);
     vocab_free(v);
     vocab_free(s);
 }
@@ -857,6 +959,8 @@ int main(void)
         cmocka_unit_test(test_spm),
         cmocka_unit_test(test_spm_without_bytes),
         cmocka_unit_test(test_content_forges_no_turn),
+        cmocka_unit_test(test_unigram),
+        cmocka_unit_test(test_word_piece),
         cmocka_unit_test(test_raw_bpe),
         cmocka_unit_test(test_streaming),
         cmocka_unit_test(test_broken_stream),

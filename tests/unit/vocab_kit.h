@@ -40,6 +40,9 @@ static inline struct vocab *vocab_new(const char *model, const char *pre)
         .add_eos = -1,
         .add_space_prefix = -1,
         .remove_extra_whitespaces = -1,
+        .add_sep = -1,
+        .lowercase = -1,
+        .strip_accents = -1,
     };
     return v;
 }
