@@ -8,7 +8,7 @@
 
 enum err_code grammar_create(struct gram *tree, const struct grammar_vocab *v, struct grammar **out, struct err *e)
 {
-    struct nfa b = { 0 };
+    struct parts b = { 0 };
     *out = NULL;
     enum err_code code = gram_error(tree, e);
     if (code)
@@ -19,12 +19,12 @@ enum err_code grammar_create(struct gram *tree, const struct grammar_vocab *v, s
     atomic_init(&g->refs, 1);
     g->v = v;
     g->max_calls = tree->max_calls;
-    code = nfa_create(&b, tree, v, e);
+    code = parts_create(&b, tree, v, e);
     if (!code)
         code = automaton_build(&b, &g->a);
     if (!code)
         code = automaton_cost(&b, &g->a);
-    nfa_finish(&b);
+    parts_finish(&b);
     if (!code) {
         g->verdict = mem_zero(g->a.n_states, sizeof *g->verdict);
         if (!g->verdict)

@@ -88,10 +88,10 @@ bool vocab_is_eog(const struct grammar_vocab *v, uint32_t id);
 
 /* ---- grammar_nfa.c, grammar_text.c --------------------------------------------------------- */
 
-#define NFA_EPS UINT32_MAX        /* lo of an arc without symbol */
-#define NFA_CALL (UINT32_MAX - 1) /* lo of a call; hi is the part */
+#define ARC_FREE UINT32_MAX        /* lo of an arc without symbol */
+#define ARC_CALL (UINT32_MAX - 1) /* lo of a call; hi is the part */
 
-struct nfa_arc {
+struct part_arc {
     uint32_t lo, hi, to, next; /* next: index of the state's next arc, 0: none */
 };
 
@@ -107,12 +107,12 @@ struct part {
     uint32_t first, entry; /* states of the automaton: of the whole, and of what is not empty */
 };
 
-struct nfa {
+struct parts {
     const struct gram *g;
     const struct grammar_vocab *v;
     uint32_t *head; /* [n_states] first arc, 0: none */
     size_t n_states, cap_states;
-    struct nfa_arc *arc; /* arc[0] is unused */
+    struct part_arc *arc; /* arc[0] is unused */
     size_t n_arcs, cap_arcs;
     struct part *part;
     size_t n_parts, cap_parts;
@@ -120,23 +120,23 @@ struct nfa {
     uint32_t place;                        /* rule of the tree under work */
     struct err *e;
 };
-enum err_code nfa_create(struct nfa *b, const struct gram *g, const struct grammar_vocab *v, struct err *e);
-void nfa_finish(struct nfa *b);
+enum err_code parts_create(struct parts *b, const struct gram *g, const struct grammar_vocab *v, struct err *e);
+void parts_finish(struct parts *b);
 /* "in rule x" in front of an error. */
-enum err_code nfa_fail(const struct nfa *b, uint32_t rule, enum err_code code, const char *what);
+enum err_code parts_fail(const struct parts *b, uint32_t rule, enum err_code code, const char *what);
 /* The token that a leaf names, or UINT32_MAX: its text stands for itself. */
-enum err_code nfa_find_token(struct nfa *b, const struct token_leaf *leaf, uint32_t *id);
+enum err_code parts_find_token(struct parts *b, const struct token_leaf *leaf, uint32_t *id);
 
 /* Adds the states of a part of free text to `a`; sets `first` and `nullable` of the part. */
-enum err_code text_automaton(struct nfa *b, uint32_t part, struct automaton *a);
+enum err_code text_automaton(struct parts *b, uint32_t part, struct automaton *a);
 
 /* ---- grammar_dfa.c, grammar_cost.c --------------------------------------------------------- */
 
-enum err_code automaton_build(struct nfa *b, struct automaton *a);
+enum err_code automaton_build(struct parts *b, struct automaton *a);
 uint32_t automaton_add_state(struct automaton *a, uint32_t rule, bool final); /* AUTO_FAR: over a cap, or no memory */
 /* Adds an arc to the state that was added last; arcs that touch and go the same way become one. */
 bool automaton_add_arc(struct automaton *a, uint32_t lo, uint32_t hi, uint32_t to);
-enum err_code automaton_cost(const struct nfa *b, struct automaton *a);
+enum err_code automaton_cost(const struct parts *b, struct automaton *a);
 
 /* ---- grammar_sim.c ------------------------------------------------------------------------- */
 

@@ -11,7 +11,7 @@ struct heap_entry {
 };
 
 struct cost {
-    const struct nfa *b;
+    const struct parts *b;
     struct automaton *a;
     struct heap_entry *heap;
     size_t n_heap, cap_heap;
@@ -269,7 +269,7 @@ static enum err_code check_recursion(const struct cost *x)
             }
             const uint32_t entry = a->call[s->call + stack[n - 1].call++].entry;
             if (mark[entry] == OPEN)
-                code = nfa_fail(x->b, x->b->part[a->state[entry].rule].rule, ERR_INVALID,
+                code = parts_fail(x->b, x->b->part[a->state[entry].rule].rule, ERR_INVALID,
                                 "it begins with itself (left recursion); write it with a repetition");
             if (mark[entry] != NEW)
                 continue;
@@ -284,7 +284,7 @@ static enum err_code check_recursion(const struct cost *x)
 }
 
 /* A twin comes with its own arcs and calls, so that what leads to a state is found in one table. */
-static bool part_twins(struct automaton *a, const struct nfa *b)
+static bool part_twins(struct automaton *a, const struct parts *b)
 {
     for (size_t i = 0; i < b->n_parts; i++) {
         const uint32_t entry = b->part[i].entry;
@@ -306,7 +306,7 @@ static bool part_twins(struct automaton *a, const struct nfa *b)
     return true;
 }
 
-enum err_code automaton_cost(const struct nfa *b, struct automaton *a)
+enum err_code automaton_cost(const struct parts *b, struct automaton *a)
 {
     struct cost x = { .b = b, .a = a };
     enum err_code code = ERR_OK;
@@ -331,7 +331,7 @@ enum err_code automaton_cost(const struct nfa *b, struct automaton *a)
         trim(a);
         code = check_recursion(&x);
         if (!code && a->state[a->start].tokens >= AUTO_FAR)
-            code = nfa_fail(b, b->part[0].rule, ERR_INVALID, "no sentence of it can be spelled and ends");
+            code = parts_fail(b, b->part[0].rule, ERR_INVALID, "no sentence of it can be spelled and ends");
     }
     mem_free(x.heap);
     mem_free(x.arc_head);

@@ -67,7 +67,7 @@ uint32_t automaton_step(const struct automaton *a, uint32_t state, uint32_t symb
 /* ---- which parts hold the empty sentence --------------------------------------------------- */
 
 /* States of the nfa that lead from a part's start to its end without a symbol, given what is known so far. */
-static bool reaches_end(const struct nfa *b, const struct part *p, uint32_t *stack, uint32_t *seen, uint32_t epoch)
+static bool reaches_end(const struct parts *b, const struct part *p, uint32_t *stack, uint32_t *seen, uint32_t epoch)
 {
     size_t n = 0;
     stack[n++] = p->start;
@@ -77,8 +77,8 @@ static bool reaches_end(const struct nfa *b, const struct part *p, uint32_t *sta
         if (s == p->end)
             return true;
         for (uint32_t i = b->head[s]; i; i = b->arc[i].next) {
-            const struct nfa_arc *arc = &b->arc[i];
-            bool free_way = arc->lo == NFA_EPS || (arc->lo == NFA_CALL && b->part[arc->hi].nullable);
+            const struct part_arc *arc = &b->arc[i];
+            bool free_way = arc->lo == ARC_FREE || (arc->lo == ARC_CALL && b->part[arc->hi].nullable);
             if (free_way && seen[arc->to] != epoch) {
                 seen[arc->to] = epoch;
                 stack[n++] = arc->to;
@@ -88,7 +88,7 @@ static bool reaches_end(const struct nfa *b, const struct part *p, uint32_t *sta
     return false;
 }
 
-static void find_nullable(struct nfa *b, uint32_t *stack, uint32_t *seen)
+static void find_nullable(struct parts *b, uint32_t *stack, uint32_t *seen)
 {
     uint32_t epoch = 0;
     for (bool changed = true; changed;) {
@@ -108,7 +108,7 @@ struct edge {
 };
 
 struct subsets {
-    struct nfa *b;
+    struct parts *b;
     struct automaton *a;
     uint32_t *stack, *seen, epoch; /* [nfa states] */
     uint32_t *now;                 /* [nfa states] the set under work */
@@ -130,13 +130,13 @@ static enum err_code too_large(const struct subsets *x)
 {
     if (x->work > AUTO_MAX_WORK || x->a->n_states + x->n_sets + 1 >= AUTO_MAX_STATES ||
         x->a->n_arcs + 1 >= AUTO_MAX_ARCS || x->n_pool + x->n_now >= AUTO_MAX_WORK)
-        return nfa_fail(x->b, x->b->place, ERR_TOO_LARGE, "the grammar is too large or too ambiguous");
+        return parts_fail(x->b, x->b->place, ERR_TOO_LARGE, "the grammar is too large or too ambiguous");
     return err_no_memory(x->b->e, x->n_pool * sizeof *x->pool, "a grammar");
 }
 
 static void add_closed(struct subsets *x, uint32_t state)
 {
-    const struct nfa *b = x->b;
+    const struct parts *b = x->b;
     size_t n = 0;
     if (x->seen[state] == x->epoch)
         return;
@@ -146,8 +146,8 @@ static void add_closed(struct subsets *x, uint32_t state)
         uint32_t s = x->stack[--n];
         x->now[x->n_now++] = s;
         for (uint32_t i = b->head[s]; i; i = b->arc[i].next) {
-            const struct nfa_arc *arc = &b->arc[i];
-            bool free_way = arc->lo == NFA_EPS || (arc->lo == NFA_CALL && b->part[arc->hi].nullable);
+            const struct part_arc *arc = &b->arc[i];
+            bool free_way = arc->lo == ARC_FREE || (arc->lo == ARC_CALL && b->part[arc->hi].nullable);
             if (free_way && x->seen[arc->to] != x->epoch) {
                 x->seen[arc->to] = x->epoch;
                 x->stack[n++] = arc->to;
@@ -169,7 +169,7 @@ static void keep_telling(struct subsets *x, uint32_t end)
     for (size_t i = 0; i < x->n_now; i++) {
         bool tells = x->now[i] == end;
         for (uint32_t j = x->b->head[x->now[i]]; j && !tells; j = x->b->arc[j].next)
-            tells = x->b->arc[j].lo != NFA_EPS;
+            tells = x->b->arc[j].lo != ARC_FREE;
         if (tells)
             x->now[n++] = x->now[i];
     }
@@ -225,7 +225,7 @@ static enum err_code find_set(struct subsets *x, uint32_t end, uint32_t *out)
     return ERR_OK;
 }
 
-/* The set of what the edges that fit lead to. Calls have lo NFA_CALL and the part in hi. */
+/* The set of what the edges that fit lead to. Calls have lo ARC_CALL and the part in hi. */
 static enum err_code follow(struct subsets *x, uint32_t lo, uint32_t hi, uint32_t end, bool *any, uint32_t *set)
 {
     *any = false;
@@ -233,7 +233,7 @@ static enum err_code follow(struct subsets *x, uint32_t lo, uint32_t hi, uint32_
     x->epoch++;
     for (size_t i = 0; i < x->n_edges; i++) {
         const struct edge *g = &x->edge[i];
-        if (lo == NFA_CALL ? g->lo == NFA_CALL && g->hi == hi : g->lo <= lo && hi <= g->hi) {
+        if (lo == ARC_CALL ? g->lo == ARC_CALL && g->hi == hi : g->lo <= lo && hi <= g->hi) {
             add_closed(x, g->to);
             *any = true;
         }
@@ -247,15 +247,15 @@ static bool collect_edges(struct subsets *x, uint32_t set)
     x->n_edges = x->n_cuts = 0;
     for (uint32_t i = 0; i < x->set[set].n; i++)
         for (uint32_t j = x->b->head[x->pool[x->set[set].first + i]]; j; j = x->b->arc[j].next) {
-            const struct nfa_arc *arc = &x->b->arc[j];
-            if (arc->lo == NFA_EPS)
+            const struct part_arc *arc = &x->b->arc[j];
+            if (arc->lo == ARC_FREE)
                 continue;
             if (!mem_grow(&x->edge, &x->cap_edges, x->n_edges + 1, sizeof *x->edge, AUTO_MAX_NFA) ||
                 !mem_grow(&x->cut, &x->cap_cuts, x->n_cuts + 2, sizeof *x->cut, 2 * AUTO_MAX_NFA))
                 return false;
             x->edge[x->n_edges++] = (struct edge){ arc->lo, arc->hi, arc->to };
-            x->cut[x->n_cuts++] = arc->lo == NFA_CALL ? arc->hi : arc->lo;
-            if (arc->lo != NFA_CALL)
+            x->cut[x->n_cuts++] = arc->lo == ARC_CALL ? arc->hi : arc->lo;
+            if (arc->lo != ARC_CALL)
                 x->cut[x->n_cuts++] = arc->hi + 1;
         }
     return true;
@@ -266,7 +266,7 @@ static size_t calls_last(struct subsets *x)
 {
     size_t n = 0;
     for (size_t i = 0; i < x->n_edges; i++)
-        if (x->edge[i].lo != NFA_CALL) {
+        if (x->edge[i].lo != ARC_CALL) {
             struct edge t = x->edge[n];
             x->edge[n++] = x->edge[i];
             x->edge[i] = t;
@@ -312,7 +312,7 @@ static enum err_code make_arcs(struct subsets *x, uint32_t set, uint32_t first, 
         x->cut[x->n_cuts++] = x->edge[i].hi;
     n = sort_cuts(x);
     for (size_t i = 0; !code && i < n; i++) {
-        code = follow(x, NFA_CALL, x->cut[i], end, &any, &to);
+        code = follow(x, ARC_CALL, x->cut[i], end, &any, &to);
         if (!code && !add_call(x->a, x->cut[i], first + to))
             code = too_large(x);
     }
@@ -364,7 +364,7 @@ static enum err_code copy_dfa(struct subsets *x, uint32_t index)
 }
 
 /* What a call begins with: a twin of the part's first state that is not final. Then calls know states. */
-static enum err_code make_entries(struct nfa *b, struct automaton *a)
+static enum err_code make_entries(struct parts *b, struct automaton *a)
 {
     for (uint32_t i = 0; i < b->n_parts; i++) {
         struct part *p = &b->part[i];
@@ -374,7 +374,7 @@ static enum err_code make_entries(struct nfa *b, struct automaton *a)
             continue;
         p->entry = automaton_add_state(a, i, false);
         if (p->entry == AUTO_FAR)
-            return nfa_fail(b, 0, ERR_TOO_LARGE, "the grammar is too large");
+            return parts_fail(b, 0, ERR_TOO_LARGE, "the grammar is too large");
         a->state[p->entry] = first;
         a->state[p->entry].final = false;
     }
@@ -397,7 +397,7 @@ static enum err_code make_leaves(struct subsets *x)
     return code;
 }
 
-enum err_code automaton_build(struct nfa *b, struct automaton *a)
+enum err_code automaton_build(struct parts *b, struct automaton *a)
 {
     struct subsets x = { .b = b, .a = a };
     const size_t n = b->n_states + 1;

@@ -7,14 +7,14 @@
 #define SHARE_COPIES 4    /* repeated more often than that, */
 #define SHARE_STATES 4096 /* and larger than that together: the body becomes a part of its own */
 
-static enum err_code no_room(struct nfa *b)
+static enum err_code no_room(struct parts *b)
 {
     if (b->n_states + 1 >= AUTO_MAX_NFA || b->n_arcs + 1 >= AUTO_MAX_NFA)
-        return nfa_fail(b, b->place, ERR_TOO_LARGE, "the grammar is too large");
+        return parts_fail(b, b->place, ERR_TOO_LARGE, "the grammar is too large");
     return err_no_memory(b->e, b->n_states * sizeof *b->head, "a grammar");
 }
 
-enum err_code nfa_fail(const struct nfa *b, uint32_t rule, enum err_code code, const char *what)
+enum err_code parts_fail(const struct parts *b, uint32_t rule, enum err_code code, const char *what)
 {
     const struct str name = rule ? b->g->rule[rule].name : STR("");
     if (!name.n)
@@ -22,7 +22,7 @@ enum err_code nfa_fail(const struct nfa *b, uint32_t rule, enum err_code code, c
     return err_set(b->e, code, "in the rule \"%.*s\": %s", (int)(name.n < 64 ? name.n : 64), name.p, what);
 }
 
-static enum err_code add_state(struct nfa *b, uint32_t *out)
+static enum err_code add_state(struct parts *b, uint32_t *out)
 {
     if (!mem_grow(&b->head, &b->cap_states, b->n_states + 1, sizeof *b->head, AUTO_MAX_NFA))
         return no_room(b);
@@ -31,21 +31,21 @@ static enum err_code add_state(struct nfa *b, uint32_t *out)
     return ERR_OK;
 }
 
-static enum err_code add_arc(struct nfa *b, uint32_t from, uint32_t lo, uint32_t hi, uint32_t to)
+static enum err_code add_arc(struct parts *b, uint32_t from, uint32_t lo, uint32_t hi, uint32_t to)
 {
     if (!mem_grow(&b->arc, &b->cap_arcs, b->n_arcs + 1, sizeof *b->arc, AUTO_MAX_NFA))
         return no_room(b);
-    b->arc[b->n_arcs] = (struct nfa_arc){ lo, hi, to, b->head[from] };
+    b->arc[b->n_arcs] = (struct part_arc){ lo, hi, to, b->head[from] };
     b->head[from] = (uint32_t)b->n_arcs++;
     return ERR_OK;
 }
 
-static enum err_code add_eps(struct nfa *b, uint32_t from, uint32_t to)
+static enum err_code add_eps(struct parts *b, uint32_t from, uint32_t to)
 {
-    return add_arc(b, from, NFA_EPS, 0, to);
+    return add_arc(b, from, ARC_FREE, 0, to);
 }
 
-static enum err_code add_part(struct nfa *b, struct part p, uint32_t *out)
+static enum err_code add_part(struct parts *b, struct part p, uint32_t *out)
 {
     if (!mem_grow(&b->part, &b->cap_parts, b->n_parts + 1, sizeof *b->part, AUTO_MAX_NFA))
         return no_room(b);
@@ -54,15 +54,15 @@ static enum err_code add_part(struct nfa *b, struct part p, uint32_t *out)
     return ERR_OK;
 }
 
-static enum err_code add_call(struct nfa *b, uint32_t from, uint32_t part, uint32_t *to)
+static enum err_code add_call(struct parts *b, uint32_t from, uint32_t part, uint32_t *to)
 {
     enum err_code code = add_state(b, to);
-    return code ? code : add_arc(b, from, NFA_CALL, part, *to);
+    return code ? code : add_arc(b, from, ARC_CALL, part, *to);
 }
 
 /* ---- leaves -------------------------------------------------------------------------------- */
 
-static enum err_code emit_bytes(struct nfa *b, struct str bytes, uint32_t from, uint32_t *to)
+static enum err_code emit_bytes(struct parts *b, struct str bytes, uint32_t from, uint32_t *to)
 {
     enum err_code code = ERR_OK;
     *to = from;
@@ -77,7 +77,7 @@ static enum err_code emit_bytes(struct nfa *b, struct str bytes, uint32_t from, 
 }
 
 /* The sequences of n bytes, each between those of lo and hi. */
-static enum err_code emit_block(struct nfa *b, const char *lo, const char *hi, size_t n, uint32_t from, uint32_t to)
+static enum err_code emit_block(struct parts *b, const char *lo, const char *hi, size_t n, uint32_t from, uint32_t to)
 {
     enum err_code code = ERR_OK;
     for (size_t i = 0; !code && i < n; i++) {
@@ -93,7 +93,7 @@ static enum err_code emit_block(struct nfa *b, const char *lo, const char *hi, s
 
 /* Characters lo..hi as UTF-8. Cuts the range at lengths and where a byte in the middle turns over, so that each piece is
  * one range for each byte. */
-static enum err_code emit_range(struct nfa *b, uint32_t lo, uint32_t hi, uint32_t from, uint32_t to)
+static enum err_code emit_range(struct parts *b, uint32_t lo, uint32_t hi, uint32_t from, uint32_t to)
 {
     static const uint32_t last[] = { 0x7F, 0x7FF, 0xFFFF, 0x10FFFF };
     enum err_code code = ERR_OK;
@@ -124,7 +124,7 @@ static enum err_code emit_range(struct nfa *b, uint32_t lo, uint32_t hi, uint32_
     return code;
 }
 
-static enum err_code emit_set(struct nfa *b, const struct node *n, uint32_t from, uint32_t *to)
+static enum err_code emit_set(struct parts *b, const struct node *n, uint32_t from, uint32_t *to)
 {
     enum err_code code = add_state(b, to);
     for (uint32_t i = 0; !code && i < n->n; i++)
@@ -132,7 +132,7 @@ static enum err_code emit_set(struct nfa *b, const struct node *n, uint32_t from
     return code;
 }
 
-enum err_code nfa_find_token(struct nfa *b, const struct token_leaf *leaf, uint32_t *id)
+enum err_code parts_find_token(struct parts *b, const struct token_leaf *leaf, uint32_t *id)
 {
     const size_t n = b->v->n_tokens;
     *id = UINT32_MAX;
@@ -153,7 +153,7 @@ enum err_code nfa_find_token(struct nfa *b, const struct token_leaf *leaf, uint3
 }
 
 /* Every token but `id` and those that end a generation. */
-static enum err_code emit_other_tokens(struct nfa *b, uint32_t id, uint32_t from, uint32_t to)
+static enum err_code emit_other_tokens(struct parts *b, uint32_t id, uint32_t from, uint32_t to)
 {
     enum err_code code = ERR_OK;
     uint32_t lo = 0;
@@ -167,10 +167,10 @@ static enum err_code emit_other_tokens(struct nfa *b, uint32_t id, uint32_t from
     return code;
 }
 
-static enum err_code emit_token(struct nfa *b, const struct token_leaf *leaf, uint32_t from, uint32_t *to)
+static enum err_code emit_token(struct parts *b, const struct token_leaf *leaf, uint32_t from, uint32_t *to)
 {
     uint32_t id;
-    enum err_code code = nfa_find_token(b, leaf, &id);
+    enum err_code code = parts_find_token(b, leaf, &id);
     if (code)
         return code;
     if (id == UINT32_MAX)
@@ -184,10 +184,10 @@ static enum err_code emit_token(struct nfa *b, const struct token_leaf *leaf, ui
 
 /* ---- what holds nodes ---------------------------------------------------------------------- */
 
-static enum err_code emit(struct nfa *b, uint32_t node, uint32_t from, uint32_t *to);
+static enum err_code emit(struct parts *b, uint32_t node, uint32_t from, uint32_t *to);
 
 /* The node as a part of its own. */
-static enum err_code emit_shared(struct nfa *b, uint32_t node, enum part_kind kind, uint32_t from, uint32_t *to)
+static enum err_code emit_shared(struct parts *b, uint32_t node, enum part_kind kind, uint32_t from, uint32_t *to)
 {
     enum err_code code = ERR_OK;
     if (b->part_of_node[node] == NO_PART)
@@ -195,7 +195,7 @@ static enum err_code emit_shared(struct nfa *b, uint32_t node, enum part_kind ki
     return code ? code : add_call(b, from, b->part_of_node[node], to);
 }
 
-static enum err_code emit_ref(struct nfa *b, uint32_t rule, uint32_t from, uint32_t *to)
+static enum err_code emit_ref(struct parts *b, uint32_t rule, uint32_t from, uint32_t *to)
 {
     enum err_code code = ERR_OK;
     if (b->part_of_rule[rule] == NO_PART)
@@ -204,7 +204,7 @@ static enum err_code emit_ref(struct nfa *b, uint32_t rule, uint32_t from, uint3
     return code ? code : add_call(b, from, b->part_of_rule[rule], to);
 }
 
-static enum err_code emit_alt(struct nfa *b, const struct node *n, uint32_t from, uint32_t *to)
+static enum err_code emit_alt(struct parts *b, const struct node *n, uint32_t from, uint32_t *to)
 {
     enum err_code code = add_state(b, to);
     for (uint32_t i = 0; !code && i < n->n; i++) {
@@ -220,7 +220,7 @@ static enum err_code emit_alt(struct nfa *b, const struct node *n, uint32_t from
     return code;
 }
 
-static enum err_code emit_many(struct nfa *b, uint32_t node, uint32_t from, uint32_t *to)
+static enum err_code emit_many(struct parts *b, uint32_t node, uint32_t from, uint32_t *to)
 {
     uint32_t begin = 0, end = 0;
     enum err_code code = add_state(b, &begin);
@@ -236,7 +236,7 @@ static enum err_code emit_many(struct nfa *b, uint32_t node, uint32_t from, uint
 }
 
 /* Copies of the body, one behind the other; from the min-th on, each can be the last. */
-static enum err_code emit_repeat(struct nfa *b, uint32_t node, uint32_t min, uint32_t max, uint32_t from,
+static enum err_code emit_repeat(struct parts *b, uint32_t node, uint32_t min, uint32_t max, uint32_t from,
                                  uint32_t *to)
 {
     const uint32_t copies = max == GRAM_MANY ? min : max;
@@ -265,7 +265,7 @@ static enum err_code emit_repeat(struct nfa *b, uint32_t node, uint32_t min, uin
     return code ? code : add_eps(b, at, end);
 }
 
-static enum err_code emit(struct nfa *b, uint32_t node, uint32_t from, uint32_t *to)
+static enum err_code emit(struct parts *b, uint32_t node, uint32_t from, uint32_t *to)
 {
     const struct node *n = &b->g->node[node];
     enum err_code code = ERR_OK;
@@ -300,9 +300,9 @@ static enum err_code emit(struct nfa *b, uint32_t node, uint32_t from, uint32_t 
 
 /* ---- parts --------------------------------------------------------------------------------- */
 
-enum err_code nfa_create(struct nfa *b, const struct gram *g, const struct grammar_vocab *v, struct err *e)
+enum err_code parts_create(struct parts *b, const struct gram *g, const struct grammar_vocab *v, struct err *e)
 {
-    *b = (struct nfa){ .g = g, .v = v, .e = e, .n_arcs = 1 };
+    *b = (struct parts){ .g = g, .v = v, .e = e, .n_arcs = 1 };
     b->part_of_rule = mem_alloc(g->n_rules * sizeof *b->part_of_rule);
     b->part_of_node = mem_alloc(g->n_nodes * sizeof *b->part_of_node);
     if (!b->part_of_rule || !b->part_of_node ||
@@ -327,7 +327,7 @@ enum err_code nfa_create(struct nfa *b, const struct gram *g, const struct gramm
     return code;
 }
 
-void nfa_finish(struct nfa *b)
+void parts_finish(struct parts *b)
 {
     mem_free(b->head);
     mem_free(b->arc);

@@ -316,12 +316,19 @@ void sim_return(struct sim *s, struct frame_list *l, size_t at)
 
 /* ---- walks --------------------------------------------------------------------------------- */
 
+/* A frame that neither returns nor calls: below it, a byte is one look-up. */
+static bool is_plain(const struct sim *s, struct frame f)
+{
+    const struct state *st = &s->a->state[f.state];
+    return !st->final && st->n_calls == 0 && f.state != STATE_END;
+}
+
 void sim_walk(struct sim *s, const struct frame *from, size_t n, uint32_t node, walk_fn found, void *user)
 {
     const struct grammar_vocab *v = s->v;
     const uint16_t top = v->depth[node];
     struct frame_list *l = &s->level;
-    if (n == 0 || !mem_grow(&l->v, &l->cap, n, sizeof *l->v, MAX_LEVEL)) {
+    if (n == 0 || !mem_grow(&l->v, &l->cap, n + v->max_depth, sizeof *l->v, MAX_LEVEL)) {
         s->failed |= n != 0;
         return;
     }
@@ -329,16 +336,28 @@ void sim_walk(struct sim *s, const struct frame *from, size_t n, uint32_t node, 
     s->level_at[0] = 0;
     s->level_at[1] = (uint32_t)n;
     for (uint32_t c = node + 1; c < v->end[node] && !s->failed;) {
-        const uint32_t *at = &s->level_at[v->depth[c] - top]; /* where frames of this depth go */
+        uint32_t *at = &s->level_at[v->depth[c] - top]; /* where frames of this depth go */
+        const uint32_t have = at[0] - at[-1];
+        bool ends = false;
         l->n = at[0];
-        sim_step(s, l, at[-1], at[0] - at[-1], v->byte[c]);
+        if (have == 1 && is_plain(s, l->v[at[-1]])) {
+            const struct frame f = l->v[at[-1]];
+            const uint32_t to = automaton_step(s->a, f.state, v->byte[c]);
+            if (!mem_grow(&l->v, &l->cap, l->n + 1, sizeof *l->v, MAX_LEVEL))
+                s->failed = true;
+            else if (to != AUTO_FAR)
+                l->v[l->n++] = (struct frame){ to, f.below };
+        } else {
+            sim_step(s, l, at[-1], have, v->byte[c]);
+        }
         if (l->n == at[0]) {
             c = v->end[c];
             continue;
         }
         const uint32_t tokens = sim_tokens(s, l->v + at[0], l->n - at[0]);
-        const bool ends = sim_close(s, l, at[0]);
-        s->level_at[v->depth[c] - top + 1] = (uint32_t)l->n;
+        if (l->n > at[0] + 1 || !is_plain(s, l->v[at[0]]))
+            ends = sim_close(s, l, at[0]);
+        at[1] = (uint32_t)l->n;
         found(user, c, tokens, ends);
         c++;
     }

@@ -85,7 +85,7 @@ static void link_suffixes(struct matcher *m)
     }
 }
 
-static enum err_code matcher_init(struct matcher *m, struct nfa *b, const struct text_leaf *leaf)
+static enum err_code matcher_init(struct matcher *m, struct parts *b, const struct text_leaf *leaf)
 {
     size_t bytes = 1;
     enum err_code code = ERR_OK;
@@ -93,7 +93,7 @@ static enum err_code matcher_init(struct matcher *m, struct nfa *b, const struct
     for (size_t i = 0; i < leaf->n; i++)
         bytes += leaf->marker[i].text.n;
     if (bytes > MAX_MARKER_BYTES)
-        return nfa_fail(b, b->place, ERR_TOO_LARGE, "markers of more than 4095 bytes");
+        return parts_fail(b, b->place, ERR_TOO_LARGE, "markers of more than 4095 bytes");
     m->token = mem_alloc((leaf->n + 1) * sizeof *m->token);
     m->next = mem_zero(bytes, sizeof *m->next);
     m->fail = mem_zero(bytes, sizeof *m->fail);
@@ -105,7 +105,7 @@ static enum err_code matcher_init(struct matcher *m, struct nfa *b, const struct
         const struct token_leaf t = { .text = leaf->marker[i].text };
         m->token[i] = UINT32_MAX;
         if (leaf->marker[i].token)
-            code = nfa_find_token(b, &t, &m->token[i]);
+            code = parts_find_token(b, &t, &m->token[i]);
         add_marker(m, i);
     }
     link_suffixes(m);
@@ -115,7 +115,7 @@ static enum err_code matcher_init(struct matcher *m, struct nfa *b, const struct
 /* ---- the product --------------------------------------------------------------------------- */
 
 struct product {
-    const struct nfa *b;
+    const struct parts *b;
     const struct matcher *m;
     struct automaton *a;
     uint32_t first;    /* state where a marker has ended; the others follow as they are met */
@@ -185,7 +185,7 @@ static bool add_product_arcs(struct product *x, uint32_t node, uint8_t utf8)
     return ok;
 }
 
-enum err_code text_automaton(struct nfa *b, uint32_t part, struct automaton *a)
+enum err_code text_automaton(struct parts *b, uint32_t part, struct automaton *a)
 {
     const struct text_leaf *leaf = b->g->node[b->part[part].node].u.text;
     const bool endless = leaf->which == leaf->n;
@@ -206,7 +206,7 @@ enum err_code text_automaton(struct nfa *b, uint32_t part, struct automaton *a)
     }
     if (!ok)
         code = a->n_states + 1 >= AUTO_MAX_STATES || a->n_arcs + 1 >= AUTO_MAX_ARCS
-                   ? nfa_fail(b, b->place, ERR_TOO_LARGE, "the grammar is too large")
+                   ? parts_fail(b, b->place, ERR_TOO_LARGE, "the grammar is too large")
                    : err_no_memory(b->e, m.n_nodes * sizeof *m.next, "free text");
     b->part[part].first = x.first + 1;
     b->part[part].nullable = endless;

@@ -1,9 +1,9 @@
-/* constrain FILE.gguf gbnf GRAMMAR | json | object   [walks [limit [seed]]]
+/* constrain FILE.gguf gbnf GRAMMAR | schema SCHEMA | json | object   [walks [limit [seed]]]
  *     random walks through the masks; each text on a line of its own, as a JSON string
- * constrain FILE.gguf bench gbnf GRAMMAR | json | object < text
+ * constrain FILE.gguf bench gbnf GRAMMAR | schema SCHEMA | json | object < text
  *     reads a text of the language token by token: what masks cost, cold and warm
  *
- * GRAMMAR is a file. A walk picks any allowed token; limit 0 is 2000 tokens. */
+ * GRAMMAR and SCHEMA are files. A walk picks any allowed token; limit 0 is 2000 tokens. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +14,7 @@
 #include "runtime/engine/words_priv.h"
 #include "runtime/text/constraint.h"
 #include "runtime/text/gbnf.h"
+#include "runtime/text/json_schema.h"
 
 struct run {
     struct gguf *file;
@@ -39,19 +40,35 @@ static bool read_all(FILE *f, struct buf *b)
     return f && !b->failed;
 }
 
+static void read_tree(struct run *r, const char *kind, const char *path, struct gram **tree)
+{
+    struct buf text;
+    json_t *schema = NULL;
+    FILE *f = fopen(path, "rb");
+    if (!read_all(f, &text)) {
+        (void)err_set(&r->e, ERR_IO, "%s: cannot be read", path);
+    } else if (kind[0] == 'g') {
+        (void)gbnf_parse(buf_str(&text), tree, &r->e);
+    } else if (!json_read(buf_str(&text), GRAM_MAX_SOURCE, path, &schema, &r->e)) {
+        struct gram *g = *tree = gram_create();
+        const uint32_t rule = gram_rule(g, STR("root"));
+        gram_define(g, rule, json_schema_node(g, schema, NULL, JSON_SCHEMA_BY_ITSELF));
+        gram_start(g, rule);
+        (void)gram_error(g, &r->e);
+    }
+    json_decref(schema);
+    if (f)
+        fclose(f);
+    buf_finish(&text);
+}
+
 /* Takes the words that name a grammar; gives how many. */
 static int open_tree(struct run *r, char **word, int n, struct gram **tree)
 {
-    if (n >= 2 && strcmp(word[0], "gbnf") == 0) {
-        struct buf text;
-        FILE *f = fopen(word[1], "rb");
-        if (!read_all(f, &text))
-            (void)err_set(&r->e, ERR_IO, "%s: cannot be read", word[1]);
-        else
-            (void)gbnf_parse(buf_str(&text), tree, &r->e);
-        if (f)
-            fclose(f);
-        buf_finish(&text);
+    if (n >= 2 && (strcmp(word[0], "gbnf") == 0 || strcmp(word[0], "schema") == 0)) {
+        const int64_t t0 = clock_ns();
+        read_tree(r, word[0], word[1], tree);
+        fprintf(stderr, "tree %.3f ms, ", (double)(clock_ns() - t0) / 1e6);
         return 2;
     }
     if (n >= 1 && (strcmp(word[0], "json") == 0 || strcmp(word[0], "object") == 0)) {
@@ -62,7 +79,7 @@ static int open_tree(struct run *r, char **word, int n, struct gram **tree)
         *tree = g;
         return 1;
     }
-    (void)err_set(&r->e, ERR_USAGE, "a grammar is wanted: gbnf FILE, json or object");
+    (void)err_set(&r->e, ERR_USAGE, "a grammar is wanted: gbnf FILE, schema FILE, json or object");
     return 0;
 }
 
