@@ -179,20 +179,58 @@ static void on_lost(struct post *p)
 
 /* ---- seats ------------------------------------------------------------------------------------------ */
 
-static uint32_t common_prefix(const struct seat *s, const struct run *r)
+#define SHARE_LEAST 32 /* tokens worth sharing, or waiting for */
+
+static uint32_t common_prefix(const struct seat *s, uint32_t n, const struct run *r)
 {
-    uint32_t held = session_n_tokens(s->session), n = s->n < held ? s->n : held, i = 0;
+    uint32_t i = 0;
+    n = n < s->n ? n : s->n;
     while (i < n && i < r->n_tokens && s->tokens[i] == r->tokens[i])
         i++;
     return i;
 }
 
-/* Rows to compute now, and half of those that are lost should the other conversation go on. */
-static uint64_t seat_cost(const struct seat *s, const struct run *r, int64_t now)
+/* Tokens of the prompt whose rows this seat has. */
+static uint32_t held_prefix(const struct seat *s, const struct run *r)
 {
-    uint64_t common = s->session ? common_prefix(s, r) : 0;
+    return s->session ? common_prefix(s, session_n_tokens(s->session), r) : 0;
+}
+
+static struct seat *best_holder(struct engine_model *m, const struct run *r)
+{
+    struct seat *best = &m->seat[0];
+    uint32_t most = held_prefix(best, r);
+    for (uint32_t i = 1; i < m->n_seq; i++) {
+        uint32_t n = held_prefix(&m->seat[i], r);
+        if (n > most) {
+            most = n;
+            best = &m->seat[i];
+        }
+    }
+    return best;
+}
+
+/* Is another run about to have rows that this one needs? Then they are shared once they are there: several
+ * completions of one prompt compute it once. */
+static bool is_coming(struct engine_model *m, const struct run *r)
+{
+    uint32_t held = held_prefix(best_holder(m, r), r);
+    for (uint32_t i = 0; i < m->n_seq && r->kind == TURN_GENERATE; i++) {
+        const struct seat *s = &m->seat[i];
+        if (s->run && common_prefix(s, s->n, r) >= held + SHARE_LEAST &&
+            session_n_tokens(s->session) + 1 < s->run->n_tokens)
+            return true;
+    }
+    return false;
+}
+
+/* Rows to compute now, and half of those that are lost should the other conversation go on. `held`: what some
+ * seat has of the prompt. */
+static uint64_t seat_cost(const struct seat *s, const struct run *r, uint32_t held, int64_t now)
+{
+    uint32_t own = held_prefix(s, r), common = held >= own + SHARE_LEAST ? held : own;
     bool stale = now - s->used_ns > STALE_NS;
-    uint64_t lost = s->session && !stale ? s->n - common : 0;
+    uint64_t lost = s->session && !stale ? s->n - own : 0;
     return 2 * (r->n_tokens - common) + lost;
 }
 
@@ -202,9 +240,10 @@ static struct seat *choose_seat(struct engine_model *m, const struct run *r)
     struct seat *best = NULL;
     uint64_t least = UINT64_MAX;
     int64_t now = clock_ns();
+    uint32_t held = r->kind == TURN_GENERATE ? held_prefix(best_holder(m, r), r) : 0;
     for (uint32_t i = 0; i < m->n_seq; i++) {
         struct seat *s = &m->seat[i];
-        uint64_t cost = s->run ? UINT64_MAX : seat_cost(s, r, now);
+        uint64_t cost = s->run ? UINT64_MAX : seat_cost(s, r, held, now);
         if (cost < least || (best && cost == least && s->used_ns < best->used_ns)) {
             least = cost;
             best = s;
@@ -229,6 +268,7 @@ static enum err_code begin_turn(struct engine *en, struct seat *s, struct run *r
         .n_stop = r->n_stop,
         .ban = r->ban,
         .n_ban = r->n_ban,
+        .constraint = r->constraint,
         .phrase = r->phrase,
         .n_phrase = r->n_phrase,
         .n_top = r->n_top,
@@ -247,6 +287,16 @@ static enum err_code begin_turn(struct engine *en, struct seat *s, struct run *r
     return ERR_OK;
 }
 
+/* What another seat holds of the prompt beyond what this one does. */
+static enum err_code share_prefix(struct engine_model *m, struct seat *s, const struct run *r, struct err *e)
+{
+    const struct seat *from = best_holder(m, r);
+    uint32_t n = held_prefix(from, r);
+    if (r->kind != TURN_GENERATE || n < held_prefix(s, r) + SHARE_LEAST)
+        return ERR_OK;
+    return session_share(s->session, from->session, n, e);
+}
+
 static enum err_code seat_run(struct engine *en, struct engine_model *m, struct seat *s,
                               struct run *r, struct err *e)
 {
@@ -258,9 +308,10 @@ static enum err_code seat_run(struct engine *en, struct engine_model *m, struct 
         if (c)
             return c;
     }
+    enum err_code c = share_prefix(m, s, r, e);
     memcpy(s->tokens, r->tokens, r->n_tokens * sizeof *s->tokens);
     s->n = (uint32_t)r->n_tokens;
-    enum err_code c = begin_turn(en, s, r, e);
+    c = c ? c : begin_turn(en, s, r, e);
     if (c) {
         s->n = 0; /* what it holds is no longer known */
         return c;
@@ -270,21 +321,27 @@ static enum err_code seat_run(struct engine *en, struct engine_model *m, struct 
     return ERR_OK;
 }
 
-static struct run *take_waiting(struct engine_model *m)
+static void unlink_run(struct engine_model *m, struct run **at)
 {
-    struct run *r = m->first;
-    m->first = r->next;
-    if (!m->first)
-        m->last = &m->first;
-    return r;
+    *at = (*at)->next;
+    if (!*at)
+        m->last = at;
 }
 
-/* Gives seats to runs that wait. False: the device was lost. */
+/* Gives seats to runs that wait, first come first served. False: the device was lost. */
 static bool admit(struct engine *en, struct engine_model *m)
 {
-    struct seat *s;
-    while (m->first && (s = choose_seat(m, m->first))) {
-        struct run *r = take_waiting(m);
+    struct run **at = &m->first;
+    while (*at) {
+        struct run *r = *at;
+        struct seat *s = choose_seat(m, r);
+        if (!s)
+            return true;
+        if (is_coming(m, r)) {
+            at = &r->next;
+            continue;
+        }
+        unlink_run(m, at);
         struct err why = { 0 };
         enum err_code c = seat_run(en, m, s, r, &why);
         if (c == ERR_GPU_LOST)

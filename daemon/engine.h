@@ -5,7 +5,10 @@
  * `struct run`: made by the loop, lent to the engine from run_submit until it has ended.
  *
  * Sessions are kept per model for their prefixes: a run gets the idle session that costs least,
- * counting the rows it must compute and those of another conversation that it throws away. Runs beyond the model's sessions wait, first come first served.
+ * counting the rows it must compute and those of another conversation that it throws away. What another
+ * session holds of its prompt it shares, and where one is computing it just now it waits for that: several
+ * completions of one prompt are several runs with other seeds. Runs beyond the model's sessions wait, first come
+ * first served.
  *
  * Events cross in a ring of the run's own. When it has no room for what one more step may
  * give (the client reads slowly) the session is paused until it has.
@@ -110,6 +113,7 @@ struct run {
     size_t n_stop, n_ban;
     const struct str *phrase;
     size_t n_phrase;
+    struct constraint *constraint; /* the engine's alone while the run lasts; NULL: none */
     float *scores;              /* TURN_SCORE: [n_tokens]; scores[0] is left alone */
     struct run_top *tops;       /* TURN_SCORE with n_top: [n_tokens][n_top], most likely first; or NULL */
     void (*notify)(struct run *r); /* Thread: loop. There are events, or it has ended */

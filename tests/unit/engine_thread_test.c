@@ -277,6 +277,28 @@ static void unlike_prompts_take_a_fresh_session(void **state)
     end(again);
 }
 
+static void one_prompt_is_computed_once(void **state)
+{
+    struct bench *b = *state;
+    struct client *c[4];
+    fake.step_us = 2000;
+    load(b, 256, 4);
+    for (int i = 0; i < 4; i++) {
+        c[i] = begin(b, 1, 60, 20);
+        submit(b, c[i]);
+    }
+    for (int i = 0; i < 4; i++)
+        wait_for(b, &c[i]->ended);
+    assert_int_equal(fake.shares, 3);
+    assert_int_equal(c[0]->run.n_cached, 0);
+    for (int i = 0; i < 4; i++) {
+        assert_true(i == 0 || c[i]->run.n_cached == 59);
+        assert_tokens(c[i], 20);
+        end(c[i]);
+    }
+    assert_true(fake.steps < 40); /* side by side; one by one were 80 */
+}
+
 static void cancel_running_and_waiting(void **state)
 {
     struct bench *b = *state;
@@ -537,7 +559,7 @@ int main(void)
         T(one_run),
         T(many_runs_share_the_batch_and_wait),
         T(warm_prefix_is_found),
-        T(unlike_prompts_take_a_fresh_session),
+        T(unlike_prompts_take_a_fresh_session), T(one_prompt_is_computed_once),
         T(cancel_running_and_waiting),
         T(slow_client_pauses_and_loses_nothing),
         T(cancelled_while_paused),

@@ -20,7 +20,7 @@ struct fake_runtime {
     atomic_ullong memory;      /* of the device */
     atomic_int opened, loads, unloads, steps, sessions, most_sessions, checks;
     atomic_int n_cached;       /* of the last session_begin */
-    atomic_int begins;
+    atomic_int begins, shares;
 };
 extern struct fake_runtime fake;
 
