@@ -138,25 +138,26 @@ static int by_tokens(const void *a, const void *b)
 /* Turns the largest group of tokens that have as many to go into bits. */
 static bool make_bits(struct verdict *o, size_t words)
 {
-    size_t best = 0, best_n = 0;
-    for (size_t i = 0, j; i < o->n_odd; i = j) {
-        for (j = i; j < o->n_odd && o->odd[j].tokens == o->odd[i].tokens; j++)
-            ;
-        if (j - i > best_n) {
-            best_n = j - i;
+    uint32_t count[256] = { 0 }, best = 0;
+    for (size_t i = 0; i < o->n_odd; i++)
+        if (o->odd[i].tokens < 256)
+            count[o->odd[i].tokens]++;
+    for (uint32_t i = 0; i < 256; i++)
+        if (count[i] > count[best])
             best = i;
-        }
-    }
-    if (best_n <= FEW)
+    if (count[best] <= FEW)
         return true;
     o->bits = mem_zero(words, sizeof *o->bits);
     if (!o->bits)
         return false;
-    o->common = o->odd[best].tokens;
-    for (size_t i = best; i < best + best_n; i++)
-        o->bits[o->odd[i].id / 32] |= 1u << o->odd[i].id % 32;
-    memmove(o->odd + best, o->odd + best + best_n, (o->n_odd - best - best_n) * sizeof *o->odd);
-    o->n_odd -= best_n;
+    o->common = best;
+    size_t n = 0;
+    for (size_t i = 0; i < o->n_odd; i++)
+        if (o->odd[i].tokens == best)
+            o->bits[o->odd[i].id / 32] |= 1u << o->odd[i].id % 32;
+        else
+            o->odd[n++] = o->odd[i];
+    o->n_odd = n;
     return true;
 }
 
@@ -194,10 +195,14 @@ static struct verdict *make_verdict(const struct grammar *g, struct sim *s, uint
     sim_walk(s, l.v, n, 0, collect_node, &c);
     if (c.failed || s->failed)
         goto failed;
+    if (!make_bits(o, g->v->words))
+        goto failed;
     if (o->n_odd)
         qsort(o->odd, o->n_odd, sizeof *o->odd, by_tokens);
     o->max_tokens = o->n_odd ? o->odd[o->n_odd - 1].tokens : 0;
-    if (!make_bits(o, g->v->words) || !shrink(&o->odd, o->n_odd, sizeof *o->odd) ||
+    if (o->bits && o->common > o->max_tokens)
+        o->max_tokens = o->common;
+    if (!shrink(&o->odd, o->n_odd, sizeof *o->odd) ||
         !shrink(&o->exit, o->n_exits, sizeof *o->exit))
         goto failed;
     o->bytes = sizeof *o + o->n_odd * sizeof *o->odd + o->n_exits * sizeof *o->exit + (o->bits ? g->v->words * 4 : 0);

@@ -60,8 +60,22 @@ struct automaton {
     uint32_t start;
 };
 void automaton_finish(struct automaton *a);
+
 /* The state that `symbol` leads to, or AUTO_FAR. */
-uint32_t automaton_step(const struct automaton *a, uint32_t state, uint32_t symbol);
+static inline uint32_t automaton_step(const struct automaton *a, uint32_t state, uint32_t symbol)
+{
+    const struct state *s = &a->state[state];
+    const struct arc *arc = a->arc + s->arc;
+    uint32_t low = 0, high = s->n_arcs;
+    while (low < high) {
+        uint32_t mid = (low + high) / 2;
+        if (arc[mid].hi < symbol)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low < s->n_arcs && arc[low].lo <= symbol ? arc[low].to : AUTO_FAR;
+}
 
 /* ---- grammar_vocab.c ----------------------------------------------------------------------- */
 

@@ -49,21 +49,6 @@ static bool add_call(struct automaton *a, uint32_t part, uint32_t to)
     return true;
 }
 
-uint32_t automaton_step(const struct automaton *a, uint32_t state, uint32_t symbol)
-{
-    const struct state *s = &a->state[state];
-    const struct arc *arc = a->arc + s->arc;
-    uint32_t low = 0, high = s->n_arcs;
-    while (low < high) {
-        uint32_t mid = (low + high) / 2;
-        if (arc[mid].hi < symbol)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low < s->n_arcs && arc[low].lo <= symbol ? arc[low].to : AUTO_FAR;
-}
-
 /* ---- which parts hold the empty sentence --------------------------------------------------- */
 
 /* States of the nfa that lead from a part's start to its end without a symbol, given what is known so far. */

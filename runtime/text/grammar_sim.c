@@ -316,11 +316,37 @@ void sim_return(struct sim *s, struct frame_list *l, size_t at)
 
 /* ---- walks --------------------------------------------------------------------------------- */
 
-/* A frame that neither returns nor calls: below it, a byte is one look-up. */
-static bool is_plain(const struct sim *s, struct frame f)
+/* A frame that neither returns nor calls: a byte from it is one look-up. */
+static inline bool is_plain(const struct sim *s, struct frame f)
 {
     const struct state *st = &s->a->state[f.state];
     return !st->final && st->n_calls == 0 && f.state != STATE_END;
+}
+
+/* Appends what `byte` leads to from the frames of the depth above, which lie at at[-1], and closes it. False: nothing. */
+static bool walk_down(struct sim *s, uint32_t *at, uint8_t byte, uint32_t *tokens, bool *ends)
+{
+    struct frame_list *l = &s->level;
+    const uint32_t have = at[0] - at[-1];
+    l->n = at[0];
+    *ends = false;
+    if (have == 1 && l->n < l->cap && is_plain(s, l->v[at[-1]])) {
+        const struct frame f = l->v[at[-1]];
+        const uint32_t to = automaton_step(s->a, f.state, byte);
+        if (to == AUTO_FAR)
+            return false;
+        l->v[l->n++] = (struct frame){ to, f.below };
+        *tokens = s->a->state[to].tokens + s->set[f.below].tokens;
+    } else {
+        sim_step(s, l, at[-1], have, byte);
+        if (l->n == at[0])
+            return false;
+        *tokens = sim_tokens(s, l->v + at[0], l->n - at[0]);
+    }
+    if (l->n > at[0] + 1 || !is_plain(s, l->v[at[0]]))
+        *ends = sim_close(s, l, at[0]);
+    at[1] = (uint32_t)l->n;
+    return true;
 }
 
 void sim_walk(struct sim *s, const struct frame *from, size_t n, uint32_t node, walk_fn found, void *user)
@@ -328,6 +354,8 @@ void sim_walk(struct sim *s, const struct frame *from, size_t n, uint32_t node, 
     const struct grammar_vocab *v = s->v;
     const uint16_t top = v->depth[node];
     struct frame_list *l = &s->level;
+    uint32_t tokens;
+    bool ends;
     if (n == 0 || !mem_grow(&l->v, &l->cap, n + v->max_depth, sizeof *l->v, MAX_LEVEL)) {
         s->failed |= n != 0;
         return;
@@ -336,29 +364,11 @@ void sim_walk(struct sim *s, const struct frame *from, size_t n, uint32_t node, 
     s->level_at[0] = 0;
     s->level_at[1] = (uint32_t)n;
     for (uint32_t c = node + 1; c < v->end[node] && !s->failed;) {
-        uint32_t *at = &s->level_at[v->depth[c] - top]; /* where frames of this depth go */
-        const uint32_t have = at[0] - at[-1];
-        bool ends = false;
-        l->n = at[0];
-        if (have == 1 && is_plain(s, l->v[at[-1]])) {
-            const struct frame f = l->v[at[-1]];
-            const uint32_t to = automaton_step(s->a, f.state, v->byte[c]);
-            if (!mem_grow(&l->v, &l->cap, l->n + 1, sizeof *l->v, MAX_LEVEL))
-                s->failed = true;
-            else if (to != AUTO_FAR)
-                l->v[l->n++] = (struct frame){ to, f.below };
+        if (walk_down(s, &s->level_at[v->depth[c] - top], v->byte[c], &tokens, &ends)) {
+            found(user, c, tokens, ends);
+            c++;
         } else {
-            sim_step(s, l, at[-1], have, v->byte[c]);
-        }
-        if (l->n == at[0]) {
             c = v->end[c];
-            continue;
         }
-        const uint32_t tokens = sim_tokens(s, l->v + at[0], l->n - at[0]);
-        if (l->n > at[0] + 1 || !is_plain(s, l->v[at[0]]))
-            ends = sim_close(s, l, at[0]);
-        at[1] = (uint32_t)l->n;
-        found(user, c, tokens, ends);
-        c++;
     }
 }
