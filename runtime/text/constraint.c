@@ -214,6 +214,7 @@ static bool fill(struct constraint *c, struct filling *f)
 {
     struct frame_list l;
     bool ok = list_set(c, c->now, &l);
+    c->sim.work = 0;
     memset(f->bits, 0, f->v->words * sizeof *f->bits);
     if (ok)
         sim_return(&c->sim, &l, 0);

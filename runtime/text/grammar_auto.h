@@ -24,7 +24,7 @@
 #define AUTO_MAX_NFA ((size_t)1 << 19)    /* states of all rules, and arcs, before they are made deterministic */
 #define AUTO_MAX_STATES ((size_t)1 << 18) /* and after */
 #define AUTO_MAX_ARCS ((size_t)1 << 21)
-#define AUTO_MAX_WORK ((size_t)1 << 23)   /* members of sets met on the way */
+#define AUTO_MAX_WORK ((size_t)1 << 22)   /* members and arcs of sets met on the way */
 #define AUTO_FAR (UINT32_MAX / 4)         /* a way that is too long, or none */
 
 #define SYM_TOKEN 256u

@@ -132,6 +132,7 @@ static void add_closed(struct subsets *x, uint32_t state)
         x->now[x->n_now++] = s;
         for (uint32_t i = b->head[s]; i; i = b->arc[i].next) {
             const struct part_arc *arc = &b->arc[i];
+            x->work++;
             bool free_way = arc->lo == ARC_FREE || (arc->lo == ARC_CALL && b->part[arc->hi].nullable);
             if (free_way && x->seen[arc->to] != x->epoch) {
                 x->seen[arc->to] = x->epoch;
@@ -186,7 +187,7 @@ static enum err_code find_set(struct subsets *x, uint32_t end, uint32_t *out)
 {
     keep_telling(x, end);
     qsort(x->now, x->n_now, sizeof *x->now, by_number);
-    x->work += x->n_now + 1;
+    x->work += 4 * x->n_now + 1; /* sorting */
     if (x->work > AUTO_MAX_WORK || x->a->n_states + x->n_sets >= AUTO_MAX_STATES || (2 * (x->n_sets + 1) > x->mask && !rehash(x)))
         return too_large(x);
     const size_t bytes = x->n_now * sizeof *x->now;

@@ -5,6 +5,7 @@
 
 #define MAX_FRAMES ((size_t)1 << 22)
 #define MAX_LEVEL ((size_t)1 << 22)
+#define MAX_WORK ((uint64_t)1 << 26) /* frames looked at for one mask; what comes later in the trie is left out */
 
 bool sim_init(struct sim *s, const struct automaton *a, const struct grammar_vocab *v)
 {
@@ -363,7 +364,7 @@ void sim_walk(struct sim *s, const struct frame *from, size_t n, uint32_t node, 
     memcpy(l->v, from, n * sizeof *from);
     s->level_at[0] = 0;
     s->level_at[1] = (uint32_t)n;
-    for (uint32_t c = node + 1; c < v->end[node] && !s->failed;) {
+    for (uint32_t c = node + 1; c < v->end[node] && !s->failed && s->work < MAX_WORK;) {
         if (walk_down(s, &s->level_at[v->depth[c] - top], v->byte[c], &tokens, &ends)) {
             found(user, c, tokens, ends);
             c++;

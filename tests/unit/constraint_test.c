@@ -56,7 +56,7 @@ static int new_tree(struct language *l, enum kind kind)
 
 static int grow_leaf(struct language *l)
 {
-    static const char *const texts[] = { "a", "b", "ab", "\xC3\xA9", "", "aab", "\xE2\x82\xAC" "b", "ba" };
+    static const char *const texts[] = { "a", "b", "ab", "\xC3\xA9", "", "aab", ("\xE2\x82\xAC" "b"), "ba" };
     static const struct gram_range ranges[] = {
         { 'a', 'a' }, { 'a', 'b' }, { 'b', 0xE9 }, { 0xE9, 0x20AC }, { 'a', 0x10FFFF }, { 0x800, 0xFFFF }
     };
@@ -328,8 +328,8 @@ struct world {
 static int make_world(void **state)
 {
     static const char *const pieces[] = {
-        "a", "b", "ab", "ba", "aa", "aab", "abab", "\xC3\xA9", "a\xC3\xA9", "b\xC3\xA9" "b", "bb\xC3\xA9", "\xE2\x82\xAC",
-        "\xC3\xA9\xE2\x82\xAC" "a", "bbb", "c", "ab",
+        "a", "b", "ab", "ba", "aa", "aab", "abab", "\xC3\xA9", "a\xC3\xA9", ("b\xC3\xA9" "b"), "bb\xC3\xA9", "\xE2\x82\xAC",
+        ("\xC3\xA9\xE2\x82\xAC" "a"), "bbb", "c", "ab",
     };
     struct world *w = mem_zero(1, sizeof *w);
     struct err e = { 0 };

@@ -21,7 +21,7 @@ struct kit_vocab {
 static inline int32_t kit_add(struct kit_vocab *v, const char *text, enum token_type type)
 {
     v->token[v->n] = str_from(text);
-    v->type[v->n] = type;
+    v->type[v->n] = (int32_t)type;
     v->score[v->n] = -(float)v->n;
     return (int32_t)v->n++;
 }
