@@ -551,11 +551,91 @@ static void a_limit_is_kept(void **state)
     mem_free(r);
 }
 
+/* Brackets as deep as the masks let them: past the calls that may be open, only closing ones are left. */
+static void nesting_comes_to_an_end(void **state)
+{
+    const struct world *w = *state;
+    struct gram *tree = gram_create();
+    const uint32_t root = gram_rule(tree, STR("root"));
+    gram_define(tree, root, gram_seq_of(tree, gram_literal(tree, STR("a")), gram_repeat(tree, gram_ref(tree, root), 0, 1),
+                                        gram_literal(tree, STR("b"))));
+    gram_start(tree, root);
+    gram_max_calls(tree, 20);
+    struct grammar *g;
+    struct constraint *c, *twin;
+    struct err e = { 0 };
+    assert_int_equal(grammar_create(tree, w->v, &g, &e), ERR_OK);
+    assert_int_equal(constraint_create(g, 0, &c, &e), ERR_OK);
+    int open = 0, most = 0, steps = 0;
+    for (; !constraint_done(c); steps++) {
+        const uint32_t *mask, *same;
+        assert_int_equal(constraint_mask(c, 0, &mask, &e), ERR_OK);
+        const bool up = bit(mask, 3 + 'a');
+        assert_true(up || bit(mask, 3 + 'b'));
+        assert_int_equal(constraint_clone(c, &twin, &e), ERR_OK);
+        assert_int_equal(constraint_mask(twin, 0, &same, &e), ERR_OK);
+        assert_memory_equal(mask, same, constraint_mask_words(c) * sizeof *mask);
+        constraint_destroy(twin);
+        assert_int_equal(constraint_accept(c, 3 + (up ? 'a' : 'b'), &e), ERR_OK);
+        open += up ? 1 : -1;
+        most = open > most ? open : most;
+        assert_true(steps < 100);
+    }
+    assert_int_equal(open, 0);
+    assert_true(most >= 20 && most < 30);
+    assert_int_equal(constraint_accept(c, 3 + 'b', &e), ERR_INVALID);
+    assert_int_equal(constraint_accept(c, 2, &e), ERR_OK);
+    assert_int_equal(constraint_accept(c, 2, &e), ERR_INVALID);
+    constraint_destroy(c);
+    grammar_unref(g);
+    gram_destroy(tree);
+}
+
+/* An end token that a grammar names ends it; free text takes control tokens only where it says so. */
+static void tokens_by_name(void **state)
+{
+    const struct world *w = *state;
+    for (unsigned flags = 0; flags <= GRAM_CONTROL; flags++) {
+        struct gram *tree = gram_create();
+        const uint32_t root = gram_rule(tree, STR("root"));
+        gram_define(tree, root, gram_seq_of(tree, gram_until(tree, &markers[1], 1, 0, flags), gram_literal(tree, STR("a")),
+                                            gram_token(tree, STR("</s>"))));
+        gram_start(tree, root);
+        struct grammar *g;
+        struct constraint *c;
+        const uint32_t *mask;
+        struct err e = { 0 };
+        assert_int_equal(grammar_create(tree, w->v, &g, &e), ERR_OK);
+        assert_int_equal(grammar_min_tokens(g), 3);
+        assert_int_equal(constraint_create(g, 0, &c, &e), ERR_OK);
+        assert_int_equal(constraint_mask(c, 0, &mask, &e), ERR_OK);
+        assert_int_equal(bit(mask, token_u), flags == GRAM_CONTROL);
+        assert_true(bit(mask, token_t) && bit(mask, 259) && !bit(mask, 2) && !bit(mask, 3 + 0xFF));
+        for (const char *p = "<t"; *p; p++)
+            assert_int_equal(constraint_accept(c, 3 + *p, &e), ERR_OK);
+        assert_int_equal(constraint_mask(c, 0, &mask, &e), ERR_OK);
+        assert_false(bit(mask, 3 + '>')); /* text must not spell the token */
+        assert_int_equal(constraint_accept(c, (int32_t)token_t, &e), ERR_OK);
+        assert_int_equal(constraint_accept(c, 2, &e), ERR_INVALID);
+        assert_int_equal(constraint_accept(c, 3 + 'a', &e), ERR_OK);
+        assert_false(constraint_may_end(c));
+        assert_int_equal(constraint_mask(c, 1, &mask, &e), ERR_OK);
+        assert_true(bit(mask, 2) && !bit(mask, 3 + 'a'));
+        assert_int_equal(constraint_accept(c, 2, &e), ERR_OK);
+        assert_true(constraint_done(c));
+        constraint_destroy(c);
+        grammar_unref(g);
+        gram_destroy(tree);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(every_mask_is_the_definition, make_world, end_world),
         cmocka_unit_test_setup_teardown(a_limit_is_kept, make_world, end_world),
+        cmocka_unit_test_setup_teardown(nesting_comes_to_an_end, make_world, end_world),
+        cmocka_unit_test_setup_teardown(tokens_by_name, make_world, end_world),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
