@@ -2,9 +2,11 @@
 
 #include <string.h>
 
+#include "runtime/text/go_template.h"
 #include "runtime/text/jinja.h"
 
 struct chat_template {
+    struct go_template *go; /* NULL: it is in Jinja, and this is its tree */
     struct tree tree;
     char *source, *name;
     size_t source_n;
@@ -29,8 +31,11 @@ enum err_code chat_template_create(struct str source, const char *name, struct c
         goto out;
     }
     struct str copy = { t->source, t->source_n };
-    if ((code = jinja_parse(copy, t->name, &t->tree, e)) ||
-        (code = jinja_scope(&t->tree, t->name, e)))
+    if (go_template_looks_like(copy))
+        code = go_template_create(copy, t->name, &t->go, e);
+    else if (!(code = jinja_parse(copy, t->name, &t->tree, e)))
+        code = jinja_scope(&t->tree, t->name, e);
+    if (code)
         goto out;
     *out = t;
     return ERR_OK;
@@ -43,6 +48,7 @@ void chat_template_destroy(struct chat_template *t)
 {
     if (!t)
         return;
+    go_template_destroy(t->go);
     arena_finish(&t->tree.arena);
     map_finish(&t->tree.names.ids);
     mem_free(t->tree.names.v);
@@ -81,6 +87,8 @@ static void give_content(struct render *r, struct spans *to)
 enum err_code chat_template_render(const struct chat_template *t, const json_t *vars, int64_t now,
                                    struct buf *out, struct spans *content, struct err *e)
 {
+    if (t->go)
+        return go_template_render(t->go, vars, now, out, content, e);
     size_t names = t->tree.names.n;
     struct render r = { .tree = &t->tree, .vars = vars, .now = now, .out = out,
                         .out_base = out->n, .tracks = content != NULL,

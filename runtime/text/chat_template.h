@@ -1,6 +1,8 @@
-/* Messages -> prompt text, by the Jinja template that ships in the model's file.
+/* Messages -> prompt text, by the template that ships with the model: in Jinja, as in its file, or in
+ * Go's language, as from Ollama's registry. Which of the two a text is, go_template_looks_like says;
+ * go_template.h has that language and what it takes of the variables.
  *
- * The language is Jinja 2 (https://jinja.palletsprojects.com/en/3.1.x/templates/) as transformers
+ * The other language is Jinja 2 (https://jinja.palletsprojects.com/en/3.1.x/templates/) as transformers
  * sets it up for chat templates: trim_blocks and lstrip_blocks on, loop controls, `generation`
  * blocks, tojson, raise_exception, strftime_now. Parsed once into a tree with source lines;
  * rendering is const and may run on any number of threads.

@@ -357,15 +357,17 @@ enum err_code go_template_render(const struct go_template *t, const json_t *vars
 /* What begins an action in Go and no expression in Jinja. */
 static bool go_action(struct str s)
 {
-    static const char *const words[] = { "if ", "range ", "with ", "end", "else", "define ",
-                                         "template ", "block ", "break", "continue", "json " };
+    static const char *const words[] = { "if", "range", "with", "end", "else", "define",
+                                         "template", "block", "break", "continue", "json" };
     while (s.n && strchr("- \t\r\n", s.p[0]))
         s = (struct str){ s.p + 1, s.n - 1 };
     if (s.n && (s.p[0] == '.' || s.p[0] == '$' || str_starts(s, STR("/*"))))
         return true;
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        if (str_starts(s, str_from(words[i])))
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        size_t n = strlen(words[i]);
+        if (str_starts(s, str_from(words[i])) && s.n > n && strchr(" \t\r\n}", s.p[n]))
             return true;
+    }
     return false;
 }
 

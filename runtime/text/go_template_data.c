@@ -389,10 +389,15 @@ static bool read_content(struct go_render *r, const json_t *j, struct go_value *
     return go_text_take(&t, out);
 }
 
-static const json_t *either(const json_t *m, const char *key, const char *other)
+/* The field under its own name, or one that others give it. */
+static const json_t *field_of(const json_t *m, size_t i, bool is_tool)
 {
-    const json_t *j = json_object_get(m, key);
-    return j && !json_is_null(j) ? j : json_object_get(m, other);
+    const json_t *j = json_object_get(m, message_fields[i].in);
+    if (j && !json_is_null(j))
+        return j;
+    if (i == M_THINKING && !(j = json_object_get(m, "reasoning_content")))
+        j = json_object_get(m, "reasoning");
+    return i == M_TOOL_NAME && is_tool ? json_object_get(m, "name") : j;
 }
 
 static bool read_message(struct go_render *r, const json_t *m, struct go_value *v)
@@ -401,9 +406,7 @@ static bool read_message(struct go_render *r, const json_t *m, struct go_value *
         return wrong(r, "a message", "an object");
     for (size_t i = 0; i < M_N; i++) {
         const struct go_field *f = &message_fields[i];
-        const json_t *j = i == M_THINKING    ? either(m, f->in, "reasoning_content")
-                          : i == M_TOOL_NAME ? either(m, f->in, "name")
-                                             : json_object_get(m, f->in);
+        const json_t *j = field_of(m, i, i > M_ROLE && str_is(v[M_ROLE].u.s, "tool"));
         if (i == M_ROLE ? !read_role(r, j, &v[i])
             : i == M_CONTENT ? !read_content(r, j, &v[i]) : !read(r, j, f->type, f->in, 0, &v[i]))
             return false;

@@ -224,6 +224,7 @@ static void test_what_it_is(void **state)
                                       "{{ if .System }}" };
     static const char *const other[] = { "", "text", "{{ messages }}", "{% if x %}{{ x }}{% endif %}",
                                          "{{ bos_token }}", "{{ 'a' + b }}", "{{ \"x\" }}",
+                                         "{{ endpoint }}", "{{ if_ }}",
                                          "{{ messages[0].content }}" };
     for (size_t i = 0; i < sizeof go / sizeof *go; i++)
         if (!go_template_looks_like(str_from(go[i])))
@@ -231,6 +232,33 @@ static void test_what_it_is(void **state)
     for (size_t i = 0; i < sizeof other / sizeof *other; i++)
         if (go_template_looks_like(str_from(other[i])))
             fail_msg("%s is none", other[i]);
+}
+
+/* chat_template takes either language. */
+static void test_as_chat_template(void **state)
+{
+    (void)state;
+    static const char *const rows[][2] = {
+        { "{{ range .Messages }}<{{ .Role }}>{{ end }}", "<system><user><assistant><user>" },
+        { "{% for m in messages %}<{{ m.role }}>{% endfor %}", "<system><user><User><assistant><user>" },
+    };
+    for (size_t i = 0; i < 2; i++) {
+        struct chat_template *t = NULL;
+        struct err e = { 0 };
+        struct spans content = { 0 };
+        struct buf out;
+        json_t *vars = NULL;
+        buf_init(&out, 1 << 20);
+        assert_int_equal(json_read(str_from(talk), 1 << 20, "vars", &vars, &e), ERR_OK);
+        assert_int_equal(chat_template_create(str_from(rows[i][0]), "t", &t, &e), ERR_OK);
+        assert_int_equal(chat_template_render(t, vars, NOW, &out, &content, &e), ERR_OK);
+        assert_true(str_is(buf_str(&out), rows[i][1]) && content.n == 0);
+        assert_true(str_is(chat_template_source(t), rows[i][0]));
+        chat_template_destroy(t);
+        json_decref(vars);
+        spans_finish(&content);
+        buf_finish(&out);
+    }
 }
 
 static void test_uses(void **state)
@@ -297,7 +325,7 @@ int main(void)
         cmocka_unit_test(test_language),   cmocka_unit_test(test_errors),
         cmocka_unit_test(test_limits),     cmocka_unit_test(test_content),
         cmocka_unit_test(test_what_it_is), cmocka_unit_test(test_uses),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_as_chat_template), cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }
