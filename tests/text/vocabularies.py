@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Our tokenizer against others' with the vocabularies of real models, on random texts.
 
-  vocabularies.py BUILD_DIR shared [N]   the six of ../shared/data/tokenizers, against tokenizers and
+  vocabularies.py BUILD_DIR shared [N [NAME]]
+                                         the six of ../shared/data/tokenizers, against tokenizers and
                                          sentencepiece made from the same tokens, merges and scores
-  vocabularies.py BUILD_DIR npm [N]      Llama 3, Llama 2, cl100k and o200k as npm has them, against
+  vocabularies.py BUILD_DIR npm [N [NAME]]
+                                         Llama 3, Llama 2, cl100k and o200k as npm has them, against
                                          the packages' own JavaScript and tokenizers
 
 N texts a vocabulary; 100000 takes a few minutes each. npm packages go to BUILD_DIR/tests/npm. Exits
@@ -68,14 +70,14 @@ def texts_for(vocabulary, n, extra=()):
     plain = [t.replace("\u2581", " ") for t in vocabulary.of_type(NORMAL) if "\u0120" not in t and len(t) > 2]
     special = [t for t in vocabulary.of_type(CONTROL, USER, UNKNOWN) if len(t) > 1 and "\u2581" not in t]
     out = []
-    for text in oracle.random_texts(str(vocabulary.path.name), n - 2000):
+    for text in oracle.random_texts(str(vocabulary.path.name), n - n // 10):
         kind = rng.random()
         if kind < 0.3:
             text = "".join(rng.choice([text[i:i + 3], rng.choice(plain)]) for i in range(0, len(text), 3))
         elif kind < 0.4 and special:
             text = rng.choice(special).join([text[:7], text[7:20], text[20:]])
         out.append(text)
-    for _ in range(2000):  # long runs and near repeats, where merges race
+    for _ in range(n // 10):  # long runs and near repeats, where merges race
         unit = rng.choice([rng.choice(plain), oracle.character(rng), rng.choice("aA1 \n'-=") * 2])
         out.append((unit * 120)[:rng.randint(2, 150)] + oracle.character(rng))
     return [t for t in out if "\0" not in t and "\u2581" not in t and not set(extra) & set(t)]
@@ -143,12 +145,12 @@ def sentence_piece(v):
     return sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
 
 
-def check_shared(build, n):
+def check_shared(build, n, name=""):
     if not SHARED.is_dir():
         return 77
     bad = 0
     makers = {"gpt2": byte_bpe, "bert": word_piece, "llama": llama_bpe}
-    for path in sorted(SHARED.glob("*.gguf")):
+    for path in sorted(SHARED.glob(f"*{name}*.gguf")):
         v = Vocabulary(path)
         newer = oracle.newer_characters() if v.model == "bert" else ()
         texts = texts_for(v, n, newer)
@@ -261,7 +263,7 @@ def write_llama3(path, data):
     oracle.write_gguf(path, "gpt2", "llama-bpe", tokens, [0.0] * len(tokens), types, data["merges"], add_bos_token=False)
 
 
-def check_npm(build, n):
+def check_npm(build, n, only=""):
     if not shutil.which("node") or not shutil.which("npm"):
         return 77
     where = build / "tests" / "npm"
@@ -274,14 +276,18 @@ def check_npm(build, n):
     (where / "ask.mjs").write_text(NODE)
     bad = 0
     for name, pre in (("llama3", "llama-bpe"), ("llama", None), ("cl100k_base", "dbrx"), ("o200k_base", "gpt-4o")):
-        data = json.loads(node(where, name, []))
         path = where / (name + ".gguf")
-        if name == "llama":
-            write_llama(path, data)
-        elif name == "llama3":
-            write_llama3(path, data)
-        else:
-            write_tiktoken(path, data, pre)
+        if only not in name:
+            continue
+        if not path.exists():
+            data, part = json.loads(node(where, name, [])), path.with_suffix(".part")
+            if name == "llama":
+                write_llama(part, data)
+            elif name == "llama3":
+                write_llama3(part, data)
+            else:
+                write_tiktoken(part, data, pre)
+            part.rename(path)
         v = Vocabulary(path)
         # JavaScript's \s is not Unicode's; it has no (?i:) either, so that U+017F is no s to it.
         texts = [t for t in texts_for(v, n, "\x85\ufeff\u180e\u017f") if "<|" not in t and "<s>" not in t
@@ -307,7 +313,8 @@ def main():
     except ImportError as e:
         print(e)
         sys.exit(77)
-    sys.exit(checks[sys.argv[2]](pathlib.Path(sys.argv[1]).resolve(), int(sys.argv[3]) if len(sys.argv) > 3 else 5000))
+    build, what, *rest = sys.argv[1:]
+    sys.exit(checks[what](pathlib.Path(build).resolve(), int(rest[0]) if rest else 5000, *rest[1:]))
 
 
 if __name__ == "__main__":
