@@ -65,16 +65,15 @@ void automaton_finish(struct automaton *a);
 static inline uint32_t automaton_step(const struct automaton *a, uint32_t state, uint32_t symbol)
 {
     const struct state *s = &a->state[state];
-    const struct arc *arc = a->arc + s->arc;
-    uint32_t low = 0, high = s->n_arcs;
+    uint32_t low = s->arc, high = s->arc + s->n_arcs;
     while (low < high) {
         uint32_t mid = (low + high) / 2;
-        if (arc[mid].hi < symbol)
+        if (a->arc[mid].hi < symbol)
             low = mid + 1;
         else
             high = mid;
     }
-    return low < s->n_arcs && arc[low].lo <= symbol ? arc[low].to : AUTO_FAR;
+    return low < s->arc + s->n_arcs && a->arc[low].lo <= symbol ? a->arc[low].to : AUTO_FAR;
 }
 
 /* ---- grammar_vocab.c ----------------------------------------------------------------------- */
