@@ -553,6 +553,21 @@ static bool spell_ends(struct context *c, struct spelling *sp, const struct foun
            set(&sp->call_close, call_close) && set(&sp->section_close, s);
 }
 
+/* A word of the probe among the markers: what stands there depends on the call, and is no marker. */
+static bool holds_probe(const struct spelling *sp)
+{
+    static const char *const word[] = { NAME_1, NAME_2, KEY_1, KEY_2, TEXT_1, NUMBER_2, ID_1, ID_2 };
+    const struct marker *const all[] = { &sp->section_open, &sp->call_open, &sp->id_end,
+                                         &sp->name_end, &sp->call_close, &sp->section_close,
+                                         &sp->key_open, &sp->key_close, &sp->key_close_text,
+                                         &sp->value_close };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        for (size_t k = 0; k < sizeof word / sizeof *word; k++)
+            if (str_holds(marker_str(all[i]), str_from(word[k])))
+                return true;
+    return false;
+}
+
 static void spell_calls(struct context *c)
 {
     struct spelling *sp = &c->f->spelling[0];
@@ -565,7 +580,7 @@ static void spell_calls(struct context *c)
                spell_style(&ignored, &second, ID_2);
     c->f->parallel = two;
     if (!ok || !spell_ends(c, sp, &one, two ? &first : NULL, two ? &second : NULL) ||
-        (sp->style == STYLE_TAGGED && !sp->call_close.n))
+        (sp->style == STYLE_TAGGED && !sp->call_close.n) || holds_probe(sp))
         *sp = (struct spelling){ 0 };
     else
         c->f->arguments_text = c->p->arguments_text;
