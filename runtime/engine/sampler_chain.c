@@ -229,7 +229,7 @@ void chain_run(struct list *l)
 
 static bool in_chain(const struct sampling *how, enum sampler_kind k)
 {
-    return memchr(how->chain, k, how->n_chain) != NULL;
+    return memchr(how->chain, (int)k, how->n_chain) != NULL;
 }
 
 void chain_edits(struct list *l)
