@@ -350,7 +350,7 @@ FILTER(filter_striptags)
                      { "&#34;", "\"" }, { "&#39;", "'" }, { "&quot;", "\"" } };
     struct text t = { .r = r };
     struct value whole;
-    bool gap = false;
+    bool gap = false, endless[2] = { false }; /* no tag's, no comment's end lies ahead */
     (void)args;
     if (!jinja_str(r, &a[0], &whole) || !jinja_spend_bytes(r, whole.u.s.n))
         return false;
@@ -358,8 +358,10 @@ FILTER(filter_striptags)
     for (size_t i = 0; i < s.n && !t.failed;) {
         struct str rest = { s.p + i, s.n - i };
         bool comment = str_starts(rest, STR("<!--"));
-        size_t end = s.p[i] != '<' ? SIZE_MAX
-                                   : jinja_find_str(rest, comment ? STR("-->") : STR(">"), 0);
+        size_t end = s.p[i] != '<' || endless[comment]
+                         ? SIZE_MAX
+                         : jinja_find_str(rest, comment ? STR("-->") : STR(">"), 0);
+        endless[comment] = endless[comment] || (s.p[i] == '<' && end == SIZE_MAX);
         if (end != SIZE_MAX) {
             i += end + (comment ? 3 : 1);
             continue;

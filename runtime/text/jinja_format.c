@@ -679,7 +679,7 @@ static bool format_field(struct formatter *f, const struct value *whole, int dep
 static bool expand(struct formatter *f, const struct value *fmt, int depth)
 {
     struct str s = fmt->u.s;
-    if (depth > 2)
+    if (depth > 3)
         return jinja_fail(f->t.r, "max string recursion exceeded");
     for (size_t i = 0; i < s.n && !f->t.failed; i++) {
         char c = s.p[i];

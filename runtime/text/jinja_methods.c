@@ -81,10 +81,8 @@ static bool split_space(struct gather *g, const struct value *self, int64_t most
     while (s.n) {
         size_t end = 0;
         uint32_t cp;
-        if (most-- == 0) {
-            s = jinja_strip(s, false, true);
+        if (most-- == 0)
             return piece(g, self, s.p, s.n);
-        }
         while (end < s.n) {
             size_t n = jinja_utf8(s, end, &cp);
             if (jinja_is_space(cp))
@@ -124,7 +122,6 @@ static bool rsplit_space(struct gather *g, const struct value *self, int64_t mos
     struct str s = jinja_strip(self->u.s, false, true);
     while (s.n) {
         if (most-- == 0) {
-            s = jinja_strip(s, true, false);
             if (!piece(g, self, s.p, s.n))
                 return false;
             break;

@@ -485,7 +485,7 @@ static bool hash_value(struct render *r, const struct value *v, uint64_t *h)
         return true;
     }
     case V_TUPLE: {
-        bool ok = jinja_deeper(r);
+        bool ok = jinja_deeper(r) && jinja_spend(r, 1);
         *h = v->u.list->n;
         for (size_t i = 0; i < v->u.list->n && ok; i++) {
             uint64_t one = 0;

@@ -46,11 +46,13 @@ static enum err_code render(const char *source, size_t n, const char *json, stru
 {
     struct chat_template *t = NULL;
     json_t *vars = NULL;
+    struct spans content = { 0 };
     enum err_code code = json_read(str_from(json), 1 << 20, "vars", &vars, e);
     if (!code)
         code = chat_template_create((struct str){ source, n }, "t", &t, e);
     if (!code)
-        code = chat_template_render(t, vars, NOW, out, NULL, e);
+        code = chat_template_render(t, vars, NOW, out, &content, e);
+    spans_finish(&content);
     chat_template_destroy(t);
     json_decref(vars);
     return code;
@@ -168,6 +170,8 @@ static void expressions_mean_what_python_means(void **state)
         { "{{ ('<' | safe) + '<' }} {{ 'x' | e }}", "<&lt; x" },
         { "{{ 'stra\u00dfe' | upper }} {{ '\u0391\u03a3' | lower }}", "STRASSE ας" },
         { "{{ strftime_now('%Y') }}", "2025" },
+        { "{{ ' a b '.split(none, 1) }}{{ ' a b '.rsplit(none, 1) }}", "['a', 'b '][' a', 'b']" },
+        { "{{ '{:>{}}|{:{}}'.format('a', 3, 'b', 2) }}", "  a|b " },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if (cases[i].wanted)
@@ -350,6 +354,31 @@ static void work_is_limited(void **state)
         ERR_TOO_LARGE, "memory");
 }
 
+/* Nothing here may take long: what a step is charged covers what it does. */
+static void hostile_templates_end_soon(void **state)
+{
+    (void)state;
+    refuses("{% set ns = namespace(x=(1,)) %}{% for i in range(60) %}{% set ns.x = (ns.x, ns.x) %}"
+            "{% endfor %}{{ {ns.x: 1} }}", ERR_TOO_LARGE, "steps");
+    refuses("{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}"
+            "{% endfor %}{{ ns.x == [ns.x] }}{{ ns.x == ns.x|list }}", ERR_TOO_LARGE, "steps");
+    refuses("{{ 10 ** 10 ** 10 }}", ERR_INVALID, "64 bits");
+    gives("{{ (-1) ** 9223372036854775807 }}", everything, "-1");
+    gives("{{ ('<!--' * 250000)|striptags|length }} {{ ('<' * 1000000)|striptags|length }}",
+          everything, "1000000 1000000");
+    gives("{{ ('a' * 1000000).count('a' * 500000 ~ 'b') }}", everything, "0");
+    gives("{{ (\"Σ'\" * 200000)|lower|length }}", everything, "400000");
+    refuses("{{ ('[' * 100000)|from_json }}", ERR_TOO_LARGE, "nested");
+    refuses("{{ [1]|slice(100000000)|list }}", ERR_TOO_LARGE, "memory");
+    refuses("{{ [[[1]]]|tojson(indent=99999999) }}", ERR_TOO_LARGE, "memory");
+    /* origins cost memory that counts too */
+    refuses("{% set ns = namespace(t='x' ~ s) %}{% for i in range(99) %}{% set ns.t = ns.t ~ ns.t "
+            "%}{% endfor %}", ERR_TOO_LARGE, "memory");
+    refuses("{{ ('x' ~ s) * 9999999 }}", ERR_TOO_LARGE, "memory");
+    refuses("{% set t = ('x' ~ s) * 100000 %}{% for i in range(99999) %}{% set y = t|upper %}"
+            "{% endfor %}", ERR_TOO_LARGE, "");
+}
+
 static void giant_sources_are_refused(void **state)
 {
     (void)state;
@@ -526,6 +555,7 @@ int main(void)
         cmocka_unit_test(errors_name_template_line_and_reason),
         cmocka_unit_test(the_sandbox_stays_shut),
         cmocka_unit_test(work_is_limited),
+        cmocka_unit_test(hostile_templates_end_soon),
         cmocka_unit_test(giant_sources_are_refused),
         cmocka_unit_test(long_conversations_fit),
         cmocka_unit_test(every_allocation_may_fail),
