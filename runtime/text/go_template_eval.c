@@ -2,8 +2,6 @@
 
 #include "runtime/text/go_template_priv.h"
 
-
-
 bool go_true(const struct go_value *v)
 {
     switch (v->kind) {
@@ -57,7 +55,7 @@ static bool map_field(struct go_render *r, const struct go_value *v, struct str 
     return true;
 }
 
-/* v.name; args: the command's arguments, where this is its first word's last field. */
+/* v.name; has_args: the command gives it arguments, which only a method could take. */
 static bool field(struct go_render *r, const struct go_value *v, struct str name, bool has_args,
                   struct go_value *out)
 {
@@ -122,11 +120,10 @@ static bool path(struct go_render *r, const struct go_value *dot, const struct g
     return fields(r, &from, n->u.path.names + skip, n->u.path.n - skip, has_args, out);
 }
 
-static bool check_strings(struct go_render *r, const struct go_call *f, const struct go_node *arg,
-                          const struct go_value *v, size_t i)
+static bool check_string(struct go_render *r, const struct go_call *f, const struct go_value *v,
+                         size_t i)
 {
     bool wanted = f->strings == 2 || (f->strings == 1 && i == 0);
-    (void)arg;
     if (!wanted || v->kind == GO_STRING)
         return true;
     return go_fail(r, ERR_INVALID, "%s: argument %zu must be a string and is %s", f->name, i + 1,
@@ -163,11 +160,11 @@ static bool call(struct go_render *r, const struct go_value *dot, const struct g
     if (n > 4 && !(v = go_alloc(r, n, sizeof *v)))
         return false;
     for (const struct go_node *arg = args; arg; arg = arg->next, i++)
-        if (!operand(r, dot, arg, &v[i]) || !check_strings(r, f, arg, &v[i], i))
+        if (!operand(r, dot, arg, &v[i]) || !check_string(r, f, &v[i], i))
             return false;
     if (final) {
         v[i] = *final;
-        if (!check_strings(r, f, NULL, &v[i], i))
+        if (!check_string(r, f, &v[i], i))
             return false;
     }
     return f->call(r, v, n, out);

@@ -30,7 +30,7 @@ void *go_alloc(struct go_render *r, size_t n, size_t size)
     void *block = size && n > SIZE_MAX / size ? NULL : arena_alloc(&r->arena, n * size);
     if (block)
         return block;
-    if (n <= r->arena.limit && n * size > r->arena.limit - r->arena.used)
+    if (n >= (r->arena.limit - r->arena.used) / (size ? size : 1))
         go_fail(r, ERR_TOO_LARGE, "more than %zu bytes of values", r->arena.limit);
     else
         go_fail(r, ERR_NO_MEMORY, "no memory for %zu values", n);

@@ -28,7 +28,7 @@
 
 /* Caps that keep recursion within half a MiB of stack. */
 #define GO_MAX_NESTING 200 /* blocks and parentheses inside each other, in the source */
-#define GO_MAX_DEPTH 1000  /* of the evaluation: nesting times {{template}} calls */
+#define GO_MAX_DEPTH 500   /* of the evaluation: nesting times {{template}} calls */
 #define GO_MAX_WALK 200    /* of data, where it is read, printed or marshalled */
 #define GO_MAX_WIDTH 10000 /* of a field of printf */
 #define GO_PARSE_ARENA ((size_t)256 << 20)

@@ -38,7 +38,7 @@ static bool put(struct go_text *t, const char *p, size_t n)
     return true;
 }
 
-/* The last n bytes came from the request. */
+/* Bytes [begin, end), the last ones, came from the request. */
 static bool mark(struct go_text *t, size_t begin, size_t end)
 {
     struct spans *s = &t->content;
