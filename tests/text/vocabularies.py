@@ -250,10 +250,13 @@ def write_tiktoken(path, data, pre):
 
 
 def write_llama(path, data):
-    """Llama 2: the scores are the merges' order, as SentencePiece trains them."""
+    """Llama 2: a token's score is the place of the first merge that makes it."""
     tokens = data["vocab"]
     types = [UNKNOWN, CONTROL, CONTROL] + [BYTE] * 256 + [NORMAL] * (len(tokens) - 259)
-    scores = [0.0 if i < 259 else 259.0 - i for i in range(len(tokens))]
+    made = {}
+    for place, merge in enumerate(data["merges"]):
+        made.setdefault(merge.replace(" ", ""), -float(place))
+    scores = [made.get(t, 0.0) for t in tokens]
     oracle.write_gguf(path, "llama", None, tokens, scores, types, None, add_space_prefix=True)
 
 
