@@ -237,7 +237,7 @@ static uint32_t state_of(struct sets *s, bool begin)
     s->work += n;
     if (s->work > DFA_MAX_WORK || s->pool_n + n > DFA_MAX_WORK / 4)
         m->trouble = DFA_TOO_LARGE;
-    else if (!mem_grow(&s->pool, &s->pool_cap, s->pool_n + n, sizeof *s->pool, DFA_MAX_WORK / 4) ||
+    else if (!mem_grow(&s->pool, &s->pool_cap, s->pool_n + n + 1, sizeof *s->pool, DFA_MAX_WORK / 4 + 1) ||
              !mem_grow(&s->v, &s->cap, s->n + 1, sizeof *s->v, DFA_MAX_STATES))
         m->trouble = s->n >= DFA_MAX_STATES ? DFA_TOO_LARGE : DFA_NO_MEMORY;
     if (m->trouble)
@@ -274,7 +274,7 @@ static bool gather(struct sets *s, struct set set)
             break;
         for (uint32_t c = 2; c < k + 2; c++)
             s->targets_at[c] += s->targets_at[c - 1];
-        if (!mem_grow(&s->targets, &s->targets_cap, s->targets_at[k + 1], sizeof *s->targets,
+        if (!mem_grow(&s->targets, &s->targets_cap, s->targets_at[k + 1] + (size_t)1, sizeof *s->targets,
                       DFA_MAX_NFA * 256))
             return false;
     }

@@ -56,7 +56,8 @@ struct format {
     const char *name, *is;
     const char *not; /* NULL, or what is left out */
 };
-/* Year 0000 is in no calendar of the validators. Hyphens in third and fourth place mark encoded names. */
+/* Year 0000 is in no calendar of the validators, and a 0 inside the number of a relative pointer is more than some
+ * read. Hyphens in third and fourth place mark encoded names. */
 #define NO_YEAR_0 "0000-[^]*"
 #define NO_ENCODED "([^]*\\.)?[^.]{2}--[^]*"
 #define NO_LONG_PARTS "[^]*@([^]*\\.)?[^.@]{2}--[^]*|[^@]{65,}@[^]*"
@@ -78,7 +79,7 @@ static const struct format formats[] = {
     { "uri-template", TEMPLATE, NULL },
     { "uuid", "[0-9A-Fa-f]{8}-([0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}", NULL },
     { "json-pointer", POINTER, NULL },
-    { "relative-json-pointer", "(0|[1-9]\\d*)(#|" POINTER ")", NULL },
+    { "relative-json-pointer", "(0|[1-9]+0?)(#|" POINTER ")", NULL },
     { "byte", "([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", NULL },
     { "regex", NULL, NULL }, /* not a regular language: refused */
 };
