@@ -42,6 +42,8 @@ TOOLS = [
     {"type": "function", "function": {
         "name": "stop", "description": "Stops.", "parameters": {"type": "object", "properties": {}}}}]
 
+PLAIN_TOOLS = json.loads(json.dumps(TOOLS).replace('["string", "null"]', '"string"'))  # for those who refuse TOOLS
+
 SIMPLE = {"place": "Paris"}
 ARGUMENTS = {
     "text": SIMPLE,
@@ -107,7 +109,7 @@ class Trip:
         self.ok = self.absent = self.differ = 0
 
     def text(self, source, messages, generate, extra):
-        v = {"messages": messages, "tools": TOOLS, "add_generation_prompt": generate, "bos_token": "<s>",
+        v = {"messages": messages, "tools": self.tools, "add_generation_prompt": generate, "bos_token": "<s>",
              "eos_token": "</s>", **extra}
         return self.render.ask(template=source, vars=v, now=1764000000).get("text")
 
@@ -161,6 +163,8 @@ class Trip:
             return "-", "no reasoning rendered"
         if calls and not all(n in said for n, _ in calls):
             return "-", "a call is not rendered"
+        if calls and self.tools is PLAIN_TOOLS and None in calls[0][1].values():
+            return "-", "no tool takes null"
         if calls and calls[0][1].get("note", 0) is None and "null" not in said and "None" not in said:
             return "-", "null is left out"
         opened = info["think_open"] and prompt.rstrip().endswith(info["think_open"])
@@ -175,7 +179,7 @@ class Trip:
     def read(self, source, prompt, said, content, reasoning, calls):
         first = None
         for cuts in ([1 << 20], [1], [self.rng.randint(1, 9) for _ in range(50)], [2, 1, 40]):
-            a = self.output.ask(template=source, text=said, prompt=prompt, tools=TOOLS, cuts=cuts)
+            a = self.output.ask(template=source, text=said, prompt=prompt, tools=self.tools, cuts=cuts)
             a.pop("format", None)
             first = first or a
             if a != first:
@@ -190,7 +194,9 @@ class Trip:
 
     def template(self, path):
         source = path.read_text(encoding="utf-8")
-        row, notes = {}, []
+        row, notes, self.tools = {}, [], TOOLS
+        if self.text(source, ASK, True, {}) is None:
+            self.tools = PLAIN_TOOLS
         for name, case in cases():
             row[name], note = self.one(source, name, case)
             if row[name] == "DIFFER" or (note and self.verbose):
