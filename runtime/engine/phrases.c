@@ -194,7 +194,8 @@ size_t hold_release(struct hold *h, bool all, struct event *out)
     size_t keep = all ? h->text.n : begun(h);
     uint32_t n = keep == h->text.n ? h->n : count_before(h, keep);
     n = h->n - n == HOLD_MAX ? 1 : n;
-    size_t gone = n < h->n && h->at[n] < keep ? h->at[n] : keep;
+    size_t gone = n < h->n && h->at[n] < keep ? h->at[n] : keep, behind = all ? 0 : h->phrases.longest;
+    gone = gone > behind ? gone - behind : 0;
     if (gone > 0) {
         memmove(h->text.p, h->text.p + gone, h->text.n - gone);
         h->text.n -= gone;

@@ -32,9 +32,10 @@ size_t phrases_since(struct phrases *p, const int32_t *tokens, size_t n);
 #define HOLD_BANS 256 /* ways tried in one turn */
 struct hold {
     struct phrases phrases;
-    struct buf text;           /* of the tokens held */
+    struct buf text;           /* of the tokens held, and some before them: after going back, what is out
+                                  already may turn out to begin a phrase */
     struct event *event;       /* [HOLD_MAX], [n] */
-    size_t at[HOLD_MAX];       /* where in `text` each begins; before at[0]: of those that had to go */
+    size_t at[HOLD_MAX];       /* where in `text` each begins */
     double mu[HOLD_MAX];       /* the sampler's state before each */
     uint32_t n;
     struct { uint32_t position; int32_t token; } ban[HOLD_BANS];
