@@ -290,6 +290,17 @@ static void show_tensors(const json_t *tensors)
     }
 }
 
+/* The file's own template needs no word. */
+static void show_family(struct str family)
+{
+    char text[160];
+
+    snprintf(text, sizeof text, "%.*s's, for the file has none", (int)(family.n < 99 ? family.n : 99),
+             family.n ? family.p : "");
+    if (family.n)
+        show_pair("template", str_from(text));
+}
+
 static void show_reply_print(const struct cli *c, const struct show_reply *r)
 {
     const json_t *info = r->model_info_tree;
@@ -304,6 +315,7 @@ static void show_reply_print(const struct cli *c, const struct show_reply *r)
     show_pair("quantization", r->details.quantization_level);
     show_pair("size", str_from(r->size ? words_bytes(r->size, size) : NULL));
     show_pair("file", r->path);
+    show_family(r->template_family);
     if (r->n_capabilities > 0)
         printf("\n  Capabilities\n");
     for (size_t i = 0; i < r->n_capabilities; i++)

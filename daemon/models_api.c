@@ -297,6 +297,7 @@ static enum err_code act_show(struct task *t, struct err *e)
     struct show_reply s = {
         .details = details_of(m),
         .template = template ? chat_template_source(template) : (struct str){ 0 },
+        .template_family = str_from(words_template_family(w)),
         .modified_wall_ns = m->modified_ns,
         .digest = str_from(m->digest_hex),
         .size = m->size,

@@ -295,6 +295,7 @@ struct show_reply {
     size_t n_capabilities;
     int64_t modified_wall_ns;
     struct str digest, path; /* ours */
+    struct str template_family; /* ours: whose template it is, chosen from the vocabulary; empty: the file's own */
     uint64_t size;           /* ours */
 };
 void show_reply_write(struct buf *out, const struct show_reply *r);

@@ -353,6 +353,7 @@ void show_reply_write(struct buf *out, const struct show_reply *r)
     put_str_if(&j, "modelfile", r->modelfile);
     put_str_if(&j, "parameters", r->parameters);
     put_str_if(&j, "template", r->template);
+    put_str_if(&j, "template_family", r->template_family);
     put_str_if(&j, "system", r->system);
     put_details(&j, &r->details);
     put_raw_or_tree(&j, "model_info", r->model_info, r->model_info_tree, true);
@@ -390,6 +391,7 @@ enum err_code show_reply_read(const json_t *root, struct show_reply *r, struct e
         read_string(root, "modelfile", &r->modelfile, e) ||
         read_string(root, "parameters", &r->parameters, e) ||
         read_string(root, "template", &r->template, e) ||
+        read_string(root, "template_family", &r->template_family, e) ||
         read_string(root, "system", &r->system, e) || read_details(root, &r->details, e) ||
         read_object(root, "model_info", &r->model_info_tree, e) ||
         read_array(root, "tensors", &r->tensors_tree, e) || read_capabilities(root, r, e) ||

@@ -242,6 +242,8 @@ class Words(Case):
         self.assertEqual(self.d.ok("/api/render", {"model": "plain", "prompt": "x"})["prompt"], "x")
 
     def test_template_of_the_family(self):
+        self.assertEqual(self.d.ok("/api/show", {"model": "kin"})["template_family"], "zephyr")
+        self.assertNotIn("template_family", self.d.ok("/api/show", {"model": "tiny"}))
         r = self.d.ok("/api/render", {"model": "kin", "prompt": "hi</s>", "system": "be"})
         self.assertEqual(r["prompt"], "<|system|>\nbe</s>\n<|user|>\nhi</s></s>\n<|assistant|>\n")
         self.assertEqual(r["tokens"][:8] + r["tokens"][-4:], [1, 5, 16, 104, 107, 2, 16, 3] + [2, 16, 4, 16])

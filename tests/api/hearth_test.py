@@ -46,7 +46,7 @@ class Together(unittest.TestCase):
         self.assertIn("as 'other'", out)
         self.hearth("cp", "other", "other:y")
         names = [row.split()[0] for row in self.hearth("list")[0].splitlines()[1:]]
-        self.assertEqual(set(names) - {"words:only", "filler:latest", "thinker:latest"}, {"other:y", "other:latest", "tiny:x"})
+        self.assertEqual(set(names) - {"words:only", "filler:latest", "thinker:latest", "kin:latest"}, {"other:y", "other:latest", "tiny:x"})
         self.assertEqual(json.loads(self.hearth("list", "--json")[0])["models"][0].keys() >= {"name", "size", "digest"}, True)
         self.assertRegex(self.hearth("show", "other")[0], r"context length +512")
         self.assertIn("blk.0.attn_q.weight", self.hearth("show", "-v", "other")[0])
@@ -103,6 +103,14 @@ class Together(unittest.TestCase):
         self.assertTrue(all(a != b for a, b in zip(colours[:count], colours[1:count])))
         self.assertNotIn("\x1b[2J", shown)
         self.assertEqual(re.sub("\x1b\\[[0-9;]*m", "", shown).split("\n\n", 1)[1], plain)
+
+    def test_show_says_whose_template_it_is(self):
+        file = self.folder + "/kin.gguf"
+        tiny_gguf.write(file, template=None)
+        self.hearth("import", "--reference", file, "kin")
+        self.assertRegex(self.hearth("show", "kin")[0], "template +zephyr's, for the file has none")
+        self.assertNotIn("template", self.hearth("show", "tiny:x")[0])
+        self.assertIn("<|assistant|>", self.hearth("show", "kin", "--template")[0])
 
     def test_show_one_part(self):
         self.assertEqual(self.hearth("show", "--template", "tiny:x")[0], tiny_gguf.TEMPLATE + "\n")

@@ -467,7 +467,7 @@ static void model_requests(void **state)
 static void shows_scores_tokens(void **state)
 {
     (void)state;
-    struct show_reply in = { .template = STR("t"), .model_info = STR("{\"general.architecture\":\"llama\"}"),
+    struct show_reply in = { .template = STR("t"), .template_family = STR("chatml"), .model_info = STR("{\"general.architecture\":\"llama\"}"),
                              .capabilities = { STR("completion"), STR("tools") }, .n_capabilities = 2,
                              .modified_wall_ns = S }, out;
     struct buf b;
@@ -476,7 +476,7 @@ static void shows_scores_tokens(void **state)
     show_reply_write(&b, &in);
     json_t *t = tree(b.p);
     assert_int_equal(show_reply_read(t, &out, &e), ERR_OK);
-    assert_true(str_is(out.template, "t") && out.n_capabilities == 2);
+    assert_true(str_is(out.template, "t") && str_is(out.template_family, "chatml") && out.n_capabilities == 2);
     assert_string_equal(json_string_value(json_object_get(out.model_info_tree, "general.architecture")),
                         "llama");
     json_decref(t);
