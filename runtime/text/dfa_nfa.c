@@ -112,7 +112,7 @@ void nfa_dfa(struct nfa *m, uint32_t from, const struct dfa *d, uint32_t to)
     nfa_edge(m, NFA_EMPTY, from, base + d->start);
 }
 
-void nfa_finish(struct nfa *m)
+void nfa_free(struct nfa *m)
 {
     mem_free(m->first);
     mem_free(m->edges);
@@ -362,6 +362,6 @@ struct dfa *nfa_take(struct nfa *m, uint32_t start, uint32_t final, struct err *
     void *blocks[] = { s.stack, s.found, s.seen, s.targets_at, s.targets, s.pool, s.v, s.slots };
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++)
         mem_free(blocks[i]);
-    nfa_finish(m);
+    nfa_free(m);
     return out;
 }

@@ -50,7 +50,7 @@ void nfa_text(struct nfa *m, uint32_t from, struct str text, uint32_t to);
 void nfa_code_points(struct nfa *m, uint32_t from, uint32_t lo, uint32_t hi, uint32_t to);
 void nfa_dfa(struct nfa *m, uint32_t from, const struct dfa *d, uint32_t to);
 struct dfa *nfa_take(struct nfa *m, uint32_t start, uint32_t final, struct err *e); /* finishes m */
-void nfa_finish(struct nfa *m);
+void nfa_free(struct nfa *m);
 
 enum err_code dfa_fail(enum dfa_trouble t, struct err *e);
 
