@@ -44,6 +44,8 @@ struct gen {
     struct prompt prompt;
     const struct output_format *format; /* of the answer */
     bool thinking, calls;       /* what is looked for in it */
+    struct grammar *grammar;    /* what binds it, or NULL */
+    struct constraint *constraint;
     struct model_can can;
     uint32_t n_ctx;             /* of this request */
     struct place place;

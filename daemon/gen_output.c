@@ -221,9 +221,9 @@ static enum err_code add_logprobs(struct gen *g, const struct run_event *ev, str
 
 static void take_event(struct gen *g, const struct run_event *ev)
 {
-    g->n_eval++;
+    g->n_eval += ev->token != TOKEN_NONE; /* a format's end needs no token */
     g->finish = ev->finish;
-    if (g->silent || ev->finish == FINISH_STOP || ev->token == TOKEN_NONE)
+    if (g->silent || ev->finish == FINISH_STOP)
         return;
     if (!mem_grow(&g->answer.id, &g->answer.cap, g->answer.n + 1, sizeof *g->answer.id,
                   SIZE_MAX / 4)) {

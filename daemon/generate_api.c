@@ -5,6 +5,7 @@
 #include "runtime/base/json.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
+#include "runtime/text/constraint.h"
 
 #define OWNER(type, member, p) ((type *)(void *)((char *)(p) - offsetof(type, member)))
 #define PARSE_ON_LOOP 131072 /* larger bodies are parsed on a worker: 9 ms/MB */
@@ -49,6 +50,8 @@ void gen_end(struct gen *g)
     arena_finish(&g->lists);
     mem_free(g->scores);
     mem_free(g->score_tops);
+    constraint_destroy(g->constraint);
+    grammar_unref(g->grammar);
     prompt_finish(&g->prompt);
     lookup_finish(&g->lookup);
     gen_request_finish(&g->req);
@@ -177,6 +180,16 @@ static enum err_code check_room(const struct gen *g, struct err *e)
                    g->prompt.tokens.n, room_of(g));
 }
 
+/* A limit that the shortest answer does not fit in is said before anything is generated. */
+static enum err_code constrain(struct gen *g, struct err *e)
+{
+    if (!g->grammar)
+        return ERR_OK;
+    enum err_code c = constraint_create(g->grammar, g->run.max_tokens, &g->constraint, e);
+    g->run.constraint = g->constraint;
+    return c;
+}
+
 static void begin_generation(struct gen *g)
 {
     const struct gen_options *o = &g->req.options;
@@ -203,7 +216,7 @@ static void begin_generation(struct gen *g)
     g->silent = option_given(o, OPTION_NUM_PREDICT) && o->num_predict == 0;
     g->run.notify = output_run_notify;
     g->run.user = g;
-    if (gen_failed(g, gen_sampling(g, &g->err)) || gen_failed(g, output_begin(g, &g->err)) ||
+    if (gen_failed(g, constrain(g, &g->err)) || gen_failed(g, gen_sampling(g, &g->err)) || gen_failed(g, output_begin(g, &g->err)) ||
         gen_failed(g, gen_submit_run(g, &g->err)))
         gen_fail(g);
 }
@@ -289,8 +302,8 @@ static void place_gen(struct gen *g)
 
 /* ---- prompts --------------------------------------------------------------------------------------- */
 
-/* How the answer will be read. */
-static void look_for(struct gen *g)
+/* How the answer will be read, and what binds it. */
+static enum err_code bind_answer(struct gen *g, struct err *e)
 {
     const struct gen_request *r = &g->req;
     bool own = g->prompt.own_format != NULL;
@@ -298,6 +311,15 @@ static void look_for(struct gen *g)
     struct output_format_info info = output_format_info(g->format);
     g->calls = info.tools && json_array_size(r->tools) && r->tool_choice != TOOLS_NONE;
     g->thinking = (own ? info.reasoning : g->can.thinking) && r->think != THINK_OFF;
+    struct grammar_want want = {
+        .req = r,
+        .format = g->format,
+        .own_format = own,
+        .tools = g->calls,
+        .thinking = g->thinking,
+        .prompt = { g->prompt.text.p ? g->prompt.text.p : "", g->prompt.answer_at },
+    };
+    return grammars_get(words_entry_grammars(g->lookup.entry), &want, &g->grammar, e);
 }
 
 static void work_prompt(struct job *j)
@@ -310,7 +332,7 @@ static void work_prompt(struct job *j)
         .now_s = clock_wall_ns() / 1000000000,
     };
     if (!gen_failed(g, prompt_make(&want, &g->prompt, &g->err)))
-        look_for(g);
+        gen_failed(g, bind_answer(g, &g->err));
 }
 
 static void done_words(struct job *j)
@@ -368,10 +390,6 @@ static enum err_code check_able(struct gen *g, struct err *e)
         return err_set(e, ERR_INVALID, "\"%.200s\" does not support thinking", name);
     if (json_array_size(r->tools) && !g->can.tools && !r->template.n)
         return err_set(e, ERR_INVALID, "\"%.200s\" does not support tools", name);
-    if (r->tool_choice >= TOOLS_REQUIRED)
-        return err_set(e, ERR_INVALID, "tool_choice is not supported by this version of Hearth");
-    if (r->format)
-        return err_set(e, ERR_INVALID, "format is not supported by this version of Hearth");
     return ERR_OK;
 }
 

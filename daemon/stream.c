@@ -63,11 +63,27 @@ static struct str keep(struct stream *s, const struct buf *b)
     return (struct str){ arena_strndup(&s->call_texts, b->n ? b->p : "", b->n), b->n };
 }
 
+/* JSON without blanks between its parts: a line of a stream holds no line end. */
+static void squeeze(struct buf *json)
+{
+    bool text = false, escaped = false;
+    size_t n = 0;
+    for (size_t i = 0; i < json->n; i++) {
+        char c = json->p[i];
+        if (text || !strchr(" \t\r\n", c))
+            json->p[n++] = c;
+        text ^= c == '"' && !escaped;
+        escaped = text && c == '\\' && !escaped;
+    }
+    json->n = n;
+}
+
 static enum err_code end_call(struct stream *s, struct err *e)
 {
     bool whole = !s->call_name.failed && !s->call_id.failed && !s->call_arguments.failed;
     if (!whole || !mem_grow(&s->calls, &s->cap_calls, s->n_calls + 1, sizeof *s->calls, SIZE_MAX / 4))
         return err_no_memory(e, sizeof *s->calls, "a tool call");
+    squeeze(&s->call_arguments);
     struct gen_tool_call c = {
         .id = s->call_id.n ? keep(s, &s->call_id) : make_id(s),
         .name = keep(s, &s->call_name),

@@ -11,8 +11,9 @@ struct words_entry {
     struct job job;
     char *path;
     struct file_identity identity;
-    struct words *words; /* the worker's until `ready`, and so the next */
+    struct words *words; /* the worker's until `ready`, and so the next two */
     struct output_format *format;
+    struct grammars *grammars;
     bool ready, failed;
     struct err err;
     unsigned users;
@@ -56,6 +57,7 @@ enum err_code words_cache_create(struct jobs *jobs, struct words_cache **out, st
 
 static void entry_free(struct words_entry *x)
 {
+    grammars_destroy(x->grammars);
     output_format_destroy(x->format);
     words_destroy(x->words);
     mem_free(x->path);
@@ -107,7 +109,9 @@ static enum err_code load(struct words_entry *x, struct err *e)
     enum err_code c = words_load(x->path, &x->words, e);
     if (c)
         return c;
-    return output_format_create(words_template(x->words), words_tokenizer(x->words), &x->format, e);
+    const struct tokenizer *t = words_tokenizer(x->words);
+    c = output_format_create(words_template(x->words), t, &x->format, e);
+    return c || !t ? c : grammars_create(t, &x->grammars, e);
 }
 
 static void work_load(struct job *j)
@@ -216,4 +220,9 @@ const struct words *words_entry_words(const struct words_entry *entry)
 const struct output_format *words_entry_format(const struct words_entry *entry)
 {
     return entry->format;
+}
+
+struct grammars *words_entry_grammars(const struct words_entry *entry)
+{
+    return entry->grammars;
 }

@@ -1,4 +1,4 @@
-/* Vocabularies and templates, kept per file with how the model spells what it says: tokenising and rendering never load weights, and a
+/* Vocabularies and templates, kept per file with how the model spells what it says and the grammars that bind it: tokenising and rendering never load weights, and a
  * second request does not read the file's head again.
  *
  * A reference is counted. What nobody holds stays for a while (the WORDS_KEEP last used), so that
@@ -9,9 +9,9 @@
 
 #include <stdint.h>
 
+#include "daemon/grammars.h"
 #include "daemon/jobs.h"
 #include "runtime/engine/runtime.h"
-#include "runtime/text/output_parser.h"
 
 #define WORDS_KEEP 2
 
@@ -42,5 +42,6 @@ void words_cache_get(struct words_cache *c, struct words_want *w);
 void words_cache_put(struct words_cache *c, struct words_entry *entry); /* NULL is fine */
 const struct words *words_entry_words(const struct words_entry *entry);
 const struct output_format *words_entry_format(const struct words_entry *entry);
+struct grammars *words_entry_grammars(const struct words_entry *entry); /* NULL: no tokenizer */
 
 #endif

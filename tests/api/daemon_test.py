@@ -540,7 +540,7 @@ class Generate(Case):
 
     def test_what_cannot_be_done_is_said(self):
         for more, words in (({"images": ["aa"]}, "images"), ({"suffix": "x"}, "insert"),
-                            ({"format": "json"}, "format"), ({"format": {"type": "object"}}, "format"),
+                            ({"format": "xml"}, "format"), ({"format": {"type": "object", "frob": 1}}, "format.frob"),
                             ({"options": {"num_ctx": "x"}}, 'option "num_ctx" must be of type integer'),
                             ({"template": "{{ broken"}, "template:1"), ({"think": "much"}, "think")):
             self.refused(self.generate(**more), 400, words)

@@ -36,19 +36,19 @@ FIM = ["<fim_pre>", "<fim_suf>", "<fim_mid>"]
 TURNS = ("<|user|>", "<|assistant|>", "<|system|>")  # of the family "zephyr"
 
 
-def vocabulary(more=(), turns=TURNS):
+def vocabulary(more=(), turns=TURNS, words=()):
     special = ["<unk>", "<s>", "</s>", *turns]
-    tokens = special + ["<0x%02X>" % b for b in range(256)] + ["\u2581"] + list(more)
-    types = [2, 3, 3, 3, 3, 3] + [6] * 256 + [1] + [3] * len(more)
+    tokens = special + ["<0x%02X>" % b for b in range(256)] + ["\u2581"] + list(more) + list(words)
+    types = [2, 3, 3, 3, 3, 3] + [6] * 256 + [1] + [3] * len(more) + [1] * len(words)
     return tokens, types
 
 
-def metadata(arch, template, more=(), turns=TURNS):
-    tokens, types = vocabulary(more, turns)
+def metadata(arch, template, more=(), turns=TURNS, words=(), n_ctx=CTX):
+    tokens, types = vocabulary(more, turns, words)
     yield "general.architecture", STRING, arch
     yield "general.name", STRING, "tiny"
     yield "general.file_type", U32, 0
-    for key, v in (("block_count", 1), ("context_length", CTX), ("embedding_length", EMBD),
+    for key, v in (("block_count", 1), ("context_length", n_ctx), ("embedding_length", EMBD),
                    ("feed_forward_length", FF), ("attention.head_count", HEADS), ("attention.head_count_kv", HEADS),
                    ("rope.dimension_count", EMBD // HEADS), ("vocab_size", len(tokens))):
         yield "%s.%s" % (arch, key), U32, v
@@ -69,9 +69,8 @@ def metadata(arch, template, more=(), turns=TURNS):
             yield "tokenizer.ggml.fim_%s_token_id" % key, U32, tokens.index(text)
 
 
-def tensors(more=()):
-    vocab = len(vocabulary(more)[0])
-    yield "token_embd.weight", [EMBD, vocab]
+def tensors(n_vocab):
+    yield "token_embd.weight", [EMBD, n_vocab]
     yield "output_norm.weight", [EMBD]
     for name, shape in (("attn_norm", [EMBD]), ("attn_q", [EMBD, EMBD]), ("attn_k", [EMBD, EMBD]),
                         ("attn_v", [EMBD, EMBD]), ("attn_output", [EMBD, EMBD]), ("ffn_norm", [EMBD]),
@@ -79,10 +78,10 @@ def tensors(more=()):
         yield "blk.0.%s.weight" % name, shape
 
 
-def write(path, vocab_only=False, arch="llama", template=TEMPLATE, seed=1, more=(), turns=TURNS):
-    """more: texts of control tokens, from id 263 on; turns: of the ids 3 to 5."""
-    keys = list(metadata(arch, template, more, turns))
-    weights = [] if vocab_only else list(tensors(more))
+def write(path, vocab_only=False, arch="llama", template=TEMPLATE, seed=1, more=(), turns=TURNS, words=(), n_ctx=CTX):
+    """more: texts of control tokens, from id 263 on; turns: of the ids 3 to 5; words: of normal tokens behind all."""
+    keys = list(metadata(arch, template, more, turns, words, n_ctx))
+    weights = [] if vocab_only else list(tensors(263 + len(more) + len(words)))
     head = struct.pack("<4sIQQ", b"GGUF", 3, len(weights), len(keys))
     for key, kind, v in keys:
         head += string(key) + struct.pack("<I", ARRAY if isinstance(kind, tuple) else kind) + value(kind, v)

@@ -190,9 +190,9 @@ static void calls_come_whole(void **state)
     struct result r, again;
     struct stream_options o = with_tools(k, NULL, 0);
     static const char two[] = "<think>\nso\n</think>\n\nyes<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>\n"
-                              "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"b\": [\"}\"]}}\n</tool_call>";
+                              "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"b\": [\"} \\\\\\\" \"]\n}}\n</tool_call>";
     run_as(k, two, &o, &r);
-    assert_string_equal(r.calls, "0:f{\"a\": 1};1:f{\"b\": [\"}\"]};");
+    assert_string_equal(r.calls, "0:f{\"a\":1};1:f{\"b\":[\"} \\\\\\\" \"]};");
     assert_string_equal(r.thinking, "so");
     assert_string_equal(r.text, "yes");
     for (int i = 0; i < 2; i++) {
