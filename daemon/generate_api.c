@@ -180,14 +180,40 @@ static enum err_code check_room(const struct gen *g, struct err *e)
                    g->prompt.tokens.n, room_of(g));
 }
 
+/* The prompt's last tokens that are the answer's beginning, where an assistant's message is gone on with. */
+static enum err_code begun_tokens(const struct gen *g, size_t *from, struct err *e)
+{
+    const struct tokenizer *t = words_tokenizer(lookup_words(&g->lookup));
+    const struct token_list *l = &g->prompt.tokens;
+    size_t want = g->prompt.text.n - g->prompt.answer_at;
+    struct buf text;
+    buf_init(&text, STREAM_MAX_TEXT);
+    enum err_code c = ERR_OK;
+    for (*from = l->n; !c && text.n < want && *from; )
+        c = tokenizer_decode(t, &l->id[--*from], 1, true, &text, e);
+    if (!c && text.failed)
+        c = err_no_memory(e, want, "an answer's beginning");
+    if (!c && text.n != want) /* a token holds more than the answer */
+        c = err_set(e, ERR_INVALID, "the assistant's last message cannot be continued in a format");
+    buf_finish(&text);
+    return c;
+}
+
 /* A limit that the shortest answer does not fit in is said before anything is generated. */
 static enum err_code constrain(struct gen *g, struct err *e)
 {
-    if (!g->grammar)
+    const struct token_list *l = &g->prompt.tokens;
+    size_t from;
+    if (!g->grammar || g->silent)
         return ERR_OK;
-    enum err_code c = constraint_create(g->grammar, g->run.max_tokens, &g->constraint, e);
+    enum err_code c = begun_tokens(g, &from, e);
+    if (c || (c = constraint_create(g->grammar, g->run.max_tokens + (uint32_t)(l->n - from), &g->constraint, e)))
+        return c;
+    for (size_t i = from; i < l->n; i++)
+        if (constraint_accept(g->constraint, l->id[i], e))
+            return err_set(e, ERR_INVALID, "what the assistant's last message begins does not fit the format");
     g->run.constraint = g->constraint;
-    return c;
+    return ERR_OK;
 }
 
 static void begin_generation(struct gen *g)
@@ -384,7 +410,7 @@ static enum err_code check_able(struct gen *g, struct err *e)
         return ERR_OK;
     if (r->n_images)
         return err_set(e, ERR_INVALID, "\"%.200s\" does not support images", name);
-    if (r->suffix.n && !g->can.insert)
+    if (r->suffix.n && !g->can.insert && !r->template.n)
         return err_set(e, ERR_INVALID, "\"%.200s\" does not support insert", name);
     if (r->think >= THINK_ON && !g->can.thinking && !r->template.n)
         return err_set(e, ERR_INVALID, "\"%.200s\" does not support thinking", name);

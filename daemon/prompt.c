@@ -28,7 +28,7 @@ struct model_can model_can(const struct words *w, const struct output_format *f)
         .completion = h->has_weights && h->runnable,
         .tools = info.tools,
         .thinking = info.reasoning || holds(source, "enable_thinking"),
-        .insert = fills_in(words_tokenizer(w)),
+        .insert = fills_in(words_tokenizer(w)) || (t && chat_template_fills_in(t)),
     };
 }
 
@@ -336,33 +336,50 @@ static enum err_code fill_in(const struct prompt_want *w, struct prompt *out, st
                             : ERR_OK;
 }
 
-static enum err_code make(const struct prompt_want *w, struct prompt *out, struct err *e)
+/* The same by a template that has a place for the suffix. */
+static enum err_code fill_in_template(const struct prompt_want *w, const struct chat_template *t,
+                                      struct prompt *out, struct err *e)
 {
     const struct gen_request *r = w->req;
-    const struct chat_template *t = words_template(w->words);
-    struct chat_template *own = NULL;
-    enum err_code c;
-    if (r->suffix.n || r->raw) {
-        c = output_format_create(NULL, NULL, &out->own_format, e);
-        return c ? c : r->suffix.n ? fill_in(w, out, e) : plain(w, out, e);
-    }
-    if (r->template.n) {
-        c = chat_template_create(r->template, "template", &own, e);
-        if (!c)
-            c = output_format_create(own, words_tokenizer(w->words), &out->own_format, e);
-        if (c) {
-            chat_template_destroy(own);
-            return c;
-        }
-        t = own;
-    }
-    if (!t && words_no_template(w->words)->code)
+    json_t *vars = vars_of(w);
+    bool ok = vars && !json_object_set_new(vars, "prompt", string_of(r->prompt)) &&
+              !json_object_set_new(vars, "suffix", string_of(r->suffix));
+    enum err_code c = ok ? chat_template_render(t, vars, w->now_s, &out->text, &out->content, e)
+                         : err_no_memory(e, r->suffix.n, "the template's variables");
+    json_decref(vars);
+    out->answer_at = out->text.n;
+    return c ? c : tokens_of(w, out, e);
+}
+
+/* By a template, or without one. */
+static enum err_code make_by(const struct prompt_want *w, const struct chat_template *t,
+                             struct prompt *out, struct err *e)
+{
+    const struct gen_request *r = w->req;
+    if (r->suffix.n)
+        return t && chat_template_fills_in(t) ? fill_in_template(w, t, out, e) : fill_in(w, out, e);
+    if (!t && !r->raw && words_no_template(w->words)->code)
         return err_set(e, ERR_UNSUPPORTED, "the template of \"%.*s\" cannot be used: %s",
                        (int)r->model.n, r->model.p, words_no_template(w->words)->text);
     if (!t && r->messages)
         return err_set(e, ERR_INVALID, "\"%.*s\" does not support chat: its file has no template",
                        (int)r->model.n, r->model.p);
-    c = t ? render_template(w, t, out, e) : plain(w, out, e);
+    return t ? render_template(w, t, out, e) : plain(w, out, e);
+}
+
+static enum err_code make(const struct prompt_want *w, struct prompt *out, struct err *e)
+{
+    const struct gen_request *r = w->req;
+    struct chat_template *own = NULL;
+    enum err_code c = ERR_OK;
+    if (r->template.n && !r->raw)
+        c = chat_template_create(r->template, "template", &own, e);
+    if (!c && (r->raw || r->suffix.n))
+        c = output_format_create(NULL, NULL, &out->own_format, e);
+    else if (!c && own)
+        c = output_format_create(own, words_tokenizer(w->words), &out->own_format, e);
+    if (!c)
+        c = make_by(w, r->raw ? NULL : own ? own : words_template(w->words), out, e);
     chat_template_destroy(own);
     return c;
 }

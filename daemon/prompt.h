@@ -18,7 +18,7 @@
 
 struct model_can {
     bool completion, tools, thinking;
-    bool insert; /* the vocabulary can fill in the middle */
+    bool insert; /* the vocabulary or the template can fill in the middle */
 };
 struct model_can model_can(const struct words *w, const struct output_format *f);
 

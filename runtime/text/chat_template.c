@@ -62,6 +62,11 @@ struct str chat_template_source(const struct chat_template *t)
     return (struct str){ t->source, t->source_n };
 }
 
+bool chat_template_fills_in(const struct chat_template *t)
+{
+    return t->go && go_template_uses(t->go, "suffix");
+}
+
 bool chat_template_trusts(struct str name)
 {
     static const char *const names[] = { "bos_token", "eos_token", "unk_token", "pad_token",

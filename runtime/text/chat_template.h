@@ -45,6 +45,9 @@ struct str chat_template_source(const struct chat_template *t);
  * ERR_INVALID: raise_exception, or an error of the template, with template, line and reason. */
 enum err_code chat_template_render(const struct chat_template *t, const json_t *vars, int64_t now,
                                    struct buf *out, struct spans *content, struct err *e);
+/* Whether it has a place for a suffix (Go's .Suffix): with `prompt` and `suffix` among the variables it then makes
+ * the prompt to fill in the middle. */
+bool chat_template_fills_in(const struct chat_template *t);
 /* Variables that hold texts of the vocabulary, such as bos_token. A caller lets no client set them. */
 bool chat_template_trusts(struct str name);
 

@@ -13,11 +13,12 @@
 static bool trigger(const struct output_maker *m, const struct spelling *sp, struct gram_marker *out, size_t *n)
 {
     const struct marker *k = sp->section_open.n ? &sp->section_open : &sp->call_open;
+    *n = 0;
     if (sp->style == STYLE_CHANNEL) {
         *out = (struct gram_marker){ STR("to=functions."), false };
         return true;
     }
-    for (*n = 0; *n < k->n && k->control[*n] == k->control[0] && !is_blank(k->p[*n]);)
+    while (*n < k->n && k->control[*n] == k->control[0] && !is_blank(k->p[*n]))
         ++*n;
     struct str text = { k->p, *n };
     if (k->n && k->control[0])
@@ -68,21 +69,35 @@ static uint32_t section(struct output_maker *m, const struct spelling *sp, size_
     return gram_seq_of(m->g, marker_node(m, &sp->section_open, skip), calls_node(m, sp, 0, many));
 }
 
+/* What may follow each marker that opens calls; spellings can share one. */
+static size_t openings(struct output_maker *m, struct gram_marker marker[SPELLINGS_MAX], uint32_t rest[SPELLINGS_MAX])
+{
+    size_t n = 0, skip;
+    for (size_t i = 0; i < m->f->n_spellings; i++) {
+        const struct spelling *sp = &m->f->spelling[i];
+        size_t k = 0;
+        if (!trigger(m, sp, &marker[n], &skip))
+            continue;
+        uint32_t calls = section(m, sp, skip, true);
+        while (k < n && !str_eq(marker[k].text, marker[n].text))
+            k++;
+        rest[k] = k < n ? gram_alt_of(m->g, rest[k], calls) : calls;
+        n += k == n;
+    }
+    return n;
+}
+
 /* Text as the model likes, and behind each marker that opens calls, calls. */
 static uint32_t calls_where_it_likes(struct output_maker *m)
 {
     struct gram_marker marker[SPELLINGS_MAX];
     uint32_t part[SPELLINGS_MAX];
-    size_t n = 0, skip[SPELLINGS_MAX];
-    const struct spelling *of[SPELLINGS_MAX];
-    for (size_t i = 0; i < m->f->n_spellings; i++)
-        if (trigger(m, &m->f->spelling[i], &marker[n], &skip[n]))
-            of[n++] = &m->f->spelling[i];
+    size_t n = openings(m, marker, part);
     if (!n)
         return gram_alt_of(m->g, gram_seq_of(m->g, m->blank, calls_node(m, &m->f->spelling[0], 0, true), m->blank),
                            not_a_call(m));
     for (size_t i = 0; i < n; i++)
-        part[i] = gram_seq_of(m->g, gram_until(m->g, marker, n, i, GRAM_CONTROL), section(m, of[i], skip[i], true));
+        part[i] = gram_seq_of(m->g, gram_until(m->g, marker, n, i, GRAM_CONTROL), part[i]);
     return gram_seq_of(m->g, gram_repeat(m->g, gram_alt(m->g, part, n), 0, GRAM_MANY),
                        gram_text(m->g, marker, n, GRAM_CONTROL));
 }

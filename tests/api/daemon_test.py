@@ -27,6 +27,10 @@ fake_only = unittest.skipUnless(FAKE, "needs a runtime that does as it is told")
 EVERY_N = list(range(1, 60)) + list(range(60, 400, 17))
 
 
+GO = ("{{ if .Suffix }}<|user|>{{ .Prompt }}<|system|>{{ .Suffix }}<|assistant|>{{ else }}{{ if .System }}<|system|>{{ .System }}"
+      "{{ end }}<|user|>{{ .Prompt }}<|assistant|>{{ .Response }}{{ end }}")
+
+
 def setUpModule():
     global FILES
     FILES = tempfile.TemporaryDirectory(prefix="hearth-models-")
@@ -38,6 +42,7 @@ def setUpModule():
     tiny_gguf.write(FILES.name + "/thinker.gguf", template=tiny_gguf.THINKING)
     tiny_gguf.write(FILES.name + "/alien.gguf", arch="alien")
     tiny_gguf.write(FILES.name + "/filler.gguf", more=tiny_gguf.FIM)
+    tiny_gguf.write(FILES.name + "/go.gguf", template=GO)
 
 
 def tearDownModule():
@@ -331,7 +336,19 @@ class Words(Case):
 
 
 class FillIn(Case):
-    models = ["tiny", "filler"]
+    models = ["tiny", "filler", "go"]
+
+    def test_template_with_a_suffix(self):
+        self.assertIn("insert", self.d.ok("/api/show", {"model": "go"})["capabilities"])
+        r = self.d.ok("/api/render", {"model": "go", "prompt": "a</s>", "suffix": "b"})
+        self.assertEqual(r["prompt"], "<|user|>a</s><|system|>b<|assistant|>")
+        self.assertEqual([t for t in r["tokens"] if t < 6], [1, 3, 5, 4])
+        r = self.d.ok("/api/generate", {"model": "go", "prompt": "a", "suffix": "b", "stream": False, "options": {"num_predict": 2}})
+        self.assertEqual(r["prompt_eval_count"], 6)
+        r = self.d.ok("/api/render", {"model": "go", "prompt": "a", "system": "be"})
+        self.assertEqual(r["prompt"], "<|system|>be<|user|>a<|assistant|>")
+        r = self.d.ok("/api/render", {"model": "tiny", "prompt": "a", "suffix": "b", "template": GO})
+        self.assertEqual(r["prompt"], "<|user|>a<|system|>b<|assistant|>")
 
     def test_prefix_suffix_middle(self):
         self.assertEqual(self.d.ok("/api/show", {"model": "filler"})["capabilities"], ["completion", "insert"])

@@ -13,6 +13,12 @@ EMBD, FF, HEADS, CTX = 64, 96, 2, 512
 TEMPLATE = ("{{ bos_token }}{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + eos_token }}"
             "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}")
 THINKING = TEMPLATE + "{% if enable_thinking is defined and enable_thinking %}<think>{% endif %}"
+CALLER = ("{% if tools %}{% for t in tools %}{{ t | tojson }}{% endfor %}{% endif %}{% for m in messages %}<|{{ m.role }}|>"
+          "{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}{{ m.content }}"
+          "{% for c in m.tool_calls %}<tool_call>\n{\"name\": \"{{ c.function.name }}\", \"arguments\": "
+          "{{ c.function.arguments | tojson }}}\n</tool_call>{% endfor %}{{ eos_token }}{% endfor %}"
+          "{% if add_generation_prompt %}<|assistant|>{% if enable_thinking is defined and enable_thinking %}<think>\n"
+          "{% endif %}{% endif %}")
 U32, I32, F32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
 FORMAT = {U32: "<I", I32: "<i", F32: "<f", BOOL: "<?"}
 
