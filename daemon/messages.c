@@ -1,5 +1,6 @@
 #include "daemon/messages.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "runtime/base/json.h"
@@ -94,13 +95,43 @@ static bool write_arguments(json_t *function)
     return ok;
 }
 
-static bool form_calls(json_t *m, bool texts)
+static bool form_calls(json_t *m, enum call_form form)
 {
     json_t *calls = json_object_get(m, "tool_calls");
     bool ok = true;
     for (size_t i = 0; ok && i < json_array_size(calls); i++) {
         json_t *function = json_object_get(json_array_get(calls, i), "function");
-        ok = texts ? write_arguments(function) : open_arguments(function);
+        ok = form == CALLS_AS_TEXTS ? write_arguments(function) : open_arguments(function);
+    }
+    return ok;
+}
+
+/* ---- ids ------------------------------------------------------------------------------------------ */
+
+/* The last nine letters or digits of the id that is there, else a number. */
+static bool set_nine(json_t *object, const char *key, unsigned *number)
+{
+    struct str id = text_of(object, key);
+    char nine[16];
+    size_t n = 9;
+    snprintf(nine, sizeof nine, "call%05u", id.n ? 0 : (*number)++ % 100000);
+    for (size_t i = id.n; i-- > 0 && n > 0;)
+        if (id.p[i] != '_' && in_name(id.p[i]))
+            nine[--n] = id.p[i];
+    return json_object_set_new(object, key, json_string(nine)) == 0;
+}
+
+/* Results without an id belong to the calls without one, in their order. */
+static bool number_calls(json_t *messages)
+{
+    unsigned calls = 0, results = 0;
+    bool ok = true;
+    for (size_t i = 0; ok && i < json_array_size(messages); i++) {
+        json_t *m = json_array_get(messages, i), *list = json_object_get(m, "tool_calls");
+        for (size_t k = 0; ok && k < json_array_size(list); k++)
+            ok = set_nine(json_array_get(list, k), "id", &calls);
+        if (ok && has_role(m, "tool"))
+            ok = set_nine(m, "tool_call_id", &results);
     }
     return ok;
 }
@@ -108,17 +139,17 @@ static bool form_calls(json_t *m, bool texts)
 /* ---- the list ------------------------------------------------------------------------------------- */
 
 /* A copy where something is changed; a new reference. */
-static json_t *formed(json_t *message, struct str source, bool texts)
+static json_t *formed(json_t *message, struct str source, enum call_form form)
 {
     static const char *const touched[] = { "reasoning_content", "thinking", "reasoning", "tool_name",
                                            "tool_calls" };
-    bool any = false;
+    bool any = form == CALLS_BY_NINE;
     for (size_t i = 0; i < sizeof touched / sizeof *touched; i++)
         any |= json_object_get(message, touched[i]) != NULL;
     if (!any)
         return json_incref(message);
     json_t *m = json_deep_copy(message);
-    if (m && name_reasoning(m, source) && name_result(m, source) && form_calls(m, texts))
+    if (m && name_reasoning(m, source) && name_result(m, source) && form_calls(m, form))
         return m;
     json_decref(m);
     return NULL;
@@ -129,7 +160,7 @@ static json_t *message_of(const char *role, struct str content)
     return json_pack("{s:s, s:s%}", "role", role, "content", content.p ? content.p : "", content.n);
 }
 
-json_t *messages_for(const struct gen_request *r, struct str source, bool texts)
+json_t *messages_for(const struct gen_request *r, struct str source, enum call_form form)
 {
     json_t *list = json_array();
     bool ok = list != NULL, leads = has_role(json_array_get(r->messages, 0), "system");
@@ -138,7 +169,9 @@ json_t *messages_for(const struct gen_request *r, struct str source, bool texts)
     if (ok && !r->messages)
         ok = json_array_append_new(list, message_of("user", r->prompt)) == 0;
     for (size_t i = 0; ok && i < json_array_size(r->messages); i++)
-        ok = json_array_append_new(list, formed(json_array_get(r->messages, i), source, texts)) == 0;
+        ok = json_array_append_new(list, formed(json_array_get(r->messages, i), source, form)) == 0;
+    if (ok && form == CALLS_BY_NINE)
+        ok = number_calls(list);
     if (!ok)
         json_decref(list);
     return ok ? list : NULL;

@@ -259,23 +259,23 @@ static enum err_code render_fitting(const struct rendering *x, struct err *e)
     }
 }
 
-/* Few templates want the arguments of calls as text and raise an error over objects: then they get
- * text. The first error is the one that is told. */
+/* A template that raises an error over calls may want them in another form: the first error is the
+ * one that is told. */
 static enum err_code render_any(struct rendering *x, struct err *e)
 {
-    enum err_code c = ERR_OK;
-    struct err second;
-    for (int texts = 0; texts < 2; texts++) {
-        json_t *messages = messages_for(x->w->req, chat_template_source(x->t), texts != 0);
+    enum err_code first = ERR_OK;
+    struct err again;
+    for (enum call_form form = 0; form < CALL_FORMS; form++) {
+        json_t *messages = messages_for(x->w->req, chat_template_source(x->t), form);
         if (!messages || json_object_set_new(x->vars, "messages", messages))
             return err_no_memory(e, 0, "the template's messages");
         x->out->dropped = 0;
-        enum err_code got = render_fitting(x, texts ? &second : e);
-        if (got != ERR_INVALID || !messages_have_calls(messages))
-            return texts && got ? c : got;
-        c = got;
+        enum err_code c = render_fitting(x, form ? &again : e);
+        if (c != ERR_INVALID || !messages_have_calls(messages))
+            return form && c ? first : c;
+        first = c;
     }
-    return c;
+    return first;
 }
 
 static enum err_code render_template(const struct prompt_want *w, const struct chat_template *t,

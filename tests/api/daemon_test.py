@@ -299,6 +299,21 @@ class Words(Case):
         self.refused(self.d.post("/api/render", {"model": "tiny", "messages": m, "template": "{{ raise_exception('no') }}"}),
                      400, "no")
 
+    def test_ids_as_a_template_wants_them(self):
+        nine = ("{% for m in messages %}{% for c in m.tool_calls or [] %}{% if c.id is not defined or c.id | length != 9 %}"
+                "{{ raise_exception('nine') }}{% endif %}{{ c.id }},{% endfor %}{% if m.role == 'tool' %}{{ m.tool_call_id }};"
+                "{% endif %}{% endfor %}")
+
+        def talk(calls, results):
+            return [{"role": "assistant", "tool_calls": [{**c, "function": {"name": "f", "arguments": {}}} for c in calls]},
+                    *({"role": "tool", "content": "1", **r} for r in results)]
+        for calls, results, want in (
+                ([{"id": "call_abcdefgh"}], [{"tool_call_id": "call_abcdefgh"}], "labcdefgh,labcdefgh;"),
+                ([{"id": "ABCdef123"}], [{"tool_call_id": "ABCdef123"}], "ABCdef123,ABCdef123;"),
+                ([{}, {}], [{}, {}], "call00000,call00001,call00000;call00001;")):
+            self.assertEqual(self.render(talk(calls, results), template=nine)["prompt"], want)
+        self.assertEqual(self.render(talk([{"id": "x"}], []), template="{{ messages[0].tool_calls[0].id }}")["prompt"], "x")
+
     def test_tools_that_may_not_be_called_are_not_told(self):
         tools = [{"type": "function", "function": {"name": "f"}}]
         for choice, told in (None, "1"), ("auto", "1"), ("required", "1"), ("none", "0"):
