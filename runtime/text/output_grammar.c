@@ -152,8 +152,10 @@ static uint32_t behind_thought(struct output_maker *m, uint32_t rest)
     bool control = f->think_close.control[f->think_close.n - 1];
     struct gram_marker end = { marker_str(&f->think_close), control };
     uint32_t thought = gram_seq_of(m->g, gram_until(m->g, &end, 1, 0, 0), m->blank);
-    if (output_format_in_thought(f, m->b->prompt))
-        return gram_seq_of(m->g, thought, rest);
+    uint32_t whole = gram_seq_of(m->g, thought, rest);
+    bool bound = m->b->calls == OUTPUT_CALLS_MUST || m->b->content != GRAM_NONE;
+    if (output_format_in_thought(f, m->b->prompt)) /* where nothing need follow, it may be cut off as well */
+        return bound ? whole : gram_alt_of(m->g, whole, gram_text(m->g, &end, 1, 0));
     uint32_t opened = gram_seq_of(m->g, m->blank, marker_node(m, &f->think_open, 0), thought);
     return gram_seq_of(m->g, gram_repeat(m->g, opened, 0, 1), rest);
 }
