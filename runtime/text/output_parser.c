@@ -61,7 +61,7 @@ static void add_event(struct output_parser *p, enum output_event_kind kind, cons
 static void take_carry(struct output_parser *p)
 {
     struct output_event *last = p->n_events ? &p->event[p->n_events - 1] : NULL;
-    if (!last || !is_text(last->kind))
+    if (!last || !is_text(last->kind) || !p->text.p)
         return;
     size_t n = last->end - last->begin, whole = utf8_complete(p->text.p + last->begin, n);
     p->n_carry = n - whole;
