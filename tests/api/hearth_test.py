@@ -152,6 +152,20 @@ class Together(unittest.TestCase):
         self.assertIn("does not support thinking", self.hearth("run", "tiny:x", "hi", "--think=high", rc=1)[1])
         self.assertIn("low, medium", self.hearth("run", "tiny:x", "hi", "--think=much", rc=2)[1])
 
+    def test_formats(self):
+        schema, gbnf = self.folder + "/schema.json", self.folder + "/digits.gbnf"
+        text = json.dumps({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": False})
+        with open(schema, "w") as f:
+            f.write(text)
+        with open(gbnf, "w") as f:
+            f.write('root ::= [0-9]{3} "-" [0-9]{2}\n')
+        args = ["run", "tiny:x", "hello", "-o", "num_predict=60", "--format"]
+        self.assertIsInstance(json.loads(self.hearth(*args, "json")[0]), dict)
+        for way in text, schema:
+            self.assertEqual(set(json.loads(self.hearth(*args, way)[0])), {"a"})
+        self.assertRegex(self.hearth(*args, gbnf)[0], r"\A\d{3}-\d\d\n\Z")
+        self.assertIn("format.frob", self.hearth(*args, '{"frob": 1}', rc=1)[1])
+
     def test_formats_that_are_none(self):
         bad = self.folder + "/bad.json"
         with open(bad, "w") as f:
