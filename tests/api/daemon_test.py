@@ -43,6 +43,7 @@ def setUpModule():
     tiny_gguf.write(FILES.name + "/alien.gguf", arch="alien")
     tiny_gguf.write(FILES.name + "/filler.gguf", more=tiny_gguf.FIM)
     tiny_gguf.write(FILES.name + "/go.gguf", template=GO)
+    tiny_gguf.write(FILES.name + "/caller.gguf", template=tiny_gguf.CALLER)
 
 
 def tearDownModule():
@@ -882,7 +883,7 @@ class Doors(unittest.TestCase):
 
 
 class Memory(Case):
-    models = ["tiny", "vocab"]
+    models = ["tiny", "vocab", "caller"]
     REQUESTS = [("GET", "/api/tags", None), ("GET", "/api/ps", None), ("GET", "/metrics", None), ("GET", "/healthz", None),
                 ("POST", "/api/show", {"model": "tiny"}), ("POST", "/api/copy", {"source": "tiny", "destination": "two"}),
                 ("POST", "/api/tokenize", {"model": "tiny", "content": "abc", "pieces": True}),
@@ -891,6 +892,9 @@ class Memory(Case):
                 ("POST", "/api/generate", {"model": "tiny", "prompt": "abc", "logprobs": True, "options": {"num_predict": 3}}),
                 ("POST", "/api/chat", {"model": "tiny", "messages": [{"role": "user", "content": "x"}], "stream": False,
                                        "options": {"num_predict": 3}}),
+                ("POST", "/api/generate", {"model": "tiny", "prompt": "abc", "format": {}, "options": {"num_predict": 60}}),
+                ("POST", "/api/chat", {"model": "caller", "messages": [{"role": "user", "content": "x"}], "tool_choice": "required",
+                                       "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}),
                 ("POST", "/api/generate", {"model": "tiny", "keep_alive": 0}),
                 ("POST", "/api/import", None)]
 
@@ -908,6 +912,11 @@ class Memory(Case):
             if path == "/api/import":
                 body = {"model": "imported", "path": FILES.name + "/other.gguf", "reference": True}
             for n in EVERY_N if os.environ.get("HEARTH_TEST_FULL") else EVERY_N[::7]:
+                schema = {"type": "object", "properties": {"k%d" % n: {"type": "integer"}}, "required": ["k%d" % n]}  # never the same
+                if "format" in (body or {}):
+                    body = {**body, "format": schema}
+                if "tools" in (body or {}):
+                    body = {**body, "tools": [{"type": "function", "function": {"name": "f", "parameters": schema}}]}
                 self.d.ok("/api/generate", {"model": "tiny"})
                 self.d.orders(fail_allocation=n, **self.N_CTX)
                 self.status("GET", "/healthz")  # hands the order over, and may fail of it
