@@ -502,6 +502,23 @@ class Conversation(Case):
         self.assertEqual(last["messages"], [{"role": "system", "content": "be kind"}, {"role": "user", "content": "two"}])
         self.assertEqual(last["options"], {"temperature": 0.5})
 
+    def test_format_and_think(self):
+        d, p = self.start(chunked(*lines(said("ok"), CHAT_DONE)))
+        asked = []
+        for text, answer in (("/set format json", "in this format"), ("one", "ok"), ('/set format {"type": "string"}', "in this format"),
+                             ("/set think high", "Set 'think' mode to high"), ("two", "ok"), ("/set format nothing.json", "error"),
+                             ("/set think much", "error"), ("/set noformat", "free"), ("/set nothink", "nothink"), ("three", "ok"),
+                             ("/set think", "Set 'think' mode."), ("four", "ok")):
+            p.type(text + "\n")
+            p.until(answer)
+            p.until(">>> ")
+            if answer == "ok":
+                body = d.requests[-1]["body"]
+                asked.append((body.get("format"), body.get("think")))
+        p.type("/bye\n")
+        self.assertEqual(p.wait(), 0)
+        self.assertEqual(asked, [("json", None), ({"type": "string"}, "high"), (None, False), (None, True)])
+
     def test_blocks(self):
         d, p = self.start(chunked(*lines(said("ok"), CHAT_DONE)))
         p.type('"""one\n')
