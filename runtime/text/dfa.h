@@ -21,7 +21,7 @@
 #define DFA_MAX_STATES ((size_t)1 << 17)
 #define DFA_MAX_CELLS ((size_t)1 << 22) /* of `next` */
 #define DFA_MAX_NFA ((size_t)1 << 20)   /* states or edges before determinisation */
-#define DFA_MAX_WORK ((size_t)1 << 24)  /* members of the sets of states met on the way */
+#define DFA_MAX_WORK ((size_t)1 << 22)  /* members of the sets of states met on the way */
 
 #define DFA_DEAD 0u /* the state that nothing leaves; never accepts */
 #define DFA_NO_MAX SIZE_MAX

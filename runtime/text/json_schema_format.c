@@ -37,12 +37,19 @@
 #define AUTHORITY                                                                                                      \
     "(([" UNRESERVED SUB_DELIMS ":]|" PERCENT ")*@)?(\\[" IPV6 "\\]|([" UNRESERVED SUB_DELIMS "]|" PERCENT ")*)"       \
     "(:\\d{0,5})?"
+/* Without addresses of IPv6, whose automaton is ten times all else's: for formats whose length is limited too. */
+#define NAMED_AUTHORITY "(([" UNRESERVED SUB_DELIMS ":]|" PERCENT ")*@)?([" UNRESERVED SUB_DELIMS "]|" PERCENT ")*(:\\d{0,5})?"
 #define SEGMENTS "(/" PCHAR "*)*"
 #define TAIL "(\\?([/?]|" PCHAR ")*)?(#([/?]|" PCHAR ")*)?"
-#define URI "[A-Za-z][A-Za-z0-9+.-]*:(//" AUTHORITY SEGMENTS "|/?(" PCHAR "+" SEGMENTS ")?)" TAIL
-#define RELATIVE                                                                                                       \
-    "(//" AUTHORITY SEGMENTS "|/(" PCHAR "+" SEGMENTS ")?|(([" UNRESERVED SUB_DELIMS "@]|" PERCENT ")+" SEGMENTS       \
+#define URI_WITH(authority) "[A-Za-z][A-Za-z0-9+.-]*:(//" authority SEGMENTS "|/?(" PCHAR "+" SEGMENTS ")?)" TAIL
+#define URI URI_WITH(AUTHORITY)
+#define NAMED_URI URI_WITH(NAMED_AUTHORITY)
+#define RELATIVE_WITH(authority)                                                                                       \
+    "(//" authority SEGMENTS "|/(" PCHAR "+" SEGMENTS ")?|(([" UNRESERVED SUB_DELIMS "@]|" PERCENT ")+" SEGMENTS       \
     ")?)" TAIL
+
+#define REFERENCE "(" URI "|" RELATIVE_WITH(AUTHORITY) ")"
+#define NAMED_REFERENCE "(" NAMED_URI "|" RELATIVE_WITH(NAMED_AUTHORITY) ")"
 
 #define POINTER "(/([^~/]|~[01])*)*"
 #define VARIABLE "([A-Za-z0-9_]|" PERCENT ")(\\.?([A-Za-z0-9_]|" PERCENT "))*(:[1-9]\\d{0,3}|\\*)?"
@@ -54,7 +61,8 @@
 
 struct format {
     const char *name, *is;
-    const char *not; /* NULL, or what is left out */
+    const char *not;   /* NULL, or what is left out */
+    const char *short_; /* NULL, or a smaller language, for where lengths are limited too (see `limited`) */
 };
 /* Year 0000 is in no calendar of the validators, and a 0 inside the number of a relative pointer is more than some
  * read. Hyphens in third and fourth place mark encoded names. */
@@ -62,27 +70,37 @@ struct format {
 #define NO_ENCODED "([^]*\\.)?[^.]{2}--[^]*"
 #define NO_LONG_PARTS "[^]*@([^]*\\.)?[^.@]{2}--[^]*|[^@]{65,}@[^]*"
 static const struct format formats[] = {
-    { "date", DATE, NO_YEAR_0 },
-    { "time", TIME, NULL },
-    { "date-time", DATE "T" TIME, NO_YEAR_0 },
-    { "duration", DURATION, NULL },
-    { "email", ATOM "(\\." ATOM ")*@" HOST, NO_LONG_PARTS },
-    { "idn-email", ATOM "(\\." ATOM ")*@" HOST, NO_LONG_PARTS },
-    { "hostname", SHORT_HOST, NO_ENCODED },
-    { "idn-hostname", SHORT_HOST, NO_ENCODED },
-    { "ipv4", IPV4, NULL },
-    { "ipv6", IPV6, NULL },
-    { "uri", URI, NULL },
-    { "uri-reference", "(" URI "|" RELATIVE ")", NULL },
-    { "iri", URI, NULL },
-    { "iri-reference", "(" URI "|" RELATIVE ")", NULL },
-    { "uri-template", TEMPLATE, NULL },
-    { "uuid", "[0-9A-Fa-f]{8}-([0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}", NULL },
-    { "json-pointer", POINTER, NULL },
-    { "relative-json-pointer", "(0|[1-9]+0?)(#|" POINTER ")", NULL },
-    { "byte", "([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", NULL },
-    { "regex", NULL, NULL }, /* not a regular language: refused */
+    { "date", DATE, NO_YEAR_0, NULL },
+    { "time", TIME, NULL, NULL },
+    { "date-time", DATE "T" TIME, NO_YEAR_0, NULL },
+    { "duration", DURATION, NULL, NULL },
+    { "email", ATOM "(\\." ATOM ")*@" HOST, NO_LONG_PARTS, NULL },
+    { "idn-email", ATOM "(\\." ATOM ")*@" HOST, NO_LONG_PARTS, NULL },
+    { "hostname", SHORT_HOST, NO_ENCODED, NULL },
+    { "idn-hostname", SHORT_HOST, NO_ENCODED, NULL },
+    { "ipv4", IPV4, NULL, NULL },
+    { "ipv6", IPV6, NULL, NULL },
+    { "uri", URI, NULL, NAMED_URI },
+    { "uri-reference", REFERENCE, NULL, NAMED_REFERENCE },
+    { "iri", URI, NULL, NAMED_URI },
+    { "iri-reference", REFERENCE, NULL, NAMED_REFERENCE },
+    { "uri-template", TEMPLATE, NULL, NULL },
+    { "uuid", "[0-9A-Fa-f]{8}-([0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}", NULL, NULL },
+    { "json-pointer", POINTER, NULL, NULL },
+    { "relative-json-pointer", "(0|[1-9]+0?)(#|" POINTER ")", NULL, NULL },
+    { "byte", "([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", NULL, NULL },
+    { "regex", NULL, NULL, NULL }, /* not a regular language: refused */
 };
+
+/* An automaton that counts has as many states for each character: no more than LONGEST are written where it matters. */
+#define LONGEST 256
+static const struct dfa *limited(struct schema *c, const json_t *s, const struct format *f)
+{
+    const struct dfa *d = lang_regex(c, f->short_);
+    bool longer = json_number_value(json_object_get(s, "maxLength")) > LONGEST &&
+                  json_number_value(json_object_get(s, "minLength")) <= LONGEST / 2;
+    return d && longer ? lang_meet(c, d, lang_length(c, 0, LONGEST)) : d;
+}
 
 const struct dfa *format_language(struct schema *c, const json_t *s, struct str name, bool *known)
 {
@@ -97,6 +115,8 @@ const struct dfa *format_language(struct schema *c, const json_t *s, struct str 
         schema_refuse(c, ERR_UNSUPPORTED, s, "format", "\"%s\" cannot be kept", f->name);
         return NULL;
     }
+    if (f->short_ && (json_object_get(s, "maxLength") || json_object_get(s, "minLength")))
+        return limited(c, s, f);
     const struct dfa *d = lang_regex(c, f->is), *out = d && f->not ? lang_regex(c, f->not) : NULL;
     return out ? lang_minus(c, d, out) : d;
 }
