@@ -152,17 +152,24 @@ enum err_code parts_find_token(struct parts *b, const struct token_leaf *leaf, u
     return ERR_OK;
 }
 
-/* Every token but `id` and those that end a generation. */
+/* Every token but `id` and those that end a generation: the runs between these, which v->eog lists in order. */
 static enum err_code emit_other_tokens(struct parts *b, uint32_t id, uint32_t from, uint32_t to)
 {
+    const struct grammar_vocab *v = b->v;
     enum err_code code = ERR_OK;
-    uint32_t lo = 0;
-    for (uint32_t i = 0; !code && i <= b->v->n_tokens; i++) {
-        if (i < b->v->n_tokens && i != id && !vocab_is_eog(b->v, i))
-            continue;
-        if (i > lo)
-            code = add_arc(b, from, SYM_TOKEN + lo, SYM_TOKEN + i - 1, to);
-        lo = i + 1;
+    uint32_t lo = 0, next;
+    bool passed = false; /* id */
+    for (size_t i = 0; !code && lo < v->n_tokens; lo = next + 1) {
+        next = i < v->n_eog ? v->eog[i] : (uint32_t)v->n_tokens;
+        if (!passed && id <= next) {
+            passed = true;
+            i += id == next && i < v->n_eog;
+            next = id;
+        } else if (i < v->n_eog) {
+            i++;
+        }
+        if (next > lo)
+            code = add_arc(b, from, SYM_TOKEN + lo, SYM_TOKEN + next - 1, to);
     }
     return code;
 }
