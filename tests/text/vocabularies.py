@@ -150,7 +150,7 @@ def check_shared(build, n, name=""):
         return 77
     bad = 0
     makers = {"gpt2": byte_bpe, "bert": word_piece, "llama": llama_bpe}
-    for path in sorted(SHARED.glob(f"*{name}*.gguf")):
+    for path in sorted(p for p in SHARED.glob("*.gguf") if name in p.name):
         v = Vocabulary(path)
         newer = oracle.newer_characters() if v.model == "bert" else ()
         texts = texts_for(v, n, newer)
