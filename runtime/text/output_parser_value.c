@@ -181,8 +181,11 @@ static bool read_number(struct reader *r)
             end++;
     if (got == SCAN_MORE)
         got = json_scan_byte(&scan, ' ');
-    if (got != SCAN_BEFORE)
+    /* One that readers of JSON cannot hold (an integer over 64 bits, 1e400) is no number: its text is taken. */
+    json_t *held = got == SCAN_BEFORE ? json_loadb(r->s.p + from, end - from, JSON_DECODE_ANY, NULL) : NULL;
+    if (!held)
         return false;
+    json_decref(held);
     buf_put(r->out, r->s.p + from, end - from);
     r->at = end;
     return true;

@@ -322,6 +322,7 @@ static void test_pythonic(void **state)
         { "<|tool_call_start|>[gone(q=1)]", "[c:<|tool_call_start|>[gone(q=1)]]" },
         { "<|tool_call_start|>[find(1)]", "X[c:<|tool_call_start|>[find(1)]]" },
         { "<|tool_call_start|>[find(q=)]", "X[c:<|tool_call_start|>[find(q=)]]" },
+        { "<|tool_call_start|>[find(n=99999999999999999999)]", "{find({\"n\": \"99999999999999999999\"})}" },
     };
     EXAMPLES(source, "lfm2", v);
 }
