@@ -7,13 +7,8 @@
 
 bool origin_add(struct render *r, struct spans *s, size_t begin, size_t end)
 {
-    if (begin >= end)
+    if (spans_join(s, begin, end))
         return true;
-    if (s->n && begin <= s->v[s->n - 1].end) {
-        if (end > s->v[s->n - 1].end)
-            s->v[s->n - 1].end = end;
-        return true;
-    }
     if (s->n == s->cap) {
         size_t cap = s->cap ? s->cap * 2 : 4;
         struct span *more = jinja_alloc(r, cap, sizeof *more);

@@ -4,15 +4,21 @@
 
 #include "runtime/base/mem.h"
 
-bool spans_add(struct spans *s, size_t begin, size_t end)
+bool spans_join(struct spans *s, size_t begin, size_t end)
 {
     if (begin >= end)
         return true;
-    if (s->n && begin <= s->v[s->n - 1].end) {
-        if (end > s->v[s->n - 1].end)
-            s->v[s->n - 1].end = end;
+    if (!s->n || begin > s->v[s->n - 1].end)
+        return false;
+    if (end > s->v[s->n - 1].end)
+        s->v[s->n - 1].end = end;
+    return true;
+}
+
+bool spans_add(struct spans *s, size_t begin, size_t end)
+{
+    if (spans_join(s, begin, end))
         return true;
-    }
     if (!mem_grow(&s->v, &s->cap, s->n + 1, sizeof *s->v, SIZE_MAX / sizeof *s->v))
         return false;
     s->v[s->n++] = (struct span){ begin, end };

@@ -17,7 +17,9 @@ struct spans { /* ascending, not empty, neither touching nor overlapping */
     struct span *v;
     size_t n, cap;
 };
-/* Adds a range at or behind the last one; joins it where they touch. False: out of memory. */
+/* A range at or behind the last one becomes part of it where they touch. False: it stands apart. */
+bool spans_join(struct spans *s, size_t begin, size_t end);
+/* The same, and a range that stands apart is added. False: out of memory. */
 bool spans_add(struct spans *s, size_t begin, size_t end);
 /* Whether any byte of [begin, end) lies in a range. Cost: log n. */
 bool spans_touch(const struct spans *s, size_t begin, size_t end);

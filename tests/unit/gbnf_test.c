@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
@@ -105,6 +106,31 @@ static void sentences(void **state)
         for (size_t k = 0; k < 6 && rows[i].out[k]; k++)
             if (holds(g, rows[i].out[k]))
                 fail_msg("'%s' must not hold '%s'", rows[i].source, rows[i].out[k]);
+        grammar_unref(g);
+    }
+}
+
+/* Any token but one: not that one, and none that ends the generation, wherever it stands in the vocabulary. */
+static void any_token_but_one(void **state)
+{
+    static const int32_t but[] = { 1, 2, 3, 260, 262 };
+    for (size_t i = 0; i < sizeof but / sizeof *but; i++) {
+        char source[32];
+        struct err e = { 0 };
+        const uint32_t *mask;
+        struct constraint *c;
+        snprintf(source, sizeof source, "root ::= !<[%d]>", (int)but[i]);
+        struct grammar *g = compile(*state, source);
+        assert_int_equal(constraint_create(g, 0, &c, &e), ERR_OK);
+        assert_int_equal(constraint_mask(c, 0, &mask, &e), ERR_OK);
+        for (int32_t id = 3; id < 263; id++)
+            assert_int_equal(mask[id / 32] >> (id % 32) & 1, id != but[i]);
+        assert_int_equal(mask[0] >> 2 & 1, 0);
+        assert_int_equal(constraint_accept(c, 2, &e), ERR_INVALID); /* </s> */
+        assert_int_equal(constraint_accept(c, but[i], &e), ERR_INVALID);
+        assert_int_equal(constraint_accept(c, 259, &e), ERR_OK);
+        assert_true(constraint_may_end(c));
+        constraint_destroy(c);
         grammar_unref(g);
     }
 }
@@ -244,6 +270,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(sentences, make_world, end_world),
+        cmocka_unit_test_setup_teardown(any_token_but_one, make_world, end_world),
         cmocka_unit_test(errors),
         cmocka_unit_test_setup_teardown(what_cannot_be_compiled, make_world, end_world),
         cmocka_unit_test_setup_teardown(json_is_json, make_world, end_world),

@@ -129,13 +129,25 @@ static void decimals_keep_their_limits(void **state)
 
 /* ---- forms ---- */
 
+struct verdict {
+    const char *schema, *text;
+    bool want;
+};
+
+static void judge(const struct verdict *v, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct compiled c = must(v[i].schema);
+        if (takes(&c, v[i].text) != v[i].want)
+            fail_msg("%s: %s: %d wanted", v[i].schema, v[i].text, v[i].want);
+        gram_destroy(c.g);
+    }
+}
+
 static void documents_are_taken_or_not(void **state)
 {
     (void)state;
-    static const struct {
-        const char *schema, *text;
-        bool want;
-    } rows[] = {
+    static const struct verdict rows[] = {
         { "true", "{\"a\": [1, 2.5e3, \"\\u0041\\ud83d\\ude00\", null]}", true },
         { "true", "\"\\ud83d\"", false },
         { "true", "01", false },
@@ -197,12 +209,23 @@ static void documents_are_taken_or_not(void **state)
         { "{\"$ref\":\"#/$defs/t\",\"$defs\":{\"t\":{\"type\":\"object\",\"properties\":{\"l\":{\"$ref\":\"#/$defs/t\"}},"
           "\"additionalProperties\":false}}}", "{\"l\":{\"m\":{}}}", false },
     };
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct compiled c = must(rows[i].schema);
-        if (takes(&c, rows[i].text) != rows[i].want)
-            fail_msg("%s: %s: %d wanted", rows[i].schema, rows[i].text, rows[i].want);
-        gram_destroy(c.g);
-    }
+    judge(rows, sizeof rows / sizeof rows[0]);
+}
+
+/* With a length they are written with names only, and not in full length. */
+static void addresses_may_have_a_length(void **state)
+{
+    (void)state;
+    static const struct verdict rows[] = {
+        { "{\"format\":\"uri\"}", "\"http://[::1]/\"", true },
+        { "{\"format\":\"uri\",\"maxLength\":2048}", "\"https://u@h.example:8/a?b#c\"", true },
+        { "{\"format\":\"uri\",\"maxLength\":2048}", "\"no address\"", false },
+        { "{\"format\":\"uri\",\"maxLength\":12}", "\"http://a/bcd\"", true },
+        { "{\"format\":\"uri\",\"maxLength\":12}", "\"http://a/bcde\"", false },
+        { "{\"format\":\"uri\",\"minLength\":12,\"maxLength\":300}", "\"http://a/bc\"", false },
+        { "{\"format\":\"uri-reference\",\"maxLength\":300}", "\"//h/p\"", true },
+    };
+    judge(rows, sizeof rows / sizeof rows[0]);
 }
 
 /* ---- refusals ---- */
@@ -277,7 +300,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(integers_keep_their_limits), cmocka_unit_test(decimals_keep_their_limits),
-        cmocka_unit_test(documents_are_taken_or_not), cmocka_unit_test(refusals_name_the_keyword),
+        cmocka_unit_test(documents_are_taken_or_not), cmocka_unit_test(addresses_may_have_a_length),
+        cmocka_unit_test(refusals_name_the_keyword),
         cmocka_unit_test(memory_may_run_out),
     };
     json_setup();
