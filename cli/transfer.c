@@ -64,7 +64,7 @@ static char *name_of_file(const char *path)
 enum err_code import_run(struct cli *c, struct err *e)
 {
     struct progress progress = { .term = &c->term };
-    struct model_request r = { .reference = c->given[ARG_REFERENCE] };
+    struct model_request r = { .reference = c->given[ARG_REFERENCE], .stream = true };
     struct buf body;
     char path[PATH_MAX], *name = NULL;
     enum err_code code;

@@ -11,6 +11,7 @@
 #include "store/store.h"
 
 struct loader;
+struct store_call;
 struct words_cache;
 
 struct daemon {
@@ -27,6 +28,7 @@ struct daemon {
     size_t n_gens;       /* requests for words or tokens that have not ended */
     size_t n_generating; /* those of them that want a sequence of the engine */
     struct gen *gens;    /* all of them */
+    struct store_call *calls; /* long calls of the store under way: store_job.h */
     bool draining;
     int64_t started_ns;
 };

@@ -1,5 +1,6 @@
 #include "daemon/jobs.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -7,7 +8,18 @@
 
 #include "runtime/base/mem.h"
 
-#define MAX_THREADS 8
+/* One row a lane: what its work is called, its threads, and how many jobs may wait. */
+static const struct {
+    const char *work;
+    unsigned threads; /* 0: somebody else takes its jobs (jobs_take) */
+    size_t max_queue;
+} lanes[LANE_COUNT] = {
+    [LANE_STORE]    = { "the store",    1, 4096 },
+    [LANE_TRANSFER] = { "transfers",    8, 64 },
+    [LANE_WORDS]    = { "tokenising",   2, 4096 },
+    [LANE_ENGINE]   = { "the engine",   0, 8192 },
+};
+#define MAX_WORKERS 16
 
 struct queue {
     pthread_mutex_t lock;
@@ -28,7 +40,7 @@ struct jobs {
     pthread_mutex_t lock; /* of what goes to the loop */
     struct post *first, **last;
     uv_async_t async;
-    struct worker worker[2 + MAX_THREADS];
+    struct worker worker[MAX_WORKERS];
     size_t n_workers;
 };
 
@@ -86,7 +98,6 @@ void jobs_finish(struct jobs *j, struct job *job)
 
 enum err_code jobs_submit(struct jobs *j, enum lane lane, struct job *job, struct err *e)
 {
-    static const char *const names[] = { "the store", "imports", "tokenising", "the engine" };
     struct queue *q = &j->queue[lane];
     pthread_mutex_lock(&q->lock);
     bool full = q->n >= q->max;
@@ -98,7 +109,7 @@ enum err_code jobs_submit(struct jobs *j, enum lane lane, struct job *job, struc
         pthread_cond_signal(&q->wake);
     }
     pthread_mutex_unlock(&q->lock);
-    return full ? err_set(e, ERR_BUSY, "server busy: too much work waits for %s", names[lane])
+    return full ? err_set(e, ERR_BUSY, "server busy: too much work waits for %s", lanes[lane].work)
                 : ERR_OK;
 }
 
@@ -164,6 +175,7 @@ static void *worker_main(void *arg)
 
 static enum err_code start_worker(struct jobs *j, enum lane lane, struct err *e)
 {
+    assert(j->n_workers < MAX_WORKERS);
     struct worker *w = &j->worker[j->n_workers];
     *w = (struct worker){ .jobs = j, .lane = lane };
     int rc = pthread_create(&w->thread, NULL, worker_main, w);
@@ -220,7 +232,7 @@ enum err_code jobs_create(const struct jobs_options *o, struct jobs **out, struc
         pthread_mutex_init(&q->lock, NULL);
         pthread_cond_init(&q->wake, NULL);
         q->last = &q->first;
-        q->max = o->max_queue[l];
+        q->max = o->max_queue[l] ? o->max_queue[l] : lanes[l].max_queue;
     }
     pthread_mutex_init(&j->lock, NULL);
     j->last = &j->first;
@@ -230,11 +242,10 @@ enum err_code jobs_create(const struct jobs_options *o, struct jobs **out, struc
         return err_set(e, ERR_IO, "making the loop's wake-up: %s", uv_strerror(rc));
     }
     j->async.data = j;
-    enum err_code c = start_worker(j, LANE_STORE, e);
-    c = c ? c : start_worker(j, LANE_TRANSFER, e);
-    unsigned n = o->words_threads < 1 ? 1 : o->words_threads;
-    for (unsigned i = 0; i < n && i < MAX_THREADS && !c; i++)
-        c = start_worker(j, LANE_WORDS, e);
+    enum err_code c = ERR_OK;
+    for (enum lane l = 0; l < LANE_COUNT; l++)
+        for (unsigned i = 0; i < lanes[l].threads && !c; i++)
+            c = start_worker(j, l, e);
     if (c) {
         jobs_destroy(j);
         return c;

@@ -1,9 +1,10 @@
 /* The one thread crossing: work goes from the loop to other threads, and news comes back.
  *
- * Lanes are bounded queues: STORE (one thread: look-ups, blocks on the disk), TRANSFER (one thread:
- * imports, which take seconds), WORDS (a few threads: templates, tokens, large JSON), ENGINE (worked off by the engine's own thread between steps:
- * engine.h). A job is a node inside its owner's struct, so that nothing is allocated to cross and
- * a crossing cannot fail halfway.
+ * Lanes are bounded queues, each a row of jobs.c's table: STORE (one thread: look-ups, blocks on
+ * the disk), TRANSFER (several: pulls, imports and their like, which take seconds to hours:
+ * store_job.h), WORDS (a few: templates, tokens, large JSON), ENGINE (worked off by the engine's
+ * own thread between steps: engine.h). A job is a node inside its owner's struct, so that nothing
+ * is allocated to cross and a crossing cannot fail halfway.
  *
  *   loop: jobs_submit(job) ⇒ lane: job->work(job) ⇒ loop: job->done(job)
  *   any thread: jobs_post(post) ⇒ loop: post->on_loop(post)
@@ -38,8 +39,7 @@ struct job {
 struct jobs;
 struct jobs_options {
     uv_loop_t *loop;
-    unsigned words_threads;
-    size_t max_queue[LANE_COUNT]; /* jobs that may wait in a lane */
+    size_t max_queue[LANE_COUNT]; /* jobs that may wait in a lane; 0: as its row says */
 };
 enum err_code jobs_create(const struct jobs_options *o, struct jobs **out, struct err *e);
 /* Waits for the jobs that are at work and tells the loop of all that is done, drops those that

@@ -12,6 +12,7 @@
 #include "daemon/listen.h"
 #include "daemon/loader.h"
 #include "daemon/routes.h"
+#include "daemon/store_job.h"
 #include "daemon/words_cache.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/json.h"
@@ -84,7 +85,7 @@ static void on_drain_tick(uv_timer_t *timer)
         p->cut = true;
         gen_stop_all(d, true, &why);
     }
-    if (!d->n_gens && !http_server_counts(d->http).busy)
+    if (!d->n_gens && !d->calls && !http_server_counts(d->http).busy)
         finish(p);
 }
 
@@ -104,6 +105,7 @@ static void on_signal(uv_signal_t *signal, int number)
     listen_unix_remove(&p->door);
     http_server_drain(p->d.http);
     gen_stop_all(&p->d, false, &why);
+    store_call_stop_all(&p->d);
     uv_timer_start(&p->drain, on_drain_tick, 0, 20);
 }
 
@@ -192,12 +194,7 @@ static const char *cache_dir(struct program *p)
 static enum err_code make_parts(struct program *p, struct err *e)
 {
     struct daemon *d = &p->d;
-    struct jobs_options jobs = {
-        .loop = &d->loop,
-        .words_threads = 2,
-        .max_queue = { [LANE_STORE] = 4096, [LANE_TRANSFER] = 16, [LANE_WORDS] = 4096,
-                       [LANE_ENGINE] = 8192 },
-    };
+    struct jobs_options jobs = { .loop = &d->loop };
     struct http_options http = {
         .loop = &d->loop,
         .auth = &d->auth,

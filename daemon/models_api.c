@@ -9,12 +9,14 @@
 #include "daemon/lookup.h"
 #include "daemon/prompt.h"
 #include "daemon/routes.h"
+#include "daemon/store_job.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
 
 #define OWNER(type, member, p) ((type *)(void *)((char *)(p) - offsetof(type, member)))
 #define MAX_REPLY ((size_t)512 << 20)
+#define MAX_TRANSFERS 80 /* of the lane: at work and waiting */
 #define FOREVER_NS (INT64_C(100) * 365 * 86400 * 1000000000) /* how "for ever" is shown */
 
 void models_version(struct daemon *d, struct http_request *r, int arg)
@@ -173,7 +175,7 @@ static enum err_code act_tags(struct task *t, struct err *e)
         };
     }
     if (v)
-        model_list_write(&t->reply, LIST_TAGS, v, list->n);
+        model_list_write(&t->reply, LIST_TAGS, v, list->n, (struct str){ 0 });
     mem_free(v);
     store_list_destroy(list);
     return c;
@@ -220,14 +222,19 @@ void models_ps(struct daemon *d, struct http_request *r, int arg)
 {
     (void)arg;
     struct model_entry v[64];
-    struct buf b;
+    struct transfer_entry under_way[MAX_TRANSFERS];
+    struct buf b, transfers;
     size_t n = 0;
     for (const struct resident *x = loader_first(d->loader); x && n < 64; x = x->next)
         if (x->model && !x->lost)
             v[n++] = running_entry(d, x);
     sort_by_expiry(v, n);
     buf_init(&b, MAX_REPLY);
-    model_list_write(&b, LIST_PS, v, n);
+    buf_init(&transfers, MAX_REPLY);
+    transfer_entry_put(&transfers, under_way, store_call_list(d, under_way, MAX_TRANSFERS));
+    model_list_write(&b, LIST_PS, v, n, buf_str(&transfers));
+    b.failed |= transfers.failed;
+    buf_finish(&transfers);
     reply_json(d, r, 200, &b);
 }
 
@@ -394,159 +401,4 @@ void models_delete(struct daemon *d, struct http_request *r, int arg)
     struct task *t = task_read(d, r, REQUEST_DELETE);
     if (t)
         task_submit(t, LANE_STORE, act_delete, done_delete);
-}
-
-/* ---- import ----------------------------------------------------------------------------------------- */
-
-/* "NAME-00001-of-00003.gguf": where the two numbers stand. */
-static bool split_name(const char *path, size_t *at, unsigned *count)
-{
-    size_t n = strlen(path);
-    unsigned one;
-    int used = 0;
-    if (n < 20)
-        return false;
-    *at = n - 20;
-    return sscanf(path + *at, "-%5u-of-%5u.gguf%n", &one, count, &used) == 2 && used == 20 &&
-           *count >= 1 && *count <= STORE_MAX_FILES;
-}
-
-struct parts {
-    struct store_import_file *file;
-    char **path;
-    size_t n;
-};
-
-static void parts_close(struct parts *p)
-{
-    for (size_t i = 0; i < p->n; i++) {
-        if (p->file && p->file[i].fd >= 0)
-            close(p->file[i].fd);
-        if (p->path)
-            mem_free(p->path[i]);
-    }
-    mem_free(p->file);
-    mem_free(p->path);
-    *p = (struct parts){ 0 };
-}
-
-static enum err_code parts_open(const char *path, struct parts *p, struct err *e)
-{
-    size_t at = 0;
-    unsigned count = 1;
-    bool split = split_name(path, &at, &count);
-    *p = (struct parts){ 0 };
-    p->file = mem_zero(count, sizeof *p->file);
-    p->path = mem_zero(count, sizeof *p->path);
-    if (!p->file || !p->path)
-        return err_no_memory(e, count * sizeof *p->file, "the parts of a model");
-    for (unsigned i = 0; i < count; i++)
-        p->file[i].fd = -1;
-    p->n = split ? count : 1;
-    for (unsigned i = 0; i < p->n; i++) {
-        p->path[i] = mem_strdup(path);
-        if (!p->path[i])
-            return err_no_memory(e, strlen(path), "a path");
-        if (split) {
-            char number[16];
-            snprintf(number, sizeof number, "%05u", i + 1);
-            memcpy(p->path[i] + at + 1, number, 5);
-        }
-        p->file[i].path = p->path[i];
-        p->file[i].fd = open(p->path[i], O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-        if (p->file[i].fd < 0)
-            return err_errno(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, errno, "opening '%s'",
-                             p->path[i]);
-    }
-    return ERR_OK;
-}
-
-static bool import_progress(void *user, uint64_t done, uint64_t total)
-{
-    struct task *t = user;
-    (void)done;
-    (void)total;
-    return !atomic_load(&t->gone);
-}
-
-static void put_imported(struct buf *out, const struct store_model *m)
-{
-    struct json_out j;
-    json_begin(&j, out);
-    json_obj(&j);
-    json_kstr(&j, "status", "success");
-    json_kstr(&j, "model", m->name);
-    json_kstr(&j, "digest", m->digest_hex);
-    json_kint(&j, "size", (int64_t)m->size);
-    json_obj_end(&j);
-}
-
-static struct store_facts facts_of(const struct words *w, const struct output_format *f, char capabilities[64])
-{
-    const struct model_header *h = words_header(w);
-    struct model_can can = model_can(w, f);
-    snprintf(capabilities, 64, "%s%s%s%s", h->has_weights ? "completion," : "",
-             can.tools ? "tools," : "", can.insert ? "insert," : "", can.thinking ? "thinking," : "");
-    size_t n = strlen(capabilities);
-    if (n)
-        capabilities[n - 1] = '\0';
-    return (struct store_facts){
-        .format = "gguf",
-        .family = h->arch,
-        .quantization = h->file_type,
-        .capabilities = capabilities,
-        .n_params = h->n_params,
-        .context_length = h->n_ctx_train,
-        .embedding_length = h->n_embd,
-        .has_weights = h->has_weights,
-    };
-}
-
-static enum err_code act_import(struct task *t, struct err *e)
-{
-    char *path = text_of(t->req.path), *name = text_of(t->req.model), capabilities[64];
-    struct parts parts = { 0 };
-    struct words *w = NULL;
-    struct output_format *format = NULL;
-    struct store_model *m = NULL;
-    enum err_code c = path && name ? ERR_OK : err_no_memory(e, t->req.path.n, "a path");
-    if (c || (c = parts_open(path, &parts, e)) || (c = words_load(parts.path[0], &w, e)) ||
-        (c = output_format_create(words_template(w), words_tokenizer(w), &format, e)))
-        goto out;
-    struct store_import in = {
-        .name = name,
-        .files = parts.file,
-        .n_files = parts.n,
-        .mode = t->req.reference ? STORE_REFERENCE : STORE_COPY,
-        .facts = facts_of(w, format, capabilities),
-        .progress = import_progress,
-        .user = t,
-    };
-    c = store_import(t->d->store, &in, &m, e);
-    if (!c)
-        put_imported(&t->reply, m);
-out:
-    store_model_destroy(m);
-    output_format_destroy(format);
-    words_destroy(w);
-    parts_close(&parts);
-    mem_free(path);
-    mem_free(name);
-    return c;
-}
-
-/* A path is opened for whoever may open it without us: a client of this user on the socket. */
-void models_import(struct daemon *d, struct http_request *r, int arg)
-{
-    (void)arg;
-    struct task *t = task_read(d, r, REQUEST_IMPORT);
-    if (!t)
-        return;
-    if (!r->local || r->peer_uid != geteuid()) {
-        err_set(&t->err, ERR_FORBIDDEN,
-                "a path is taken only over the Unix socket, from the daemon's own user");
-        task_reply(t);
-        return;
-    }
-    task_submit(t, LANE_TRANSFER, act_import, task_done);
 }

@@ -338,7 +338,7 @@ void gen_request_write(struct buf *out, const struct gen_request *r)
 static enum err_code read_path(const json_t *root, struct model_request *r, struct err *e)
 {
     if (read_model(root, &r->model, e) || read_string(root, "path", &r->path, e) ||
-        read_bool(root, "reference", &r->reference, e))
+        read_bool(root, "reference", &r->reference, e) || read_bool(root, "stream", &r->stream, e))
         return ERR_INVALID;
     if (r->path.n == 0 || memchr(r->path.p, 0, r->path.n) || *r->path.p != '/')
         return err_set(e, ERR_INVALID, "\"path\" must be an absolute path");
@@ -393,6 +393,7 @@ void model_request_write(struct buf *out, enum model_request_kind kind,
     put_bool_unless(&j, "verbose", r->verbose, false);
     put_str_if(&j, "path", r->path);
     put_bool_unless(&j, "reference", r->reference, false);
+    put_bool_unless(&j, "stream", r->stream, false);
     json_obj_end(&j);
 }
 

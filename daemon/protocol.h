@@ -263,8 +263,9 @@ struct model_entry { /* of /api/tags and /api/ps */
     bool reproducible;         /* ours: the same bits alone and in a batch (options.reproducible) */
 };
 enum model_list_kind { LIST_TAGS, LIST_PS };
+/* transfers: the JSON array of protocol_transfer.h; empty: absent. */
 void model_list_write(struct buf *out, enum model_list_kind kind, const struct model_entry *v,
-                      size_t n);
+                      size_t n, struct str transfers);
 /* *v is one mem_alloc'ed block (mem_free); its slices borrow from root. */
 enum err_code model_list_read(const json_t *root, enum model_list_kind kind, struct model_entry **v,
                               size_t *n, struct err *e);
@@ -277,6 +278,7 @@ struct model_request {
     bool verbose;                    /* show */
     struct str path;                 /* import */
     bool reference;                  /* import: leave the file where it is */
+    bool stream;                     /* import: news as it comes (protocol_transfer.h); default false */
 };
 enum model_request_kind { REQUEST_SHOW, REQUEST_COPY, REQUEST_DELETE, REQUEST_IMPORT };
 enum err_code model_request_read(enum model_request_kind kind, json_t *root,

@@ -26,12 +26,22 @@ enum err_code error_of_status(int status)
     return status >= 400 && status < 500 ? ERR_INVALID : ERR_INTERNAL;
 }
 
+/* A line of a stream has no status of its own: ours says the code by name. */
+static enum err_code code_named(const char *name, enum err_code otherwise)
+{
+    for (enum err_code c = ERR_INVALID; name && c < ERR_COUNT; c++)
+        if (strcmp(err_name(c), name) == 0)
+            return c;
+    return otherwise;
+}
+
 enum err_code error_read(const json_t *root, int status, struct err *e)
 {
     const json_t *v = member(root, "error");
     enum err_code code = error_of_status(status);
     if (code == ERR_OK)
         code = ERR_INTERNAL; /* an error line inside a stream: its status was 200 */
+    code = code_named(json_string_value(member(root, "code")), code);
     if (json_is_object(v)) /* {"error": {"message": ...}} */
         v = member(v, "message");
     if (json_is_string(v))
@@ -256,7 +266,7 @@ static void put_entry(struct json_out *j, enum model_list_kind kind, const struc
 }
 
 void model_list_write(struct buf *out, enum model_list_kind kind, const struct model_entry *v,
-                      size_t n)
+                      size_t n, struct str transfers)
 {
     struct json_out j;
     json_begin(&j, out);
@@ -266,6 +276,10 @@ void model_list_write(struct buf *out, enum model_list_kind kind, const struct m
     for (size_t i = 0; i < n; i++)
         put_entry(&j, kind, &v[i]);
     json_arr_end(&j);
+    if (transfers.n) {
+        json_key(&j, "transfers");
+        json_raw_value(&j, transfers);
+    }
     json_obj_end(&j);
 }
 

@@ -23,7 +23,7 @@ static const struct route routes[] = {
     { "POST", "/api/show", models_show, 0, "what is known of a model" },
     { "POST", "/api/copy", models_copy, 0, "a second name for a model" },
     { "DELETE", "/api/delete", models_delete, 0, "takes a model's name away" },
-    { "POST", "/api/import", models_import, 0, "a model from a file of this machine" },
+    { "POST", "/api/import", transfer_import, 0, "a model from a file of this machine" },
     { "POST", "/api/generate", start_gen, GEN_GENERATE, "continues a prompt" },
     { "POST", "/api/chat", start_gen, GEN_CHAT, "answers messages" },
     { "POST", "/api/tokenize", start_gen, GEN_TOKENIZE, "text to token ids" },

@@ -11,8 +11,9 @@ void routes_dispatch(struct daemon *d, struct http_request *r);
 void routes_help(struct buf *out); /* method, path, sentence: one line each */
 
 /* models_api.c */
-route_handler models_version, models_tags, models_ps, models_show, models_copy, models_delete,
-    models_import;
+route_handler models_version, models_tags, models_ps, models_show, models_copy, models_delete;
+/* transfer_api.c */
+route_handler transfer_import;
 /* health_api.c */
 route_handler health_root, health_live, health_ready, health_metrics;
 

@@ -402,10 +402,11 @@ class Models(Case):
         os.chdir(self.folder)
         self.addCleanup(os.chdir, here)
         out, _ = self.hearth("import", os.path.basename(file))
-        self.assertEqual(d.requests[0]["body"], {"model": "some-model-q4_1", "path": os.path.realpath(file)})
+        self.assertEqual(d.requests[0]["body"], {"model": "some-model-q4_1", "path": os.path.realpath(file), "stream": True})
         self.assertIn("'some-model-q4_1'", out)
         self.hearth("import", "--reference", file, "a:b")
-        self.assertEqual(d.requests[1]["body"], {"model": "a:b", "path": os.path.realpath(file), "reference": True})
+        self.assertEqual(d.requests[1]["body"], {"model": "a:b", "path": os.path.realpath(file), "reference": True,
+                                                 "stream": True})
         _, err = self.hearth("import", "nothere.gguf", rc=1)
         self.assertIn("nothere.gguf", err)
 

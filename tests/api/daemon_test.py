@@ -198,6 +198,16 @@ class Models(Case):
         os.mkfifo(self.d.home + "/pipe")
         self.assertIn(self.d.post("/api/import", {"model": "x", "path": self.d.home + "/pipe"}).status, (400, 500))
 
+    def test_import_tells_how_far_it_is(self):
+        r = self.d.post("/api/import", {"model": "x", "path": FILES.name + "/tiny.gguf", "stream": True})
+        self.assertEqual((r.status, r.headers["Content-Type"]), (200, "application/x-ndjson"))
+        size = os.path.getsize(FILES.name + "/tiny.gguf")
+        self.assertEqual(r.lines[-2], {"status": "copying the file", "total": size, "completed": size})
+        self.assertEqual((r.lines[-1]["status"], r.lines[-1]["model"]), ("success", "x:latest"))
+        self.assertEqual(self.d.get("/api/ps").json["transfers"], [])
+        r = self.d.post("/api/import", {"model": "x", "path": self.d.home + "/none.gguf", "stream": True})
+        self.refused(r, 404, "none.gguf")
+
     def test_vocabulary_alone(self):
         tokens = self.d.ok("/api/tokenize", {"model": "vocab", "content": "hi"})["tokens"]
         self.assertEqual(tokens, [110, 111])

@@ -49,8 +49,7 @@ static int set_up(void **state)
     fake = (struct fake_runtime){ .memory = (uint64_t)8 << 30, .n_ctx = 4096 };
     assert_non_null(b);
     uv_loop_init(&b->loop);
-    struct jobs_options jo = { .loop = &b->loop, .words_threads = 1,
-                               .max_queue = { 16, 16, 16, 64 } };
+    struct jobs_options jo = { .loop = &b->loop, .max_queue = { [LANE_ENGINE] = 64 } };
     assert_int_equal(jobs_create(&jo, &b->jobs, &e), 0);
     struct engine_options eo = { .jobs = b->jobs, .lost = on_lost, .user = b };
     assert_int_equal(engine_create(&eo, &b->engine, &e), 0);

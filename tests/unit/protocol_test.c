@@ -420,7 +420,7 @@ static void lists(void **state)
         struct model_entry *out;
         size_t n;
         buf_clear(&b);
-        model_list_write(&b, kind, in, 2);
+        model_list_write(&b, kind, in, 2, (struct str){ 0 });
         json_t *t = tree(b.p);
         assert_int_equal(model_list_read(t, kind, &out, &n, &e), ERR_OK);
         assert_int_equal(n, 2);
@@ -435,7 +435,7 @@ static void lists(void **state)
         json_decref(t);
     }
     buf_clear(&b);
-    model_list_write(&b, LIST_TAGS, NULL, 0);
+    model_list_write(&b, LIST_TAGS, NULL, 0, (struct str){ 0 });
     assert_string_equal(b.p, "{\"models\":[]}");
     buf_finish(&b);
 }
