@@ -28,6 +28,9 @@ static const struct {
     { "hf.co/bartowski/Llama-3.2-1B-Instruct-GGUF:Llama-3.2-1B-Instruct-Q4_0.gguf",
       "hf.co/bartowski/Llama-3.2-1B-Instruct-GGUF:Llama-3.2-1B-Instruct-Q4_0.gguf",
       "hf.co/bartowski/Llama-3.2-1B-Instruct-GGUF:Llama-3.2-1B-Instruct-Q4_0.gguf" },
+    { "huggingface.co/Org/Repo:q8_0", "hf.co/Org/Repo:q8_0", "hf.co/Org/Repo:q8_0" },
+    { "https://HuggingFace.co/org.x/Repo.v1", "hf.co/org.x/Repo.v1:latest",
+      "hf.co/org.x/Repo.v1:latest" },
     { "localhost:5000/ns/m:t", "localhost:5000/ns/m:t", "localhost:5000/ns/m:t" },
     { "localhost:5000/m", "localhost:5000/library/m:latest", "localhost:5000/library/m:latest" },
     { "localhost/m", "localhost/library/m:latest", "localhost/library/m:latest" },
@@ -87,7 +90,15 @@ static const struct {
     { "h.io/n/..", "model must begin" },
     { "h.io/n/x:..", "tag must begin" },
     { "h.io/n.s/x", "namespace may hold" },
-    { "a/b/c/d", "namespace may hold" },
+    { "a/b/c/d", "2 levels of namespace" },
+    { "localhost:5000/a/b/c:tag", "2 levels of namespace" },
+    { "h.io/a/../b/c", "3 levels of namespace" },
+    { "hf.co/org/repo:sub/file.gguf", "without its folder" },
+    { "hf.co/org/sub/repo", "2 levels of namespace" },
+    { "hf.co/../repo", "organisation must begin" },
+    { "hf.co/org/..", "repository must begin" },
+    { "hf.co/org/repo:..", "quantisation or file must begin" },
+    { "hf.co/org/repo:a%2fb", "quantisation or file may hold" },
     { "a\\b", "model may hold" },
     { "..\\..\\x", "model must begin" },
     { "a b", "model may hold" },
@@ -120,7 +131,10 @@ static const struct {
     { "h:-1/n/m", "port must be" },
     { "h:1:2/n/m", "port must be" },
     { ":80/n/m", "host is empty" },
-    { "[::1]:80/n/m", "port must be" },
+    { "[::1]:80/n/m", "IPv6" },
+    { "[::1]/m", "IPv6" },
+    { "https://[::1]:80/n/m", "IPv6" },
+    { "::1/n/m", "port must be" },
     { "-h.io/n/m", "host must begin" },
     { ".h.io/n/m", "host must begin" },
     { "m@", "64 hex" },
@@ -180,7 +194,10 @@ static void limits(void **state)
     } rows[] = { { "", "/n/m:t", 350, "host" },
                  { "h.io/", "/m:t", 80, "namespace" },
                  { "h.io/n/", ":t", 80, "model" },
-                 { "h.io/n/m:", "", 80, "tag" } };
+                 { "h.io/n/m:", "", 80, "tag" },
+                 { "hf.co/", "/m:t", 42, "organisation" },
+                 { "huggingface.co/n/", ":t", 96, "repository" },
+                 { "hf.co/n/m:", "", 128, "file" } };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         for (size_t over = 0; over < 2; over++) {
             char fill[400], text[500];
@@ -283,6 +300,169 @@ static void digests(void **state)
     assert_false(digest_parse(STR(""), &d));
 }
 
+/* ---- sources --------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *text;
+    enum source_kind kind;
+    const char *kept, *shown;
+    int hidden; /* bytes at the end of kept that are a query */
+    bool http;
+} sources[] = {
+    { "smollm2:135m", SOURCE_REGISTRY, "", "smollm2:135m", 0, false },
+    { "ghcr.io/o/m@sha256:" HEX, SOURCE_REGISTRY, "", "ghcr.io/o/m:latest", 0, false },
+    { "http://h.io/n/m", SOURCE_REGISTRY, "", "h.io/n/m:latest", 0, true },
+    { "https://h.io/n/m.gguf:t", SOURCE_REGISTRY, "", "h.io/n/m.gguf:t", 0, false },
+    { "https://h.io/n/m:t.gguf", SOURCE_REGISTRY, "", "h.io/n/m:t.gguf", 0, false },
+    { "m.gguf", SOURCE_REGISTRY, "", "m.gguf:latest", 0, false },
+    { "hf.co/o/r:Q4_0", SOURCE_HUB, "", "hf.co/o/r:Q4_0", 0, false },
+    { "huggingface.co/o/r", SOURCE_HUB, "", "hf.co/o/r:latest", 0, false },
+    { "https://hf.co/o/r:x.gguf", SOURCE_HUB, "", "hf.co/o/r:x.gguf", 0, false },
+    { "https://h.io/a/b/My-Model.Q8_0.gguf", SOURCE_URL, "https://h.io/a/b/My-Model.Q8_0.gguf",
+      "my-model.q8_0:latest", 0, false },
+    { "HTTPS://H.io:8443/X.GGUF?sig=a/b:c@d#frag", SOURCE_URL, "HTTPS://H.io:8443/X.GGUF?sig=a/b:c@d",
+      "x:latest", 12, false },
+    { "http://localhost:80/x.gguf", SOURCE_URL, "http://localhost:80/x.gguf", "x:latest", 0, true },
+    { "https://h.io/a%20b%2e%2e%2Fc%00d.gguf", SOURCE_URL, "https://h.io/a%20b%2e%2e%2Fc%00d.gguf",
+      "a-b..-c-d:latest", 0, false },
+    { "https://h.io/%2e%2e.gguf", SOURCE_URL, "https://h.io/%2e%2e.gguf", "model:latest", 0, false },
+    { "https://h.io/%zz%4.gguf", SOURCE_URL, "https://h.io/%zz%4.gguf", "zz-4:latest", 0, false },
+    { "https://h.io/big-00001-of-00003.gguf", SOURCE_URL, "https://h.io/big-00001-of-00003.gguf",
+      "big:latest", 0, false },
+    { "https://h.io/-00001-of-00003.gguf", SOURCE_URL, "https://h.io/-00001-of-00003.gguf",
+      "00001-of-00003:latest", 0, false },
+    { "https://huggingface.co/o/r/resolve/main/f.gguf", SOURCE_URL,
+      "https://huggingface.co/o/r/resolve/main/f.gguf", "f:latest", 0, false },
+    { "file:x", SOURCE_FILE, "x", "x:latest", 0, false },
+    { "file:../Sm o/../Tiny.gguf", SOURCE_FILE, "../Sm o/../Tiny.gguf", "tiny:latest", 0, false },
+    { "FILE:///srv/m%20x.gguf", SOURCE_FILE, "/srv/m%20x.gguf", "m-20x:latest", 0, false },
+    { "file:/a/caf\xc3\xa9-\n.gguf", SOURCE_FILE, "/a/caf\xc3\xa9-\n.gguf", "caf:latest", 0, false },
+    { "file:/a/..", SOURCE_FILE, "/a/..", "model:latest", 0, false },
+    { "file:.gguf", SOURCE_FILE, ".gguf", "model:latest", 0, false },
+    { "library/file:x", SOURCE_REGISTRY, "", "file:x", 0, false },
+};
+
+static void sources_by_kind(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) {
+        struct source s;
+        struct err e = { 0 };
+        char shown[NAME_TEXT_MAX + 1];
+        if (source_parse(str_from(sources[i].text), &s, &e))
+            fail_msg("%s: %s", sources[i].text, e.text);
+        name_short(&s.name, shown);
+        assert_string_equal(shown, sources[i].shown);
+        assert_string_equal(s.text, sources[i].kept);
+        assert_int_equal(s.kind, sources[i].kind);
+        assert_int_equal(s.public_n, strlen(sources[i].kept) - (size_t)sources[i].hidden);
+        assert_int_equal(s.name.http, sources[i].http);
+        struct name again;
+        assert_int_equal(name_parse(str_from(shown), &again, &e), ERR_OK);
+        assert_true(name_eq(&s.name, &again));
+    }
+}
+
+static void hostile_sources_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *sentence;
+    } rows[] = {
+        { "", "missing" },
+        { "ftp://h.io/x.gguf", "scheme must be" },
+        { "https://user:secret@h.io/x.gguf", "user or a password" },
+        { "https://token@h.io/x.gguf", "user or a password" },
+        { "https://user:secret@h.io/n/m", "64 hex" },
+        { "https://h.io/n/m?key=secret", "model may hold" },
+        { "https://h.io/a b.gguf", "0x20 at 14) that has to be written as %20" },
+        { "https://h.io/a\nb.gguf", "0x0a" },
+        { "https://h.io/caf\xc3\xa9.gguf", "%C3" },
+        { "https://h.io\\@evil/x.gguf", "0x5c" },
+        { "https:///x.gguf", "host is empty" },
+        { "https://h.io:0/x.gguf", "port must be" },
+        { "https://h.io:/x.gguf", "port must be" },
+        { "https://[::1]/x.gguf", "IPv6" },
+        { "https://../x.gguf", "host must begin" },
+        { "https://h%2eio/x.gguf", "host may hold" },
+        { "https://x.gguf", "needs a host" },
+        { "file:", "not the path" },
+        { "file:/a/", "not the path" },
+        { "file://host/x.gguf", "file of this machine" },
+        { "file://", "file of this machine" },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct source s, before;
+        struct err e = { 0 };
+        memset(&s, 0xa5, sizeof s);
+        before = s;
+        if (source_parse(str_from(rows[i].text), &s, &e) != ERR_INVALID)
+            fail_msg("'%s' got through", rows[i].text);
+        if (!strstr(e.text, rows[i].sentence))
+            fail_msg("'%s': '%s' does not say '%s'", rows[i].text, e.text, rows[i].sentence);
+        assert_null(strstr(e.text, "secret"));
+        assert_null(strstr(e.text, "token"));
+        assert_memory_equal(&s, &before, sizeof s);
+    }
+}
+
+static void sources_at_their_limits(void **state)
+{
+    (void)state;
+    static const char *const heads[] = { "https://h.io/", "file:/" };
+    struct source s;
+    char text[SOURCE_TEXT_MAX + 32];
+    for (size_t i = 0; i < 2; i++)
+        for (size_t over = 0; over < 2; over++) {
+            size_t skip = i ? strlen("file:") : 0, n = SOURCE_TEXT_MAX + skip + over;
+            memset(text, 'x', sizeof text);
+            memcpy(text, heads[i], strlen(heads[i]));
+            memcpy(text + n - 5, ".gguf", 5);
+            assert_int_equal(source_parse((struct str){ text, n }, &s, NULL),
+                             over ? ERR_INVALID : ERR_OK);
+            if (!over)
+                assert_int_equal(strlen(s.name.model), NAME_PART_MAX);
+        }
+    static const char nul[] = "file:/a\0b", url[] = "https://h.io/a\0b.gguf";
+    assert_int_equal(source_parse((struct str){ nul, sizeof nul - 1 }, &s, NULL), ERR_INVALID);
+    assert_int_equal(source_parse((struct str){ url, sizeof url - 1 }, &s, NULL), ERR_INVALID);
+}
+
+/* Whatever follows the scheme, a source's name is a name. */
+static void random_sources(void **state)
+{
+    (void)state;
+    static const char alphabet[] = "ab.A0_-/:@~%2eF\\ \n\0\xc3?#[]", tail[] = ".gguf";
+    static const char *const heads[] = { "https://", "http://h/", "file:", "file://" };
+    uint64_t x = 88172645463325252u;
+    size_t through = 0;
+    for (int round = 0; round < 200000; round++) {
+        char text[48], out[NAME_TEXT_MAX + 1];
+        size_t n = strlen(heads[round % 4]);
+        memcpy(text, heads[round % 4], n);
+        for (; n < sizeof text - sizeof tail; n++) {
+            x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+            if (x % 11 == 0)
+                break;
+            text[n] = alphabet[(x >> 20) % (sizeof alphabet - 1)];
+        }
+        memcpy(text + n, tail, 5);
+        struct source s;
+        struct name again;
+        struct err e = { 0 };
+        if (source_parse((struct str){ text, n + 5 }, &s, &e)) {
+            assert_int_equal(utf8_valid(e.text, strlen(e.text)), strlen(e.text));
+            continue;
+        }
+        through++;
+        assert_true(s.public_n <= strlen(s.text));
+        name_canonical(&s.name, out);
+        assert_int_equal(name_parse(str_from(out), &again, NULL), ERR_OK);
+        assert_true(name_eq(&s.name, &again));
+    }
+    assert_true(through > 1000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -294,6 +474,10 @@ int main(void)
         cmocka_unit_test(parts_that_are_not_identity),
         cmocka_unit_test(random_bytes),
         cmocka_unit_test(digests),
+        cmocka_unit_test(sources_by_kind),
+        cmocka_unit_test(hostile_sources_are_refused),
+        cmocka_unit_test(sources_at_their_limits),
+        cmocka_unit_test(random_sources),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
