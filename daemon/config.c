@@ -38,6 +38,11 @@ static bool set_count(struct config *c, size_t offset, const char *text)
     return true;
 }
 
+static bool set_connections(struct config *c, size_t offset, const char *text)
+{
+    return set_count(c, offset, text) && c->connections >= 1 && c->connections <= 64;
+}
+
 static bool set_duration(struct config *c, size_t offset, const char *text)
 {
     int64_t ns;
@@ -104,6 +109,12 @@ static const struct setting settings[] = {
       "mirror for pulls" },
     { "offline", NULL, "HEARTH_OFFLINE", "0", "off", set_switch, AT(offline), "",
       "no outbound network" },
+    { "ca-file", "F", "HEARTH_CA_FILE", "", "the system's alone", set_text, AT(ca_file), "a file",
+      "more certificate authorities that pulls trust (PEM)" },
+    { "hf-endpoint", "URL", "HF_ENDPOINT", "", "https://huggingface.co", set_text, AT(hf_endpoint),
+      "a URL", "where the Hugging Face hub is" },
+    { "connections", "N", "HEARTH_CONNECTIONS", "8", NULL, set_connections, AT(connections),
+      "a number from 1 to 64", "of one pull to one host" },
     { "api-key-file", "F", "HEARTH_API_KEY_FILE", "", "none", set_text, AT(api_key_file),
       "a file", "keys that TCP clients must send, one a line" },
     { "allow-host", "N,...", "HEARTH_ALLOW_HOST", "", "none", set_text, AT(allow_host), "names",

@@ -31,6 +31,9 @@ struct config {
     const char *preload;   /* comma-separated names */
     const char *mirror;
     bool offline;
+    const char *ca_file;     /* "": the system's alone */
+    const char *hf_endpoint; /* "": the hub's own */
+    uint32_t connections;    /* to one host */
     const char *api_key_file;
     const char *allow_host; /* comma-separated host names */
     const char *origins;    /* comma-separated web origins */
