@@ -14,11 +14,13 @@ void json_setup(void)
     json_object_seed(0);
 }
 
-/* Nesting is checked on the text, before a tree is built: jansson's own cap is 2048. */
-static bool too_deep(struct str text)
+/* Nesting is checked on the text, before a tree is built: jansson's own cap is 2048. *values: how many
+ * values the tree would have at most (each opening and each comma brings one). */
+static bool too_deep(struct str text, size_t *values)
 {
     size_t depth = 0;
     bool in_string = false;
+    *values = 1;
     for (size_t i = 0; i < text.n; i++) {
         char c = text.p[i];
         if (in_string) {
@@ -29,8 +31,11 @@ static bool too_deep(struct str text)
         } else if (c == '"') {
             in_string = true;
         } else if (c == '{' || c == '[') {
+            ++*values;
             if (++depth > JSON_MAX_DEPTH)
                 return true;
+        } else if (c == ',') {
+            ++*values;
         } else if ((c == '}' || c == ']') && depth > 0) {
             depth--;
         }
@@ -41,14 +46,23 @@ static bool too_deep(struct str text)
 enum err_code json_read(struct str text, size_t max_bytes, const char *what, json_t **out,
                         struct err *e)
 {
+    return json_read_bounded(text, max_bytes, SIZE_MAX, what, out, e);
+}
+
+enum err_code json_read_bounded(struct str text, size_t max_bytes, size_t max_values, const char *what,
+                                json_t **out, struct err *e)
+{
+    size_t values;
     *out = NULL;
     if (text.n > max_bytes)
         return err_set(e, ERR_TOO_LARGE, "%s has %zu bytes; at most %zu are taken", what, text.n,
                        max_bytes);
     if (text.n && memchr(text.p, 0, text.n))
         return err_set(e, ERR_INVALID, "%s holds a NUL byte", what);
-    if (too_deep(text))
+    if (too_deep(text, &values))
         return err_set(e, ERR_INVALID, "%s is nested deeper than %d levels", what, JSON_MAX_DEPTH);
+    if (values > max_values)
+        return err_set(e, ERR_TOO_LARGE, "%s has more than %zu values", what, max_values);
     json_error_t je;
     *out = json_loadb(text.p ? text.p : "", text.n, JSON_ALLOW_NUL | JSON_DECODE_ANY, &je);
     if (*out)

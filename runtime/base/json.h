@@ -23,6 +23,10 @@ void json_setup(void); /* allocator hooks to base/mem, hash seed */
 /* `what` names the document in the error sentence ("request body"). Caller json_decref()s. */
 enum err_code json_read(struct str text, size_t max_bytes, const char *what, json_t **out,
                         struct err *e);
+/* The same with a cap on values (ERR_TOO_LARGE), for documents of strangers: a tree takes up to some
+ * 300 bytes for each, whatever few the text has. */
+enum err_code json_read_bounded(struct str text, size_t max_bytes, size_t max_values, const char *what,
+                                json_t **out, struct err *e);
 
 struct json_out {
     struct buf *b;

@@ -157,6 +157,10 @@ static void json_reads_strictly(void **state)
     }
     assert_int_equal(json_read((struct str){ "[1\0]", 4 }, 100, "body", &v, &e), ERR_INVALID);
     assert_int_equal(json_read(STR("[1,2,3]"), 3, "body", &v, &e), ERR_TOO_LARGE);
+    assert_int_equal(json_read_bounded(STR("[1,{},\",[{,\"]"), 100, 5, "body", &v, &e), ERR_OK);
+    json_decref(v);
+    assert_int_equal(json_read_bounded(STR("[1,{},\",[{,\"]"), 100, 4, "body", &v, &e), ERR_TOO_LARGE);
+    assert_string_equal(e.text, "body has more than 4 values");
     char deep[200];
     memset(deep, '[', 100);
     memset(deep + 100, ']', 100);
