@@ -21,6 +21,7 @@ struct remote_layer {
     struct digest digest;
     uint64_t size;
     const char *url;
+    const char *mirror;          /* the same bytes at store_net.mirror, asked first; NULL: none */
     const char *etag;            /* ""; what a resume must still see */
 };
 
@@ -28,7 +29,8 @@ struct remote_model {
     struct remote *remote;       /* whom to ask for authorization */
     struct name name;            /* what it will be called here */
     const char *kind;            /* provenance: registry, hub, url */
-    const char *source, *revision;
+    bool plain;                  /* its layers' http:// URLs (and theirs alone) are wanted by the user */
+    const char *source, *revision; /* source: without a query; read again by source_parse */
     struct str manifest;         /* the registry's, byte for byte; empty: the store writes one */
     struct digest digest;        /* of it */
     struct str config;           /* likewise */
