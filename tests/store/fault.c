@@ -1,12 +1,15 @@
 #include "tests/store/fault.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <sqlite3.h>
+
+#include "tests/store/record.h"
 
 /* The state of the one fault under way, for every thread. */
 static atomic_uint_least64_t operations, fail_at;
@@ -44,7 +47,18 @@ static bool fails(bool needs_space)
 
 static int f_open(int dir, const char *name, int flags, mode_t mode)
 {
-    return fails(flags & 0100 /* O_CREAT */) ? -1 : file_system.open(dir, name, flags, mode);
+    struct stat st;
+    if (fails(flags & O_CREAT))
+        return -1;
+    record_begin();
+    bool made = flags & O_CREAT && file_system.stat_at(dir, name, &st) < 0;
+    int fd = file_system.open(dir, name, flags, mode);
+    if (fd >= 0 && made)
+        record_create(dir, name, fd);
+    else if (fd >= 0 && flags & O_TRUNC)
+        record_fd('T', fd, 0);
+    record_end();
+    return fd;
 }
 static int f_close(int fd)
 {
@@ -60,40 +74,93 @@ static ssize_t f_read(int fd, void *p, size_t n, uint64_t offset)
 }
 static ssize_t f_write(int fd, const void *p, size_t n, uint64_t offset)
 {
-    if (!fails(true))
-        return file_system.write(fd, p, n, offset);
+    bool bad = fails(true);
     int error = errno;
-    file_system.write(fd, p, n / 2, offset); /* half of it got there */
-    errno = error;
-    return -1;
+    record_begin();
+    ssize_t done = file_system.write(fd, p, bad ? n / 2 : n, offset); /* half of it got there */
+    if (done > 0)
+        record_write(fd, p, (size_t)done, offset);
+    record_end();
+    if (bad)
+        errno = error;
+    return bad ? -1 : done;
 }
 static int f_reserve(int fd, uint64_t bytes)
 {
-    return fails(true) ? -1 : file_system.reserve(fd, bytes);
+    if (fails(true))
+        return -1;
+    record_begin();
+    int r = file_system.reserve(fd, bytes);
+    if (r == 0)
+        record_fd('G', fd, bytes);
+    record_end();
+    return r;
 }
 static int f_reflink(int to, int from)
 {
-    return fails(true) ? -1 : file_system.reflink(to, from);
+    if (fails(true))
+        return -1;
+    record_begin();
+    int r = file_system.reflink(to, from);
+    if (r == 0)
+        record_clone(to, from);
+    record_end();
+    return r;
 }
 static int f_mode(int fd, mode_t mode)
 {
-    return fails(false) ? -1 : file_system.mode(fd, mode);
+    if (fails(false))
+        return -1;
+    record_begin();
+    int r = file_system.mode(fd, mode);
+    if (r == 0)
+        record_fd('M', fd, mode);
+    record_end();
+    return r;
 }
 static int f_sync(int fd)
 {
-    return fails(true) ? -1 : file_system.sync(fd);
+    if (fails(true))
+        return -1;
+    record_begin();
+    int r = file_system.sync(fd);
+    if (r == 0)
+        record_fd('S', fd, 0);
+    record_end();
+    return r;
 }
 static int f_rename(int from_dir, const char *from, int to_dir, const char *to)
 {
-    return fails(true) ? -1 : file_system.rename(from_dir, from, to_dir, to);
+    if (fails(true))
+        return -1;
+    record_begin();
+    int r = file_system.rename(from_dir, from, to_dir, to);
+    if (r == 0)
+        record_rename(from_dir, from, to_dir, to);
+    record_end();
+    return r;
 }
 static int f_link(const char *target, int dir, const char *name)
 {
-    return fails(true) ? -1 : file_system.link(target, dir, name);
+    if (fails(true))
+        return -1;
+    record_begin();
+    int r = file_system.link(target, dir, name);
+    if (r == 0)
+        record_name('L', dir, name, target);
+    record_end();
+    return r;
 }
 static int f_unlink(int dir, const char *name)
 {
-    return fails(false) ? -1 : file_system.unlink(dir, name);
+    if (fails(false))
+        return -1;
+    record_begin();
+    int r = file_system.unlink(dir, name);
+    if (r == 0)
+        record_name('U', dir, name, NULL);
+    record_end();
+    return r;
 }
 static int f_stat(int fd, struct stat *st)
 {
@@ -120,7 +187,14 @@ const struct file_ops fault_ops = {
 struct shim_file {
     sqlite3_file base;
     sqlite3_file *real; /* follows in the same block */
+    const char *path;   /* SQLite keeps it as long as the file is open; NULL: temporary */
+    bool sync_name;     /* SQLite's first sync of a new journal or WAL syncs its directory too */
 };
+
+static struct shim_file *shim(sqlite3_file *f)
+{
+    return (struct shim_file *)f;
+}
 
 static sqlite3_file *real(sqlite3_file *f)
 {
@@ -143,19 +217,40 @@ static int v_read(sqlite3_file *f, void *p, int n, sqlite3_int64 at)
 }
 static int v_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
 {
-    if (!fails(true))
-        return real(f)->pMethods->xWrite(real(f), p, n, at);
-    int rc = full_or(SQLITE_IOERR_WRITE);
-    real(f)->pMethods->xWrite(real(f), p, n / 2, at);
-    return rc;
+    bool bad = fails(true);
+    int why = bad ? full_or(SQLITE_IOERR_WRITE) : SQLITE_OK, part = bad ? n / 2 : n;
+    record_begin();
+    int rc = real(f)->pMethods->xWrite(real(f), p, part, at);
+    if (rc == SQLITE_OK && shim(f)->path)
+        record_path_write(shim(f)->path, p, (size_t)part, (uint64_t)at);
+    record_end();
+    return bad ? why : rc;
 }
 static int v_truncate(sqlite3_file *f, sqlite3_int64 size)
 {
-    return fails(false) ? SQLITE_IOERR_TRUNCATE : real(f)->pMethods->xTruncate(real(f), size);
+    if (fails(false))
+        return SQLITE_IOERR_TRUNCATE;
+    record_begin();
+    int rc = real(f)->pMethods->xTruncate(real(f), size);
+    if (rc == SQLITE_OK && shim(f)->path)
+        record_path('T', shim(f)->path, (uint64_t)size);
+    record_end();
+    return rc;
 }
 static int v_sync(sqlite3_file *f, int flags)
 {
-    return fails(true) ? full_or(SQLITE_IOERR_FSYNC) : real(f)->pMethods->xSync(real(f), flags);
+    if (fails(true))
+        return full_or(SQLITE_IOERR_FSYNC);
+    record_begin();
+    int rc = real(f)->pMethods->xSync(real(f), flags);
+    if (rc == SQLITE_OK && shim(f)->path) {
+        record_path('S', shim(f)->path, 0);
+        if (shim(f)->sync_name)
+            record_path('D', shim(f)->path, 0);
+        shim(f)->sync_name = false;
+    }
+    record_end();
+    return rc;
 }
 static int v_size(sqlite3_file *f, sqlite3_int64 *size)
 {
@@ -235,14 +330,31 @@ static int v_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags, 
     s->base.pMethods = NULL;
     if (fails(flags & SQLITE_OPEN_CREATE))
         return full_or(SQLITE_CANTOPEN);
+    record_begin();
+    bool made = name && flags & SQLITE_OPEN_CREATE && !record_exists(name);
     int rc = usual(v)->xOpen(usual(v), name, s->real, flags, out);
+    s->path = name;
+    s->sync_name = made && flags & (SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_WAL);
+    if (rc == SQLITE_OK && made)
+        record_path_create(name);
+    record_end();
     s->base.pMethods = s->real->pMethods ? &methods : NULL;
     return rc;
 }
 
 static int v_delete(sqlite3_vfs *v, const char *name, int sync)
 {
-    return fails(false) ? SQLITE_IOERR_DELETE : usual(v)->xDelete(usual(v), name, sync);
+    if (fails(false))
+        return SQLITE_IOERR_DELETE;
+    record_begin();
+    bool there = record_exists(name);
+    int rc = usual(v)->xDelete(usual(v), name, sync);
+    if (rc == SQLITE_OK && there)
+        record_path('U', name, 0);
+    if (rc == SQLITE_OK && there && sync)
+        record_path('D', name, 0);
+    record_end();
+    return rc;
 }
 
 static int v_access(sqlite3_vfs *v, const char *name, int flags, int *out)

@@ -21,6 +21,7 @@
 #include "runtime/base/log.h"
 #include "store/store_priv.h"
 #include "tests/store/fault.h"
+#include "tests/store/record.h"
 
 #define MAX_WORDS 16
 
@@ -31,6 +32,7 @@ static void say(const char *mark, char *const *words, size_t n)
     for (size_t i = 0; i < n && at < (int)sizeof line - 300; i++)
         at += snprintf(line + at, sizeof line - (size_t)at, " %.255s", words[i]);
     line[at] = '\n';
+    record_said(line, (size_t)at);
     if (write(1, line, (size_t)at + 1) < 0)
         _exit(4);
 }
@@ -110,6 +112,9 @@ int main(int argc, char **argv)
     if (argc < 3 || store_setup(&e))
         return 2;
     fault_install();
+    const char *log = getenv("HEARTH_TEST_RECORD"); /* all file operations go there: record.h */
+    if (log)
+        record_to(log);
     bool fail = strcmp(argv[2], "fail") == 0, one = (fail || strcmp(argv[2], "do") == 0) && argc > 4;
     uint64_t kill_at = one ? strtoull(argv[3], NULL, 10) : 0;
     bool opening = one && strcmp(argv[4], "open") == 0;
