@@ -13,8 +13,9 @@
  *     to a public address, a redirect may not lead to a loopback, link-local, private or
  *     multicast one
  *   - no content coding is asked for, and one that comes all the same is refused
- *   - a head of more than 64 KiB, a body beyond `max_body`, and a body that is longer or shorter than its
- *     length are errors; a transfer that moves no byte for `stall_s` seconds is ERR_TIMEOUT
+ *   - a head of more than 64 KiB, a body beyond `max_body` (of an error's reply: cut there, or at 64 KiB)
+ *     and a body that is shorter than its length are errors; what follows the length is not read
+ *   - a transfer that moves no byte for `stall_s` seconds, and a head that takes longer, is ERR_TIMEOUT
  *   - after transport_options.offline no name is looked up and nothing is connected to
  *
  * Errors: ERR_IO (cannot connect, TLS, reset: worth another try), ERR_TIMEOUT, ERR_FORBIDDEN (one of
@@ -88,7 +89,7 @@ struct transport;
 struct transport_ops {
     enum err_code (*start)(struct transport *t, const struct transport_request *r,
                            struct transfer **out, struct err *e);
-    struct transfer *(*wait)(struct transport *t, int timeout_ms);
+    struct transfer *(*wait)(struct transport *t, struct transfer *only, int timeout_ms);
     void (*end)(struct transport *t, struct transfer *x);
     void (*wake)(struct transport *t);
     void (*destroy)(struct transport *t);
@@ -105,7 +106,7 @@ struct transport_options {
     unsigned stall_s;          /* 0: TRANSPORT_STALL_S */
     const char *user_agent;    /* NULL: hearth/VERSION */
 };
-/* Once in a process, before the first thread. */
+/* Once in a process, before the first thread. SIGPIPE is ignored from then on. */
 enum err_code transport_setup(struct err *e);
 enum err_code transport_curl_create(const struct transport_options *o, struct transport **out,
                                     struct err *e);
@@ -114,8 +115,10 @@ void transport_destroy(struct transport *t); /* ends what is under way; NULL is 
 enum err_code transport_start(struct transport *t, const struct transport_request *r,
                               struct transfer **out, struct err *e);
 /* The next transfer that has ended, to be given back by transport_end; NULL after timeout_ms (-1:
- * for ever), after transport_wake, and when none is under way. */
+ * for ever), after transport_wake, and when none is under way. transport_wait_for: that one alone; the
+ * others go on meanwhile, and their callbacks run. */
 struct transfer *transport_wait(struct transport *t, int timeout_ms);
+struct transfer *transport_wait_for(struct transport *t, struct transfer *x, int timeout_ms);
 void transport_end(struct transport *t, struct transfer *x); /* one that has not ended is cut off */
 void transport_wake(struct transport *t);                    /* Thread: any */
 
