@@ -251,13 +251,18 @@ void loader_device_lost(struct loader *l)
 
 /* ---- opening, estimating --------------------------------------------------------------------------- */
 
+uint64_t loader_budget(const struct device_info *device)
+{
+    return device->memory_bytes / 20 * 17;
+}
+
 static void done_open(struct job *j)
 {
     struct loader *l = OWNER(struct loader, open.job, j);
     l->opening = false;
     if (!l->open.err.code) {
         l->device_known = true;
-        l->budget = l->open.device.memory_bytes / 20 * 17;
+        l->budget = loader_budget(&l->open.device);
         kick(l);
         return;
     }

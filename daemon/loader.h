@@ -59,6 +59,8 @@ void loader_leave(struct loader *l, struct resident *r, bool has_keep, int64_t k
 void loader_drop(struct loader *l, const char *path);
 void loader_device_lost(struct loader *l);
 const struct resident *loader_first(const struct loader *l); /* follow ->next */
+/* Bytes of the device's memory that models may take. */
+uint64_t loader_budget(const struct device_info *device);
 /* Sequences that the models in memory can run together; what a load would give while none is. */
 uint32_t loader_capacity(const struct loader *l);
 

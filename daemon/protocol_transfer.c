@@ -179,7 +179,7 @@ static enum err_code read_rate(const json_t *root, uint64_t *rate, struct err *e
     return ERR_OK;
 }
 
-enum err_code pull_request_read(json_t *root, struct pull_request *r, struct err *e)
+enum err_code pull_request_read(json_t *root, bool wants_model, struct pull_request *r, struct err *e)
 {
     pull_request_init(r);
     r->root = root;
@@ -195,7 +195,7 @@ enum err_code pull_request_read(json_t *root, struct pull_request *r, struct err
     for (size_t i = 0; i < COUNT(pull_switches); i++)
         if (read_bool(root, pull_switches[i].key, switch_at(r, i), e))
             return ERR_INVALID;
-    if (!r->model.n)
+    if (wants_model && !r->model.n)
         return err_set(e, ERR_INVALID, "model is required");
     return read_rate(root, &r->limit_rate, e);
 }

@@ -45,7 +45,7 @@ struct pull_request { /* of /api/pull and /api/push */
 };
 void pull_request_init(struct pull_request *r);
 /* Takes over `root`. "limit_rate" is a number or a text like "10M" (rate_read). */
-enum err_code pull_request_read(json_t *root, struct pull_request *r, struct err *e);
+enum err_code pull_request_read(json_t *root, bool wants_model, struct pull_request *r, struct err *e);
 void pull_request_write(struct buf *out, const struct pull_request *r); /* what differs from default */
 void pull_request_finish(struct pull_request *r);
 

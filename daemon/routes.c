@@ -1,6 +1,7 @@
 #include "daemon/routes.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "daemon/gen.h"
 
@@ -13,26 +14,27 @@ struct route {
     const char *method, *path;
     route_handler *handler;
     int arg;
+    enum { FOR_ALL, FOR_OWNER } who;
     const char *help;
 };
 static const struct route routes[] = {
-    { "GET", "/", health_root, 0, "says that the daemon runs" },
-    { "GET", "/api/version", models_version, 0, "the daemon's version" },
-    { "GET", "/api/tags", models_tags, 0, "all models, newest first" },
-    { "GET", "/api/ps", models_ps, 0, "the models in memory" },
-    { "POST", "/api/show", models_show, 0, "what is known of a model" },
-    { "POST", "/api/copy", models_copy, 0, "a second name for a model" },
-    { "DELETE", "/api/delete", models_delete, 0, "takes a model's name away" },
-    { "POST", "/api/import", transfer_import, 0, "a model from a file of this machine" },
-    { "POST", "/api/generate", start_gen, GEN_GENERATE, "continues a prompt" },
-    { "POST", "/api/chat", start_gen, GEN_CHAT, "answers messages" },
-    { "POST", "/api/tokenize", start_gen, GEN_TOKENIZE, "text to token ids" },
-    { "POST", "/api/detokenize", start_gen, GEN_DETOKENIZE, "token ids to text" },
-    { "POST", "/api/render", start_gen, GEN_RENDER, "the prompt that chat would be given" },
-    { "POST", "/api/score", start_gen, GEN_SCORE, "log-probability of each token" },
-    { "GET", "/healthz", health_live, 0, "proves that engine and device answer" },
-    { "GET", "/readyz", health_ready, 0, "whether requests are taken" },
-    { "GET", "/metrics", health_metrics, 0, "figures for Prometheus" },
+    { "GET", "/", health_root, 0, FOR_ALL, "says that the daemon runs" },
+    { "GET", "/api/version", models_version, 0, FOR_ALL, "the daemon's version" },
+    { "GET", "/api/tags", models_tags, 0, FOR_ALL, "all models, newest first" },
+    { "GET", "/api/ps", models_ps, 0, FOR_ALL, "the models in memory" },
+    { "POST", "/api/show", models_show, 0, FOR_ALL, "what is known of a model" },
+    { "POST", "/api/copy", models_copy, 0, FOR_OWNER, "a second name for a model" },
+    { "DELETE", "/api/delete", models_delete, 0, FOR_OWNER, "takes a model's name away" },
+    { "POST", "/api/import", transfer_import, 0, FOR_OWNER, "a model from a file of this machine" },
+    { "POST", "/api/generate", start_gen, GEN_GENERATE, FOR_ALL, "continues a prompt" },
+    { "POST", "/api/chat", start_gen, GEN_CHAT, FOR_ALL, "answers messages" },
+    { "POST", "/api/tokenize", start_gen, GEN_TOKENIZE, FOR_ALL, "text to token ids" },
+    { "POST", "/api/detokenize", start_gen, GEN_DETOKENIZE, FOR_ALL, "token ids to text" },
+    { "POST", "/api/render", start_gen, GEN_RENDER, FOR_ALL, "the prompt that chat would be given" },
+    { "POST", "/api/score", start_gen, GEN_SCORE, FOR_ALL, "log-probability of each token" },
+    { "GET", "/healthz", health_live, 0, FOR_ALL, "proves that engine and device answer" },
+    { "GET", "/readyz", health_ready, 0, FOR_ALL, "whether requests are taken" },
+    { "GET", "/metrics", health_metrics, 0, FOR_ALL, "figures for Prometheus" },
 };
 #define N_ROUTES (sizeof routes / sizeof *routes)
 
@@ -40,6 +42,13 @@ static bool method_fits(const struct route *x, const char *method)
 {
     return strcmp(x->method, method) == 0 ||
            (strcmp(x->method, "GET") == 0 && strcmp(method, "HEAD") == 0);
+}
+
+/* What changes the store is, on the Unix socket, for the daemon's own user and root. Over TCP, Host,
+ * Origin and keys decide: auth.h. */
+static bool may(const struct route *x, const struct http_request *r)
+{
+    return x->who == FOR_ALL || !r->local || r->peer_uid == geteuid() || r->peer_uid == 0;
 }
 
 /* A browser asks before it calls. What gets here has an origin that is allowed, or none. */
@@ -54,12 +63,19 @@ static void answer_options(struct http_request *r, const char *methods)
 void routes_dispatch(struct daemon *d, struct http_request *r)
 {
     const struct route *same_path = NULL;
+    struct err e;
     for (size_t i = 0; i < N_ROUTES; i++) {
         const struct route *x = &routes[i];
         if (!str_is(r->path, x->path))
             continue;
-        if (method_fits(x, r->method)) {
+        if (method_fits(x, r->method) && may(x, r)) {
             x->handler(d, r, x->arg);
+            return;
+        }
+        if (method_fits(x, r->method)) {
+            err_set(&e, ERR_FORBIDDEN, "%s is for the daemon's own user (uid %u) and root: you are uid %u",
+                    x->path, (unsigned)geteuid(), (unsigned)r->peer_uid);
+            reply_err(d, r, &e);
             return;
         }
         same_path = x;
@@ -72,7 +88,6 @@ void routes_dispatch(struct daemon *d, struct http_request *r)
         answer_options(r, methods);
         return;
     }
-    struct err e;
     if (same_path) {
         http_set_header(r, "Allow", methods);
         d->metrics.requests[4]++;

@@ -804,6 +804,22 @@ class Doors(unittest.TestCase):
         d.start()
         self.assertEqual(d.get("/").status, 200)
 
+    @unittest.skipUnless(os.geteuid() == 0, "only root can be somebody else")
+    def test_another_user_changes_nothing(self):
+        d = self.daemon().start()
+        os.chmod(d.home, 0o755)
+        os.chmod(d.socket, 0o666)  # as a service's socket is for its group
+        asked = [("GET", "/api/tags", None), ("DELETE", "/api/delete", {"model": "x"}),
+                 ("POST", "/api/copy", {"source": "x", "destination": "y"})]
+        child = os.fork()
+        if not child:
+            os.setgid(65534)
+            os.setuid(65534)
+            status = [d.ask(*x).status for x in asked]
+            os._exit(0 if status == [200, 403, 403] else 1)
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+        self.assertEqual([d.ask(*x).status for x in asked], [200, 404, 404])
+
     def test_second_daemon(self):
         d = self.daemon().start()
         for home in d.home, None:  # on the same store, and on the same socket only
