@@ -22,6 +22,26 @@
 
 enum gen_wait { WAIT_NOTHING, WAIT_JOB, WAIT_LOOKUP, WAIT_PLACE, WAIT_RUN };
 
+/* One answer to the request, and the run that makes it. A request has req.n of them: they share the prompt (the
+ * engine computes it once), the grammar and the format, and nothing that changes while they run. */
+struct gen_choice {
+    struct gen *g;
+    uint32_t index;
+    struct run run;
+    bool running;               /* run_init was called */
+    bool lent;                  /* the engine has the run, until run_ended */
+    bool over;                  /* nothing of it is still to come */
+    struct constraint *constraint;
+    struct stream stream;
+    bool streaming;             /* stream_init was called */
+    struct token_list answer;
+    struct gen_logprobs *logprobs;
+    size_t n_logprobs, cap_logprobs;
+    struct arena pieces;        /* texts of logprobs */
+    enum finish finish;
+    uint64_t n_eval;
+};
+
 struct gen {
     struct gen *prev, *next;
     struct daemon *d;
@@ -30,7 +50,7 @@ struct gen {
     bool gone;                  /* called off: the client has left, or the daemon ends */
     struct err stop;            /* ... and why */
     bool in_output;             /* output_run_notify is on the stack */
-    bool counted;               /* in d->n_generating */
+    size_t counted;             /* in d->n_generating: answers that are not over */
     struct err err;
     /* the request */
     enum gen_kind kind;
@@ -45,33 +65,23 @@ struct gen {
     const struct output_format *format; /* of the answer */
     bool thinking, calls;       /* what is looked for in it */
     struct grammar *grammar;    /* what binds it, or NULL */
-    struct constraint *constraint;
     struct model_can can;
     uint32_t n_ctx;             /* of this request */
     struct place place;
     struct resident *resident;
     int64_t placed_ns;
     char *name;                 /* req.model, NUL-terminated */
-    /* the run */
-    struct run run;
-    bool running;               /* run_init was called */
-    struct arena lists;         /* of the options, as the run has them */
+    /* the runs and their answers; scoring has a run in the first */
+    struct gen_choice *choice;  /* [req.n] */
+    struct arena lists;         /* of the options, as the runs have them */
     int64_t submitted_ns;
     bool silent;                /* num_predict 0: the one token is not shown */
-    /* the answer */
-    struct stream stream;
-    bool streaming;             /* stream_init was called */
+    /* the reply */
     void (*scored)(struct gen *g); /* echo: what comes after the prompt was scored */
     bool begun;                 /* the reply's head is out */
     bool choked;                /* the client takes nothing now */
     struct buf line;
-    struct token_list answer;
-    struct gen_logprobs *logprobs;
-    size_t n_logprobs, cap_logprobs;
-    struct arena pieces;        /* texts of logprobs */
-    int64_t last_token_ns;
-    enum finish finish;
-    uint64_t n_eval;
+    struct arena pieces;        /* tokenize: its pieces */
     struct gen_metrics metrics;
     /* score, echo */
     float *scores;
@@ -93,7 +103,12 @@ void gen_stop_all(struct daemon *d, bool running, const struct err *why);
 void gen_fail(struct gen *g);     /* replies g->err and ends */
 void gen_end(struct gen *g);      /* the reply is complete (or nobody hears it): frees all */
 void gen_reply_line(struct gen *g, int status); /* g->line as the whole reply, and ends */
-enum err_code gen_submit_run(struct gen *g, struct err *e);
+/* Once more where it was before; its user is the choice. */
+enum err_code gen_run_init(struct gen_choice *c, struct err *e);
+/* g->wait is then WAIT_RUN until all that were submitted have ended. */
+enum err_code gen_submit_run(struct gen_choice *c, struct err *e);
+bool gen_runs_ended(const struct gen *g);
+void gen_cancel_runs(struct gen *g);
 /* Keeps the code of a call that was given &g->err: on success that may hold words all the same. */
 static inline bool gen_failed(struct gen *g, enum err_code c)
 {
@@ -101,11 +116,11 @@ static inline bool gen_failed(struct gen *g, enum err_code c)
     return c != ERR_OK;
 }
 
-/* gen_sampling.c: fills what of g->run says how tokens are drawn. */
+/* gen_sampling.c: fills what of the choices' runs says how tokens are drawn. */
 enum err_code gen_sampling(struct gen *g, struct err *e);
 
 /* gen_output.c */
-enum err_code output_begin(struct gen *g, struct err *e);
+enum err_code output_begin(struct gen_choice *c, struct err *e);
 void output_run_notify(struct run *r);
 void output_reply_load(struct gen *g, const char *reason);
 /* One token's piece and log-probabilities, behind those that wait to go out. */
@@ -115,9 +130,9 @@ struct logprob_of {
     const struct run_top *top; /* [n_top] */
     uint32_t n_top;
 };
-enum err_code output_add_logprobs(struct gen *g, const struct logprob_of *of, struct err *e);
+enum err_code output_add_logprobs(struct gen_choice *c, const struct logprob_of *of, struct err *e);
 /* Sends what the stream holds and the log-probabilities that wait, unless all is sent at once. */
-void output_pass_on(struct gen *g);
+void output_pass_on(struct gen_choice *c);
 
 /* words_api.c */
 void words_work(struct job *j);   /* tokenize, detokenize, render, score: on a worker */
@@ -130,6 +145,6 @@ enum err_code score_submit(struct gen *g, size_t at, size_t n, void (*notify)(st
 
 /* gen_echo.c: the prompt as part of the answer */
 enum err_code echo_score(struct gen *g, void (*scored)(struct gen *g), struct err *e);
-enum err_code echo_put(struct gen *g, struct err *e); /* its text and log-probabilities */
+enum err_code echo_put(struct gen_choice *c, struct err *e); /* its text and log-probabilities */
 
 #endif

@@ -11,7 +11,7 @@
 
 static void on_scored(struct run *r)
 {
-    struct gen *g = r->user;
+    struct gen *g = ((struct gen_choice *)r->user)->g;
     if (!run_ended(r))
         return;
     g->wait = WAIT_NOTHING;
@@ -41,11 +41,12 @@ enum err_code echo_score(struct gen *g, void (*scored)(struct gen *g), struct er
     return ERR_OK;
 }
 
-enum err_code echo_put(struct gen *g, struct err *e)
+enum err_code echo_put(struct gen_choice *c, struct err *e)
 {
+    const struct gen *g = c->g;
     const struct token_list *t = &g->prompt.tokens;
     uint32_t n_top = g->score_tops ? g->req.top_logprobs : 0;
-    buf_put(&g->stream.text, g->prompt.text.n ? g->prompt.text.p : "", g->prompt.text.n);
+    buf_put(&c->stream.text, g->prompt.text.n ? g->prompt.text.p : "", g->prompt.text.n);
     for (size_t i = 0; g->scores && i < t->n; i++) {
         struct logprob_of of = {
             .token = t->id[i],
@@ -53,12 +54,12 @@ enum err_code echo_put(struct gen *g, struct err *e)
             .top = n_top ? g->score_tops + i * n_top : NULL,
             .n_top = i ? n_top : 0, /* nothing comes before the first */
         };
-        enum err_code c = output_add_logprobs(g, &of, e);
-        if (c)
-            return c;
-        if (g->n_logprobs == TOKENS_A_LINE && g->req.stream)
-            output_pass_on(g);
+        enum err_code code = output_add_logprobs(c, &of, e);
+        if (code)
+            return code;
+        if (c->n_logprobs == TOKENS_A_LINE && g->req.stream)
+            output_pass_on(c);
     }
-    output_pass_on(g);
+    output_pass_on(c);
     return g->err.code;
 }

@@ -5,11 +5,13 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 
+static void take_news(struct gen *g);
+
 static void on_drain(struct http_request *r)
 {
     struct gen *g = r->user;
     g->choked = false;
-    output_run_notify(&g->run);
+    take_news(g);
 }
 
 /* What the answer begins with, where an assistant's message is gone on with. */
@@ -19,8 +21,9 @@ static struct str begun_answer(const struct gen *g)
     return (struct str){ t->p ? t->p + g->prompt.answer_at : "", t->n - g->prompt.answer_at };
 }
 
-enum err_code output_begin(struct gen *g, struct err *e)
+enum err_code output_begin(struct gen_choice *c, struct err *e)
 {
+    struct gen *g = c->g;
     struct stream_options o = {
         .tokenizer = words_tokenizer(lookup_words(&g->lookup)),
         .format = g->format,
@@ -32,34 +35,35 @@ enum err_code output_begin(struct gen *g, struct err *e)
         },
         .stop = g->req.options.stop,
         .n_stop = g->req.options.n_stop,
-        .id_seed = (uint64_t)clock_wall_ns(),
+        .id_seed = (uint64_t)clock_wall_ns() + ((uint64_t)c->index << 56),
     };
-    enum err_code c = stream_init(&g->stream, &o, e);
-    if (c)
-        return c;
-    g->streaming = true;
+    enum err_code code = stream_init(&c->stream, &o, e);
+    c->streaming = true;
+    if (code)
+        return code;
     if (g->http)
         g->http->on_drain = on_drain;
-    g->answer.n = 0;
-    if (!mem_grow(&g->answer.id, &g->answer.cap, 64, sizeof *g->answer.id, SIZE_MAX / 4))
-        return err_no_memory(e, 64 * sizeof *g->answer.id, "an answer");
-    return g->req.echo ? echo_put(g, e) : ERR_OK;
+    if (!mem_grow(&c->answer.id, &c->answer.cap, 64, sizeof *c->answer.id, SIZE_MAX / 4))
+        return err_no_memory(e, 64 * sizeof *c->answer.id, "an answer");
+    return g->req.echo ? echo_put(c, e) : ERR_OK;
 }
 
 /* ---- lines ------------------------------------------------------------------------------------------ */
 
-static struct gen_chunk chunk_of(const struct gen *g)
+static struct gen_chunk chunk_of(const struct gen_choice *c)
 {
     return (struct gen_chunk){
-        .kind = g->kind,
-        .model = g->req.model,
+        .kind = c->g->kind,
+        .has_index = c->g->req.n > 1,
+        .index = c->index,
+        .model = c->g->req.model,
         .created_wall_ns = clock_wall_ns(),
-        .text = buf_str(&g->stream.text),
-        .thinking = buf_str(&g->stream.thinking),
-        .tool_calls = g->stream.calls,
-        .n_tool_calls = g->stream.n_calls,
-        .logprobs = g->logprobs,
-        .n_logprobs = g->n_logprobs,
+        .text = buf_str(&c->stream.text),
+        .thinking = buf_str(&c->stream.thinking),
+        .tool_calls = c->stream.calls,
+        .n_tool_calls = c->stream.n_calls,
+        .logprobs = c->logprobs,
+        .n_logprobs = c->n_logprobs,
     };
 }
 
@@ -79,21 +83,21 @@ static void send_line(struct gen *g, const struct gen_chunk *c)
         g->choked = true;
 }
 
-void output_pass_on(struct gen *g)
+void output_pass_on(struct gen_choice *c)
 {
-    struct stream *s = &g->stream;
-    if (!g->req.stream || (!s->text.n && !s->thinking.n && !s->n_calls && !g->n_logprobs))
+    struct stream *s = &c->stream;
+    if (!c->g->req.stream || (!s->text.n && !s->thinking.n && !s->n_calls && !c->n_logprobs))
         return;
-    struct gen_chunk c = chunk_of(g);
-    send_line(g, &c);
-    g->n_logprobs = 0;
-    arena_finish(&g->pieces);
+    struct gen_chunk line = chunk_of(c);
+    send_line(c->g, &line);
+    c->n_logprobs = 0;
+    arena_finish(&c->pieces);
     stream_taken(s);
 }
 
-static struct str reason_of(const struct gen *g)
+static struct str reason_of(const struct gen_choice *c)
 {
-    if (g->stream.stopped || g->finish == FINISH_STOP)
+    if (c->stream.stopped || c->finish == FINISH_STOP)
         return STR("stop");
     return STR("length");
 }
@@ -103,51 +107,81 @@ static int64_t at_least_one(int64_t ns)
     return ns > 0 ? ns : 1;
 }
 
+/* Of the answers: the time from the first token of any to the last of any. */
+static void measure_runs(struct gen *g, int64_t *first_ns, int64_t *last_ns)
+{
+    struct metrics *m = &g->d->metrics;
+    *first_ns = INT64_MAX;
+    *last_ns = 0;
+    for (uint32_t i = 0; i < g->req.n; i++) {
+        const struct gen_choice *c = &g->choice[i];
+        const struct run *r = &c->run;
+        *first_ns = r->first_ns < *first_ns ? r->first_ns : *first_ns;
+        *last_ns = r->last_ns > *last_ns ? r->last_ns : *last_ns;
+        m->eval_tokens += c->n_eval;
+        if (c->n_eval > 1)
+            histogram_add(&m->per_token, at_least_one(r->last_ns - r->first_ns) / (int64_t)(c->n_eval - 1));
+        g->metrics.eval_count += g->silent ? 0 : c->n_eval;
+    }
+}
+
+/* The prompt is the first run's: the others share what it computes. */
 static void measure(struct gen *g)
 {
-    const struct run *r = &g->run;
-    int64_t now = clock_ns();
+    const struct run *r = &g->choice[0].run;
+    int64_t now = clock_ns(), first_ns, last_ns;
     g->metrics = (struct gen_metrics){
         .total_duration = at_least_one(now - g->begun_ns),
         .load_duration = at_least_one(g->placed_ns - g->begun_ns),
         .prompt_eval_duration = at_least_one(g->echo_ns + r->first_ns - r->begun_ns),
-        .eval_duration = at_least_one(r->last_ns - r->first_ns),
         .queue_duration = at_least_one(r->begun_ns - g->submitted_ns),
         .prompt_eval_count = r->n_tokens,
         .prompt_cached_count = g->echo_ns ? 0 : r->n_cached, /* scored: every row was computed */
-        .eval_count = g->silent ? 0 : g->n_eval,
     };
+    measure_runs(g, &first_ns, &last_ns);
+    g->metrics.eval_duration = at_least_one(last_ns - first_ns);
     struct metrics *m = &g->d->metrics;
     m->prompt_tokens += r->n_tokens;
-    m->eval_tokens += g->n_eval;
     histogram_add(&m->total, g->metrics.total_duration);
-    histogram_add(&m->first_token, r->first_ns - g->begun_ns);
-    if (g->n_eval > 1)
-        histogram_add(&m->per_token, g->metrics.eval_duration / (int64_t)(g->n_eval - 1));
+    histogram_add(&m->first_token, first_ns - g->begun_ns);
 }
 
-/* Prompt and answer as one list, for the next request's "context". */
+/* Prompt and (first) answer as one list, for the next request's "context". */
 static void add_context(struct gen *g, struct gen_chunk *c)
 {
     if (g->kind != GEN_GENERATE || g->req.raw)
         return;
+    const struct token_list *answer = &g->choice[0].answer;
     struct token_list *p = &g->prompt.tokens;
-    if (!mem_grow(&p->id, &p->cap, p->n + g->answer.n, sizeof *p->id, SIZE_MAX / 4))
+    if (!mem_grow(&p->id, &p->cap, p->n + answer->n, sizeof *p->id, SIZE_MAX / 4))
         return; /* deprecated, and better absent than wrong */
-    memcpy(p->id + p->n, g->answer.id, g->answer.n * sizeof *p->id);
+    memcpy(p->id + p->n, answer->id, answer->n * sizeof *p->id);
     c->context = p->id;
-    c->n_context = p->n + g->answer.n;
+    c->n_context = p->n + answer->n;
+}
+
+static void add_choices(struct gen *g, struct gen_chunk *c, struct gen_chunk choices[])
+{
+    for (uint32_t i = 0; i < g->req.n; i++) {
+        choices[i] = chunk_of(&g->choice[i]);
+        choices[i].done_reason = reason_of(&g->choice[i]);
+        choices[i].metrics.eval_count = g->silent ? 0 : g->choice[i].n_eval;
+    }
+    c->has_index = false;
+    c->choices = choices;
+    c->n_choices = g->req.n > 1 ? g->req.n : 0;
 }
 
 static void finish_reply(struct gen *g)
 {
+    struct gen_chunk choices[PROTOCOL_MAX_CHOICES], c = chunk_of(&g->choice[0]);
     measure(g);
-    struct gen_chunk c = chunk_of(g);
     c.done = true;
-    c.done_reason = reason_of(g);
+    c.done_reason = reason_of(&g->choice[0]);
     c.has_metrics = true;
     c.metrics = g->metrics;
     c.dropped_messages = g->prompt.dropped;
+    add_choices(g, &c, choices);
     add_context(g, &c);
     if (!g->req.stream) {
         buf_clear(&g->line);
@@ -170,107 +204,159 @@ void output_reply_load(struct gen *g, const char *reason)
         gen_end(g);
         return;
     }
-    struct gen_chunk c = chunk_of(g);
-    c.done = true;
-    c.done_reason = str_from(reason);
+    struct gen_chunk c = {
+        .kind = g->kind,
+        .model = g->req.model,
+        .created_wall_ns = clock_wall_ns(),
+        .done = true,
+        .done_reason = str_from(reason),
+    };
     gen_chunk_write(&g->line, &c);
     gen_reply_line(g, 200);
 }
 
 /* ---- logprobs --------------------------------------------------------------------------------------- */
 
-static bool put_piece(struct gen *g, int32_t token, float logprob, struct gen_logprob *out)
+static bool put_piece(struct gen_choice *c, int32_t token, float logprob, struct gen_logprob *out)
 {
     struct buf piece;
     int32_t id = token;
-    const struct tokenizer *t = words_tokenizer(lookup_words(&g->lookup));
+    const struct tokenizer *t = words_tokenizer(lookup_words(&c->g->lookup));
     buf_init(&piece, 1 << 20);
     bool ok = tokenizer_decode(t, &id, 1, true, &piece, NULL) == ERR_OK && !piece.failed;
-    char *p = ok ? arena_strndup(&g->pieces, buf_str(&piece).p, piece.n) : NULL;
+    char *p = ok ? arena_strndup(&c->pieces, buf_str(&piece).p, piece.n) : NULL;
     *out = (struct gen_logprob){ { p, p ? piece.n : 0 }, (double)logprob };
     buf_finish(&piece);
     return p != NULL;
 }
 
-enum err_code output_add_logprobs(struct gen *g, const struct logprob_of *of, struct err *e)
+enum err_code output_add_logprobs(struct gen_choice *c, const struct logprob_of *of, struct err *e)
 {
-    if (!mem_grow(&g->logprobs, &g->cap_logprobs, g->n_logprobs + 1, sizeof *g->logprobs,
-                  SIZE_MAX / sizeof *g->logprobs))
-        return err_no_memory(e, sizeof *g->logprobs, "log-probabilities");
-    struct gen_logprobs *l = &g->logprobs[g->n_logprobs];
-    bool ok = put_piece(g, of->token, of->logprob, &l->chosen);
+    if (!mem_grow(&c->logprobs, &c->cap_logprobs, c->n_logprobs + 1, sizeof *c->logprobs,
+                  SIZE_MAX / sizeof *c->logprobs))
+        return err_no_memory(e, sizeof *c->logprobs, "log-probabilities");
+    struct gen_logprobs *l = &c->logprobs[c->n_logprobs];
+    bool ok = put_piece(c, of->token, of->logprob, &l->chosen);
     l->n_top = of->n_top;
     for (uint32_t i = 0; ok && i < of->n_top; i++)
-        ok = put_piece(g, of->top[i].token, of->top[i].logprob, &l->top[i]);
+        ok = put_piece(c, of->top[i].token, of->top[i].logprob, &l->top[i]);
     if (!ok)
         return err_no_memory(e, 0, "log-probabilities");
-    g->n_logprobs++;
+    c->n_logprobs++;
     return ERR_OK;
 }
 
-static enum err_code add_logprobs(struct gen *g, const struct run_event *ev, struct err *e)
+static enum err_code add_logprobs(struct gen_choice *c, const struct run_event *ev, struct err *e)
 {
     struct run_top top[RUN_MAX_TOP];
     for (uint32_t i = 0; i < ev->n_top; i++)
         top[i] = (struct run_top){ ev->top_token[i], ev->top_logprob[i] };
     struct logprob_of of = { ev->token, ev->logprob, top, ev->n_top };
-    return output_add_logprobs(g, &of, e);
+    return output_add_logprobs(c, &of, e);
 }
 
 /* ---- events ----------------------------------------------------------------------------------------- */
 
-static void take_event(struct gen *g, const struct run_event *ev)
+static void take_event(struct gen_choice *c, const struct run_event *ev)
 {
-    g->n_eval += ev->token != TOKEN_NONE; /* a format's end needs no token */
-    g->finish = ev->finish;
+    struct gen *g = c->g;
+    c->n_eval += ev->token != TOKEN_NONE; /* a format's end needs no token */
+    c->finish = ev->finish;
     if (g->silent || ev->finish == FINISH_STOP)
         return;
-    if (!mem_grow(&g->answer.id, &g->answer.cap, g->answer.n + 1, sizeof *g->answer.id,
+    if (!mem_grow(&c->answer.id, &c->answer.cap, c->answer.n + 1, sizeof *c->answer.id,
                   SIZE_MAX / 4)) {
-        err_no_memory(&g->err, sizeof *g->answer.id, "an answer");
+        err_no_memory(&g->err, sizeof *c->answer.id, "an answer");
         return;
     }
-    g->answer.id[g->answer.n++] = ev->token;
-    if ((g->req.logprobs && gen_failed(g, add_logprobs(g, ev, &g->err))) ||
-        gen_failed(g, stream_feed(&g->stream, ev->token, &g->err)))
+    c->answer.id[c->answer.n++] = ev->token;
+    if ((g->req.logprobs && gen_failed(g, add_logprobs(c, ev, &g->err))) ||
+        gen_failed(g, stream_feed(&c->stream, ev->token, &g->err)))
         return;
-    output_pass_on(g);
+    output_pass_on(c);
 }
 
-static void drain_ring(struct gen *g)
+static void drain_ring(struct gen_choice *c)
 {
+    struct gen *g = c->g;
     struct run_event ev;
-    while (!g->choked && run_next(&g->run, &ev)) {
-        if (g->gone || g->err.code || g->stream.stopped)
+    while (c->lent && !g->choked && run_next(&c->run, &ev)) {
+        if (g->gone || g->err.code || c->stream.stopped)
             continue; /* nobody wants them any more */
-        take_event(g, &ev);
-        if (g->err.code || g->stream.stopped)
-            run_cancel(&g->run);
+        take_event(c, &ev);
+        if (g->err.code)
+            gen_cancel_runs(g);
+        else if (c->stream.stopped)
+            run_cancel(&c->run);
     }
 }
 
-/* There is news of the run. The gen may end only when the run has and its events are worked off. */
-void output_run_notify(struct run *r)
+/* One of several answers is whole: a line of its own says why it ended. */
+static void send_reason(struct gen_choice *c)
 {
-    struct gen *g = r->user;
+    if (!c->g->req.stream || c->g->req.n == 1 || c->g->err.code)
+        return;
+    struct gen_chunk line = chunk_of(c);
+    line.done_reason = reason_of(c);
+    send_line(c->g, &line);
+}
+
+/* The run has ended and its events are worked off. */
+static void end_choice(struct gen_choice *c)
+{
+    struct gen *g = c->g;
+    const struct err *why = &c->run.err;
+    c->over = true;
+    g->counted--;
+    g->d->n_generating--;
+    if (g->gone || g->err.code)
+        return;
+    if (why->code && !(why->code == ERR_CANCELLED && c->stream.stopped))
+        g->err = *why;
+    if (!g->err.code && !gen_failed(g, stream_end(&c->stream, &g->err)))
+        output_pass_on(c);
+    send_reason(c);
+    if (g->err.code)
+        gen_cancel_runs(g);
+}
+
+/* True when all have come to their end and nothing of them waits for the client. */
+static bool work_off(struct gen *g)
+{
+    bool over = true;
+    for (uint32_t i = 0; i < g->req.n; i++) {
+        struct gen_choice *c = &g->choice[i];
+        drain_ring(c);
+        if (c->lent && !c->over && !g->choked && run_ended(&c->run))
+            end_choice(c);
+        over = over && (c->over || !c->lent);
+    }
+    return over;
+}
+
+/* The gen may end only when its runs have and their events are worked off. */
+static void take_news(struct gen *g)
+{
+    bool over;
     g->in_output = true;
     do {
         if (g->gone)
             g->choked = false;
-        drain_ring(g);
+        over = work_off(g);
     } while (g->gone && g->choked);
     g->in_output = false;
-    if (!run_ended(r) || g->choked)
+    if (!over)
         return;
     g->wait = WAIT_NOTHING;
     if (g->gone)
         g->err = g->stop;
-    else if (!g->err.code && r->err.code && !(r->err.code == ERR_CANCELLED && g->stream.stopped))
-        g->err = r->err;
-    if (!g->err.code && !gen_failed(g, stream_end(&g->stream, &g->err)))
-        output_pass_on(g);
     if (g->err.code)
         gen_fail(g);
     else
         finish_reply(g);
+}
+
+void output_run_notify(struct run *r)
+{
+    take_news(((struct gen_choice *)r->user)->g);
 }

@@ -117,10 +117,9 @@ static struct token_bias *bias_of(struct gen *g, const json_t *list)
 
 static const struct str usual_breakers[] = { { "\n", 1 }, { ":", 1 }, { "\"", 1 }, { "*", 1 } };
 
-static enum err_code set_lists(struct gen *g, struct sampling *s, struct err *e)
+static enum err_code set_lists(struct gen *g, struct sampling *s, struct run *r, struct err *e)
 {
     const struct gen_options *o = &g->req.options;
-    struct run *r = &g->run;
     bool breakers = option_given(o, OPTION_DRY_SEQUENCE_BREAKERS);
     s->dry_breaker = breakers ? strings_of(g, o->dry_sequence_breakers) : usual_breakers;
     s->n_dry_breaker = breakers ? (uint32_t)json_array_size(o->dry_sequence_breakers)
@@ -151,9 +150,16 @@ enum err_code gen_sampling(struct gen *g, struct err *e)
             set_number(o, &numbers[i], &s);
     s.seed = option_given(o, OPTION_SEED) && o->seed != -1 ? (uint64_t)o->seed : random_seed();
     arena_finish(&g->lists);
-    enum err_code c = set_lists(g, &s, e);
-    g->run.sampling = s;
-    g->run.ignore_eog = option_given(o, OPTION_IGNORE_EOS) && o->ignore_eos;
-    g->run.min_tokens = option_given(o, OPTION_MIN_TOKENS) ? (uint32_t)o->min_tokens : 0;
+    struct run *first = &g->choice[0].run;
+    enum err_code c = set_lists(g, &s, first, e);
+    for (uint32_t i = 0; i < g->req.n && !c; i++, s.seed++) {
+        struct run *r = &g->choice[i].run;
+        r->stop = first->stop, r->n_stop = first->n_stop;
+        r->ban = first->ban, r->n_ban = first->n_ban;
+        r->phrase = first->phrase, r->n_phrase = first->n_phrase;
+        r->sampling = s;
+        r->ignore_eog = option_given(o, OPTION_IGNORE_EOS) && o->ignore_eos;
+        r->min_tokens = option_given(o, OPTION_MIN_TOKENS) ? (uint32_t)o->min_tokens : 0;
+    }
     return c;
 }

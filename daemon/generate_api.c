@@ -32,6 +32,22 @@ static void unlink_gen(struct gen *g)
     g->d->n_generating -= g->counted;
 }
 
+static void choices_finish(struct gen *g)
+{
+    for (uint32_t i = 0; g->choice && i < g->req.n; i++) {
+        struct gen_choice *c = &g->choice[i];
+        if (c->running)
+            run_finish(&c->run);
+        if (c->streaming)
+            stream_finish(&c->stream);
+        token_list_finish(&c->answer);
+        mem_free(c->logprobs);
+        arena_finish(&c->pieces);
+        constraint_destroy(c->constraint);
+    }
+    mem_free(g->choice);
+}
+
 void gen_end(struct gen *g)
 {
     struct daemon *d = g->d;
@@ -39,18 +55,12 @@ void gen_end(struct gen *g)
     bool has_keep = g->req.has_keep_alive;
     int64_t keep = g->req.keep_alive_ns;
     unlink_gen(g);
-    if (g->running)
-        run_finish(&g->run);
-    if (g->streaming)
-        stream_finish(&g->stream);
+    choices_finish(g);
     buf_finish(&g->line);
-    token_list_finish(&g->answer);
-    mem_free(g->logprobs);
     arena_finish(&g->pieces);
     arena_finish(&g->lists);
     mem_free(g->scores);
     mem_free(g->score_tops);
-    constraint_destroy(g->constraint);
     grammar_unref(g->grammar);
     prompt_finish(&g->prompt);
     lookup_finish(&g->lookup);
@@ -134,10 +144,10 @@ static void call_off(struct gen *g, const struct err *why)
     if (g->wait == WAIT_PLACE) {
         loader_withdraw(g->d->loader, &g->place);
         left(g);
-    } else if (g->wait == WAIT_RUN && run_ended(&g->run) && !g->in_output) {
-        g->run.notify(&g->run); /* only its slow client was waited for */
+    } else if (g->wait == WAIT_RUN && gen_runs_ended(g) && !g->in_output) {
+        g->choice[0].run.notify(&g->choice[0].run); /* only its slow client was waited for */
     } else if (g->wait == WAIT_RUN) {
-        run_cancel(&g->run);
+        gen_cancel_runs(g);
     }
 }
 
@@ -158,13 +168,39 @@ void gen_stop_all(struct daemon *d, bool running, const struct err *why)
 
 /* ---- running --------------------------------------------------------------------------------------- */
 
-enum err_code gen_submit_run(struct gen *g, struct err *e)
+enum err_code gen_run_init(struct gen_choice *c, struct err *e)
 {
-    g->submitted_ns = clock_ns();
-    enum err_code c = run_submit(g->d->engine, &g->run, e);
-    if (!c)
-        g->wait = WAIT_RUN;
-    return c;
+    if (c->running)
+        run_finish(&c->run);
+    enum err_code code = run_init(&c->run, e);
+    c->lent = false;
+    c->running = !code;
+    c->run.user = c;
+    return code;
+}
+
+enum err_code gen_submit_run(struct gen_choice *c, struct err *e)
+{
+    enum err_code code = run_submit(c->g->d->engine, &c->run, e);
+    c->lent = !code;
+    if (!code)
+        c->g->wait = WAIT_RUN;
+    return code;
+}
+
+bool gen_runs_ended(const struct gen *g)
+{
+    for (uint32_t i = 0; i < g->req.n; i++)
+        if (g->choice[i].lent && !run_ended(&g->choice[i].run))
+            return false;
+    return true;
+}
+
+void gen_cancel_runs(struct gen *g)
+{
+    for (uint32_t i = 0; i < g->req.n; i++)
+        if (g->choice[i].lent && !run_ended(&g->choice[i].run))
+            run_cancel(&g->choice[i].run);
 }
 
 static uint32_t room_of(const struct gen *g)
@@ -203,48 +239,74 @@ static enum err_code begun_tokens(const struct gen *g, size_t *from, struct err 
 static enum err_code constrain(struct gen *g, struct err *e)
 {
     const struct token_list *l = &g->prompt.tokens;
+    struct gen_choice *first = &g->choice[0];
     size_t from;
     if (!g->grammar || g->silent)
         return ERR_OK;
     enum err_code c = begun_tokens(g, &from, e);
-    if (c || (c = constraint_create(g->grammar, g->run.max_tokens + (uint32_t)(l->n - from), &g->constraint, e)))
+    if (c || (c = constraint_create(g->grammar, first->run.max_tokens + (uint32_t)(l->n - from), &first->constraint, e)))
         return c;
     for (size_t i = from; i < l->n; i++)
-        if (constraint_accept(g->constraint, l->id[i], e))
+        if (constraint_accept(first->constraint, l->id[i], e))
             return err_set(e, ERR_INVALID, "what the assistant's last message begins does not fit the format");
-    g->run.constraint = g->constraint;
+    for (uint32_t i = 0; i < g->req.n && !c; i++) {
+        if (i)
+            c = constraint_clone(first->constraint, &g->choice[i].constraint, e);
+        g->choice[i].run.constraint = g->choice[i].constraint;
+    }
+    return c;
+}
+
+/* All of a run but how its tokens are drawn. */
+static enum err_code prepare_run(struct gen *g, struct gen_choice *c, struct err *e)
+{
+    const struct gen_options *o = &g->req.options;
+    size_t n = g->prompt.tokens.n;
+    uint32_t n_ctx = room_of(g), room = n < n_ctx ? n_ctx - (uint32_t)n : 1;
+    struct run *r = &c->run;
+    enum err_code code = gen_run_init(c, e);
+    if (code)
+        return code;
+    r->model = g->resident->model;
+    r->kind = TURN_GENERATE;
+    r->tokens = g->prompt.tokens.id;
+    r->n_tokens = n;
+    r->n_top = g->req.logprobs ? g->req.top_logprobs : 0;
+    r->want_logprob = g->req.logprobs;
+    r->words = lookup_words(&g->lookup);
+    r->max_tokens = room;
+    if (option_given(o, OPTION_NUM_PREDICT) && o->num_predict >= 0 && o->num_predict < room)
+        r->max_tokens = o->num_predict ? (uint32_t)o->num_predict : 1;
+    r->notify = output_run_notify;
     return ERR_OK;
+}
+
+/* The first one fails the request; once one runs, the end of all is awaited. */
+static void submit_runs(struct gen *g)
+{
+    g->submitted_ns = clock_ns();
+    for (uint32_t i = 0; i < g->req.n && !g->err.code; i++)
+        gen_failed(g, gen_submit_run(&g->choice[i], &g->err));
+    if (g->err.code && g->wait == WAIT_RUN)
+        gen_cancel_runs(g);
+    else if (g->err.code)
+        gen_fail(g);
 }
 
 static void begin_generation(struct gen *g)
 {
     const struct gen_options *o = &g->req.options;
-    size_t n = g->prompt.tokens.n;
-    uint32_t n_ctx = room_of(g), room = n < n_ctx ? n_ctx - (uint32_t)n : 1;
-    if (g->running)
-        run_finish(&g->run);
-    g->running = false;
-    if (gen_failed(g, run_init(&g->run, &g->err))) {
-        gen_fail(g);
-        return;
-    }
-    g->running = true;
-    g->run.model = g->resident->model;
-    g->run.kind = TURN_GENERATE;
-    g->run.tokens = g->prompt.tokens.id;
-    g->run.n_tokens = n;
-    g->run.n_top = g->req.logprobs ? g->req.top_logprobs : 0;
-    g->run.want_logprob = g->req.logprobs;
-    g->run.words = lookup_words(&g->lookup);
-    g->run.max_tokens = room;
-    if (option_given(o, OPTION_NUM_PREDICT) && o->num_predict >= 0 && o->num_predict < room)
-        g->run.max_tokens = o->num_predict ? (uint32_t)o->num_predict : 1;
     g->silent = option_given(o, OPTION_NUM_PREDICT) && o->num_predict == 0;
-    g->run.notify = output_run_notify;
-    g->run.user = g;
-    if (gen_failed(g, constrain(g, &g->err)) || gen_failed(g, gen_sampling(g, &g->err)) || gen_failed(g, output_begin(g, &g->err)) ||
-        gen_failed(g, gen_submit_run(g, &g->err)))
+    for (uint32_t i = 0; i < g->req.n && !g->err.code; i++)
+        gen_failed(g, prepare_run(g, &g->choice[i], &g->err));
+    if (!g->err.code && !gen_failed(g, constrain(g, &g->err)))
+        gen_failed(g, gen_sampling(g, &g->err));
+    for (uint32_t i = 0; i < g->req.n && !g->err.code; i++)
+        gen_failed(g, output_begin(&g->choice[i], &g->err));
+    if (g->err.code)
         gen_fail(g);
+    else
+        submit_runs(g);
 }
 
 /* ---- placing ------------------------------------------------------------------------------------- */
@@ -451,7 +513,7 @@ static void on_found(struct lookup *l)
 
 /* ---- beginning -------------------------------------------------------------------------------------- */
 
-/* Room among those that run and wait? */
+/* Room among those that run and wait? A request for several answers is let in whole where one would be. */
 static bool admit(struct gen *g)
 {
     struct daemon *d = g->d;
@@ -460,16 +522,26 @@ static bool admit(struct gen *g)
         err_set(&g->err, ERR_BUSY, "%s", busy_text);
         return false;
     }
-    g->counted = true;
-    d->n_generating++;
+    g->counted = g->req.n;
+    d->n_generating += g->counted;
     return true;
+}
+
+static bool choices_init(struct gen *g)
+{
+    g->choice = mem_zero(g->req.n, sizeof *g->choice);
+    for (uint32_t i = 0; g->choice && i < g->req.n; i++)
+        g->choice[i] = (struct gen_choice){ .g = g, .index = i };
+    return g->choice != NULL;
 }
 
 static void start_lookup(struct gen *g)
 {
     bool runs = (g->kind <= GEN_CHAT && !load_only(g)) || g->kind == GEN_SCORE;
     g->name = mem_strndup(g->req.model.p, g->req.model.n);
-    if (!g->name)
+    if (!choices_init(g))
+        err_no_memory(&g->err, g->req.n * sizeof *g->choice, "a request's answers");
+    else if (!g->name)
         err_no_memory(&g->err, g->req.model.n, "a model's name");
     else if (runs)
         admit(g);

@@ -28,6 +28,7 @@ void gen_request_init(struct gen_request *r, enum gen_kind kind)
     *r = (struct gen_request){
         .kind = kind,
         .stream = true,
+        .n = 1,
         .truncate = true,
         .shift = true,
         .add_generation_prompt = true,
@@ -119,11 +120,14 @@ static enum err_code read_logprobs(const json_t *root, struct gen_request *r, st
 static enum err_code read_running(const json_t *root, struct gen_request *r, struct err *e)
 {
     enum err_code c;
+    int64_t n = 1;
     if ((c = read_bool(root, "stream", &r->stream, e)) ||
+        (c = read_int(root, "n", 1, PROTOCOL_MAX_CHOICES, &n, e)) ||
         (c = read_bool(root, "truncate", &r->truncate, e)) ||
         (c = read_bool(root, "shift", &r->shift, e)) || (c = read_keep_alive(root, r, e)) ||
         (c = read_format(root, r, e)) || (c = read_logprobs(root, r, e)))
         return c;
+    r->n = (uint32_t)n;
     return gen_options_read(json_object_get(root, "options"), &r->options, e);
 }
 
@@ -310,6 +314,8 @@ static void put_running(struct json_out *j, const struct gen_request *r)
     if (r->top_logprobs)
         json_kint(j, "top_logprobs", r->top_logprobs);
     put_bool_unless(j, "echo", r->echo, false);
+    if (r->n > 1)
+        json_kint(j, "n", r->n);
     put_bool_unless(j, "truncate", r->truncate, true);
     put_bool_unless(j, "shift", r->shift, true);
 }

@@ -30,6 +30,7 @@
 #define PROTOCOL_MAX_STRING_BYTES 256 /* each of them */
 #define PROTOCOL_MAX_IDS 1024
 #define PROTOCOL_MAX_TOP_LOGPROBS 20
+#define PROTOCOL_MAX_CHOICES 8
 
 /* ---- small forms ----------------------------------------------------------------------------- */
 
@@ -173,6 +174,7 @@ struct gen_request {
     bool logprobs;
     uint32_t top_logprobs;
     bool echo;              /* generate, ours: the prompt comes first, with its log-probabilities if asked for */
+    uint32_t n;             /* ours: answers to one prompt, 1 to PROTOCOL_MAX_CHOICES; the i-th is drawn by seed + i */
     bool truncate, shift;   /* default true */
     /* tokenize, detokenize, score */
     struct str content;
@@ -219,9 +221,13 @@ struct gen_tool_call {
     uint32_t index;       /* of the calls of one message */
 };
 
-/* One line of a stream, or the whole reply when it is not streamed. */
+/* One line of a stream, or the whole reply when it is not streamed. Of a request for several answers: with `has_index`
+ * it belongs to that one alone; without, it is the last or only one, has its fields from answer 0, figures over all of
+ * them, and each of them in `choices`. */
 struct gen_chunk {
     enum gen_kind kind; /* GEN_GENERATE: "response"; GEN_CHAT: "message" */
+    bool has_index;
+    uint32_t index;
     struct str model;
     int64_t created_wall_ns;
     struct str text, thinking;
@@ -236,9 +242,13 @@ struct gen_chunk {
     const int32_t *context;       /* [n_context] prompt and answer; NULL: absent */
     size_t n_context;
     uint64_t dropped_messages;    /* ours: "truncated_messages", absent when 0 */
+    /* [n_choices], each of the same kind; of them index, what was said, done_reason, logprobs and metrics.eval_count
+     * are written */
+    const struct gen_chunk *choices;
+    size_t n_choices;
 };
 void gen_chunk_write(struct buf *out, const struct gen_chunk *c); /* no newline */
-/* tool calls, logprobs and context are not read back. An {"error": ...} line gives its code by HTTP status
+/* tool calls, logprobs, context and choices are not read back. An {"error": ...} line gives its code by HTTP status
  * (or ERR_INTERNAL) and its text. The slices borrow from `line`. */
 enum err_code gen_chunk_read(const json_t *line, struct gen_chunk *c, struct err *e);
 

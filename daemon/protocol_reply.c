@@ -148,6 +148,38 @@ static void put_message(struct json_out *j, const struct gen_chunk *c)
     json_obj_end(j);
 }
 
+static void put_said(struct json_out *j, const struct gen_chunk *c)
+{
+    if (c->kind == GEN_CHAT) {
+        put_message(j, c);
+    } else {
+        put_str(j, "response", c->text);
+        put_str_if(j, "thinking", c->thinking);
+    }
+}
+
+static void put_reason(struct json_out *j, const struct gen_chunk *c)
+{
+    put_str_if(j, "done_reason", c->done_reason);
+    if (c->n_logprobs)
+        put_logprobs(j, c->logprobs, c->n_logprobs);
+}
+
+static void put_choices(struct json_out *j, const struct gen_chunk *c, size_t n)
+{
+    json_key(j, "choices");
+    json_arr(j);
+    for (size_t i = 0; i < n; i++) {
+        json_obj(j);
+        json_kint(j, "index", c[i].index);
+        put_said(j, &c[i]);
+        put_reason(j, &c[i]);
+        json_kint(j, "eval_count", (int64_t)c[i].metrics.eval_count);
+        json_obj_end(j);
+    }
+    json_arr_end(j);
+}
+
 void gen_chunk_write(struct buf *out, const struct gen_chunk *c)
 {
     struct json_out j;
@@ -155,16 +187,13 @@ void gen_chunk_write(struct buf *out, const struct gen_chunk *c)
     json_obj(&j);
     put_str(&j, "model", c->model);
     put_time(&j, "created_at", c->created_wall_ns);
-    if (c->kind == GEN_CHAT) {
-        put_message(&j, c);
-    } else {
-        put_str(&j, "response", c->text);
-        put_str_if(&j, "thinking", c->thinking);
-    }
+    if (c->has_index)
+        json_kint(&j, "index", c->index);
+    put_said(&j, c);
     json_kbool(&j, "done", c->done);
-    put_str_if(&j, "done_reason", c->done_reason);
-    if (c->n_logprobs)
-        put_logprobs(&j, c->logprobs, c->n_logprobs);
+    put_reason(&j, c);
+    if (c->n_choices)
+        put_choices(&j, c->choices, c->n_choices);
     if (c->context)
         put_tokens(&j, "context", c->context, c->n_context);
     if (c->has_metrics)
@@ -199,7 +228,9 @@ enum err_code gen_chunk_read(const json_t *line, struct gen_chunk *c, struct err
     const json_t *text = message ? message : line;
     c->kind = message ? GEN_CHAT : GEN_GENERATE;
     uint64_t dropped = 0;
+    int64_t index = 0;
     if (read_string(line, "model", &c->model, e) ||
+        read_int(line, "index", 0, PROTOCOL_MAX_CHOICES - 1, &index, e) ||
         read_time(line, "created_at", &c->created_wall_ns, e) ||
         read_string(text, message ? "content" : "response", &c->text, e) ||
         read_string(text, "thinking", &c->thinking, e) || read_bool(line, "done", &c->done, e) ||
@@ -207,6 +238,8 @@ enum err_code gen_chunk_read(const json_t *line, struct gen_chunk *c, struct err
         read_uint(line, "truncated_messages", &dropped, e) || read_metrics(line, &c->metrics, e))
         return ERR_INVALID;
     c->dropped_messages = dropped;
+    c->has_index = member(line, "index") != NULL;
+    c->index = (uint32_t)index;
     c->has_metrics = member(line, "total_duration") != NULL;
     return ERR_OK;
 }

@@ -146,24 +146,21 @@ static void score_reply(struct gen *g)
 enum err_code score_submit(struct gen *g, size_t at, size_t n, void (*notify)(struct run *),
                            struct err *e)
 {
-    if (g->running)
-        run_finish(&g->run);
-    g->running = false;
-    enum err_code c = run_init(&g->run, e);
+    struct gen_choice *first = &g->choice[0];
+    enum err_code c = gen_run_init(first, e);
     if (c)
         return c;
-    g->running = true;
-    g->run.model = g->resident->model;
-    g->run.kind = TURN_SCORE;
-    g->run.tokens = g->prompt.tokens.id + at;
-    g->run.n_tokens = n;
-    g->run.sampling = sampling_default();
-    g->run.scores = g->scores + at;
-    g->run.tops = g->score_tops;
-    g->run.n_top = g->score_tops ? g->req.top_logprobs : 0;
-    g->run.notify = notify;
-    g->run.user = g;
-    return gen_submit_run(g, e);
+    struct run *r = &first->run;
+    r->model = g->resident->model;
+    r->kind = TURN_SCORE;
+    r->tokens = g->prompt.tokens.id + at;
+    r->n_tokens = n;
+    r->sampling = sampling_default();
+    r->scores = g->scores + at;
+    r->tops = g->score_tops;
+    r->n_top = g->score_tops ? g->req.top_logprobs : 0;
+    r->notify = notify;
+    return gen_submit_run(first, e);
 }
 
 enum err_code score_room(struct gen *g, struct err *e)
@@ -204,7 +201,7 @@ static void next_window(struct gen *g)
 
 static void on_score(struct run *r)
 {
-    struct gen *g = r->user;
+    struct gen *g = ((struct gen_choice *)r->user)->g;
     if (!run_ended(r))
         return;
     g->wait = WAIT_NOTHING;

@@ -219,7 +219,7 @@ static void chat_requests(void **state)
     assert_int_equal(gen_request_read(GEN_CHAT, tree("{\"model\":\"m\",\"messages\":["
         "{\"role\":\"SYSTEM\",\"content\":\"s\"},{\"role\":\"user\",\"content\":\"u\",\"images\":[\"aa\"]},"
         "{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":{\"b\":1,\"a\":2}}}]}"
-        "],\"think\":true,\"logprobs\":true,\"top_logprobs\":3,\"format\":\"\"}"), &r, &e), ERR_OK);
+        "],\"think\":true,\"n\":3,\"logprobs\":true,\"top_logprobs\":3,\"format\":\"\"}"), &r, &e), ERR_OK);
     assert_string_equal(json_string_value(json_object_get(json_array_get(r.messages, 0), "role")),
                         "system");
     assert_string_equal(json_string_value(json_object_get(json_array_get(r.messages, 2), "content")),
@@ -227,6 +227,7 @@ static void chat_requests(void **state)
     assert_int_equal(r.n_images, 1);
     assert_int_equal(r.think, THINK_ON);
     assert_int_equal(r.top_logprobs, 3);
+    assert_int_equal(r.n, 3);
     assert_null(r.format);
     gen_request_finish(&r);
 }
@@ -332,6 +333,8 @@ static void wrong_requests(void **state)
         { GEN_GENERATE, "{\"model\":\"m\",\"format\":{\"type\":\"choice\",\"choice\":[1]}}", "[0] must be" },
         { GEN_CHAT, "{\"model\":\"m\",\"top_logprobs\":21}", "top_logprobs must be between 0 and 20" },
         { GEN_CHAT, "{\"model\":\"m\",\"top_logprobs\":-1}", "top_logprobs must be between 0 and 20" },
+        { GEN_CHAT, "{\"model\":\"m\",\"n\":0}", "\"n\" must be between 1 and 8" },
+        { GEN_GENERATE, "{\"model\":\"m\",\"n\":9}", "\"n\" must be between 1 and 8" },
         { GEN_TOKENIZE, "{\"model\":\"m\"}", "content is required" },
         { GEN_DETOKENIZE, "{\"model\":\"m\"}", "tokens is required" },
         { GEN_DETOKENIZE, "{\"model\":\"m\",\"tokens\":[3000000000]}", "\"tokens\"[0]" },
@@ -392,6 +395,19 @@ static void chunks(void **state)
     gen_chunk_write(&b, &c);
     assert_non_null(strstr(b.p, "\"response\":\"x\",\"done\":false,\"context\":[1,2,3]"));
     assert_null(strstr(b.p, "done_reason"));
+    assert_null(strstr(b.p, "index"));
+
+    struct gen_chunk two[2] = { { .kind = GEN_GENERATE, .text = STR("x"), .done_reason = STR("stop"), .metrics.eval_count = 1 },
+                                { .kind = GEN_GENERATE, .index = 1, .thinking = STR("y"), .done_reason = STR("length") } };
+    buf_clear(&b);
+    c = (struct gen_chunk){ .kind = GEN_GENERATE, .has_index = true, .index = 1, .choices = two, .n_choices = 2 };
+    gen_chunk_write(&b, &c);
+    assert_non_null(strstr(b.p, "\"choices\":[{\"index\":0,\"response\":\"x\",\"done_reason\":\"stop\",\"eval_count\":1},"
+                                "{\"index\":1,\"response\":\"\",\"thinking\":\"y\",\"done_reason\":\"length\",\"eval_count\":0}]"));
+    t = tree(b.p);
+    assert_int_equal(gen_chunk_read(t, &back, &e), ERR_OK);
+    assert_true(back.has_index && back.index == 1);
+    json_decref(t);
 
     t = tree("{\"error\":\"model 'x' not found\"}");
     assert_int_equal(gen_chunk_read(t, &back, &e), ERR_INTERNAL);
