@@ -31,7 +31,8 @@ ARROWS = {
     "store/":           ["store/", "runtime/base/"],
     "daemon/":          ["daemon/", "store/", "runtime/engine/runtime.h", "runtime/text/", "runtime/base/"],
     "daemon/protocol":  ["daemon/protocol", "runtime/base/"],
-    "cli/":             ["cli/", "daemon/protocol", "runtime/base/"],
+    "store/modelfile": ["store/modelfile", "runtime/base/"],
+    "cli/":             ["cli/", "daemon/protocol", "store/modelfile", "runtime/base/"],
     "tests/":           [""],
 }
 
