@@ -23,8 +23,8 @@ void conn_set_phase(struct conn *c, enum phase phase)
 {
     static const unsigned limit_ms[] = {
         [PHASE_IDLE] = HTTP_KEEP_ALIVE_MS, [PHASE_HEAD] = HTTP_HEAD_IDLE_MS,
-        [PHASE_BODY] = HTTP_BODY_IDLE_MS,  [PHASE_HANDLING] = 0,
-        [PHASE_LINGER] = HTTP_LINGER_MS,
+        [PHASE_BODY] = HTTP_BODY_IDLE_MS,  [PHASE_TAKING] = HTTP_BODY_IDLE_MS,
+        [PHASE_HANDLING] = 0,              [PHASE_LINGER] = HTTP_LINGER_MS,
     };
     if (phase == PHASE_HEAD && c->phase != PHASE_HEAD)
         c->head_deadline = after(c, HTTP_HEAD_TOTAL_MS);
@@ -96,7 +96,7 @@ static void let_go(struct http_server *s)
 
 void conn_release(struct conn *c)
 {
-    if (!c->gone_io || c->phase == PHASE_HANDLING)
+    if (!c->gone_io || is_handled(c))
         return;
     struct http_server *s = c->server;
     unlink_conn(c);
@@ -118,7 +118,7 @@ static void on_conn_closed(uv_handle_t *h)
 
 static void tell_gone(struct conn *c)
 {
-    if (c->phase != PHASE_HANDLING || c->r.gone)
+    if (!is_handled(c) || c->r.gone)
         return;
     c->r.gone = true;
     if (c->r.on_gone)
@@ -167,24 +167,86 @@ static void keep_ahead(struct conn *c, const char *p, size_t n)
     }
 }
 
-/* Hands the complete request to its handler, which may answer before this returns. */
-static void dispatch(struct conn *c)
+/* Hands the request to its handler, which may answer before this returns. */
+static void hand_out(struct conn *c, enum phase phase)
 {
     struct http_server *s = c->server;
-    c->complete = false;
-    conn_set_phase(c, PHASE_HANDLING);
+    conn_set_phase(c, phase);
     c->begun = false;
-    c->r.body = buf_str(&c->body);
+    c->held = false;
     c->r.begun_ns = clock_ns();
     s->counts.requests++;
     s->counts.busy++;
     s->o.on_request(s->o.user, &c->r);
 }
 
+/* A piece of a streamed body, and its end: the handler may end the request in either. */
+static void deliver(struct conn *c)
+{
+    bool pumping = c->pumping;
+    c->pumping = true; /* what the handler resumes or ends goes on when it has returned */
+    if (c->body.n && c->r.on_body && !c->r.gone)
+        c->r.on_body(&c->r, buf_str(&c->body));
+    c->pumping = pumping;
+    if (c->phase != PHASE_TAKING)
+        return;
+    buf_clear(&c->body);
+    if (!c->complete)
+        return;
+    c->complete = false;
+    conn_set_phase(c, PHASE_HANDLING);
+    if (c->r.on_body_end && !c->r.gone)
+        c->r.on_body_end(&c->r);
+}
+
+/* Tells a client that waits for it to send the body, once the handler wants it. */
+static void go_on(struct conn *c)
+{
+    if (c->phase != PHASE_TAKING || c->held || c->closed || !c->expects)
+        return;
+    c->expects = false;
+    reply_continue(c);
+}
+
+/* What a feed has brought goes to the handler. */
+static void dispatch(struct conn *c)
+{
+    if (c->head_only) {
+        c->head_only = false;
+        hand_out(c, PHASE_TAKING);
+        go_on(c);
+    } else if (c->phase == PHASE_TAKING) {
+        deliver(c);
+    } else if (c->complete) {
+        c->complete = false;
+        c->r.body = buf_str(&c->body);
+        hand_out(c, PHASE_HANDLING);
+    }
+}
+
 static bool may_parse(const struct conn *c)
 {
     return !c->closed && !c->last && c->phase < PHASE_HANDLING &&
-           reply_backlog(c) < HTTP_HIGH_WATER;
+           !(c->phase == PHASE_TAKING && (c->held || c->r.gone)) && reply_backlog(c) < HTTP_HIGH_WATER;
+}
+
+void http_body_pause(struct http_request *r)
+{
+    struct conn *c = (struct conn *)(void *)((char *)r - offsetof(struct conn, r));
+    c->held = true;
+    if (c->phase == PHASE_TAKING)
+        c->deadline = UINT64_MAX;
+}
+
+void http_body_resume(struct http_request *r)
+{
+    struct conn *c = (struct conn *)(void *)((char *)r - offsetof(struct conn, r));
+    c->held = false;
+    if (c->phase == PHASE_TAKING)
+        conn_set_phase(c, PHASE_TAKING);
+    go_on(c);
+    if (!c->closed)
+        conn_pump(c);
 }
 
 /* Works off what came ahead of its turn. */
@@ -194,8 +256,9 @@ void conn_pump(struct conn *c)
         return;
     c->pumping = true;
     while (may_parse(c) && n_ahead(c)) {
-        c->ahead_at += parse_feed(c, c->ahead.p + c->ahead_at, n_ahead(c));
-        if (c->complete)
+        size_t n = n_ahead(c) < HTTP_MAX_PIECE ? n_ahead(c) : HTTP_MAX_PIECE;
+        c->ahead_at += parse_feed(c, c->ahead.p + c->ahead_at, n);
+        if (!c->closed)
             dispatch(c);
     }
     if (c->last || !n_ahead(c)) {
@@ -208,7 +271,7 @@ void conn_pump(struct conn *c)
             conn_close(c);
     }
     c->pumping = false;
-    if (c->eof && !c->closed && c->phase < PHASE_HANDLING && !c->last) {
+    if (c->eof && !c->closed && c->phase < PHASE_TAKING && !c->last) {
         c->last = true; /* no more will come: close once all is sent */
         reply_flush(c);
     }
@@ -226,7 +289,7 @@ static void take_bytes(struct conn *c, const char *p, size_t n)
     size_t took = parse_feed(c, p, n);
     if (took < n && !c->closed && !c->last)
         keep_ahead(c, p + took, n - took);
-    if (c->complete && !c->closed)
+    if (!c->closed)
         dispatch(c);
 }
 
@@ -236,7 +299,7 @@ static void take_eof(struct conn *c)
 {
     c->eof = true;
     uv_read_stop(&c->io.stream);
-    if (c->phase == PHASE_HANDLING)
+    if (is_handled(c))
         tell_gone(c);
     else if (c->phase == PHASE_LINGER && !reply_backlog(c))
         conn_close(c);

@@ -7,6 +7,12 @@
  * handler must not touch it. Requests of one connection are handed out one after the other, so
  * answers keep their order.
  *
+ * A request for which `streams` says so is handed out when its head is there, its body in pieces by
+ * on_body and on_body_end. The handler may hold the pieces up (http_body_pause), which holds the client up
+ * after HTTP_MAX_AHEAD bytes more; and it may answer before the body's end: the connection then closes
+ * after the answer. max_body does not count for such a body. One that breaks off or is malformed is a
+ * client that has left.
+ *
  * Refused here, before any handler: what llhttp's strict mode refuses (smuggling), obsolete line
  * folding, a missing or second Host, transfer codings but chunked, compressed bodies, heads,
  * bodies, chunk extensions and trailers beyond the caps, and over TCP what auth.h refuses.
@@ -29,6 +35,7 @@
 #define HTTP_MAX_HEADERS 64
 #define HTTP_MAX_GAP 4096            /* chunk extensions, trailers: bytes between body bytes */
 #define HTTP_MAX_AHEAD 65536         /* bytes that a client may send ahead of its answers */
+#define HTTP_MAX_PIECE 65536         /* of a streamed body */
 #define HTTP_MAX_REPLY ((size_t)1 << 30)
 #define HTTP_HIGH_WATER 262144       /* unsent bytes at which a stream should pause */
 #define HTTP_LOW_WATER 65536         /* ... and at which on_drain is called */
@@ -50,11 +57,20 @@ struct http_request {
     uid_t peer_uid;        /* ... from this user */
     int64_t begun_ns;      /* clock_ns when the request was complete */
     bool gone;             /* the client has left */
+    bool streamed;         /* the body comes by on_body: `body` is empty */
+    bool has_length;       /* ... and is to have */
+    uint64_t length;       /* ... so many bytes */
     /* the handler's */
     void *user;
     void (*on_gone)(struct http_request *r);
     void (*on_drain)(struct http_request *r);
+    void (*on_body)(struct http_request *r, struct str piece); /* of a streamed body; gone when it returns */
+    void (*on_body_end)(struct http_request *r);               /* all of it came */
 };
+
+/* Of a streamed body: no piece comes until http_body_resume. Meanwhile no time limit runs. */
+void http_body_pause(struct http_request *r);
+void http_body_resume(struct http_request *r); /* may call on_body before it returns */
 
 /* The body's memory, to be freed with mem_free; the request's own slice is then empty. */
 char *http_take_body(struct http_request *r, size_t *n);
@@ -72,8 +88,10 @@ void http_abort(struct http_request *r);
 struct http_options {
     uv_loop_t *loop;
     const struct auth *auth;
-    size_t max_body;
+    size_t max_body; /* at least HTTP_MAX_PIECE */
     void (*on_request)(void *user, struct http_request *r);
+    /* Whether a request with this method, path and query takes its body in pieces; must not answer it. NULL: none */
+    bool (*streams)(void *user, const struct http_request *r);
     void *user;
     unsigned hurry; /* tests: time limits are divided by this; 0 is 1 */
 };

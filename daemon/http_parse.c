@@ -32,6 +32,7 @@ static int on_begin(llhttp_t *parser)
     buf_init(&c->head->text, HTTP_MAX_HEAD);
     c->fail_status = 0;
     c->gap = c->gaps = 0;
+    c->body_bytes = 0;
     return 0;
 }
 
@@ -241,17 +242,30 @@ static int check_coding(struct conn *c)
     return 0;
 }
 
+/* A body that there is, and that its handler wants as it comes. */
+static bool is_streamed(const struct conn *c, bool chunked, bool has_length)
+{
+    const struct http_options *o = &c->server->o;
+    return (chunked || (has_length && c->parser.content_length > 0)) && o->streams &&
+           o->streams(o->user, &c->r);
+}
+
 static int check_body(struct conn *c)
 {
     size_t n;
     bool chunked = (c->parser.flags & F_CHUNKED) != 0;
-    if (!chunked && (c->parser.flags & F_CONTENT_LENGTH) &&
-        c->parser.content_length > c->server->o.max_body)
+    bool has_length = !chunked && (c->parser.flags & F_CONTENT_LENGTH);
+    c->r.streamed = is_streamed(c, chunked, has_length);
+    c->r.has_length = has_length;
+    c->r.length = has_length ? c->parser.content_length : 0;
+    if (!c->r.streamed && has_length && c->parser.content_length > c->server->o.max_body)
         return fail(c, 413, "the request's body is too large");
     struct str expect = head_get(c->head, "expect", &n);
     if (n && !str_ieq(expect, STR("100-continue")))
         return fail(c, 417, "the only expectation met is 100-continue");
-    if (n && c->parser.http_minor > 0 && (chunked || c->parser.content_length > 0))
+    bool expects = n && c->parser.http_minor > 0 && (chunked || c->parser.content_length > 0);
+    c->expects = expects && c->r.streamed;
+    if (expects && !c->r.streamed)
         reply_continue(c);
     return 0;
 }
@@ -271,7 +285,11 @@ static int on_headers_complete(llhttp_t *parser)
         check_body(c))
         return -1;
     conn_set_phase(c, PHASE_BODY);
-    return 0;
+    if (!c->r.streamed)
+        return 0;
+    c->head_only = true;
+    c->keep_alive = false; /* until all of the body is there */
+    return HPE_PAUSED;
 }
 
 /* ---- the body ------------------------------------------------------------------------------------ */
@@ -283,7 +301,7 @@ static int add_gap(struct conn *c, const char *up_to)
     c->gap += n;
     c->gaps += n;
     c->mark = up_to;
-    if (c->gap > HTTP_MAX_GAP || c->gaps > 65536 + 8 * c->body.n)
+    if (c->gap > HTTP_MAX_GAP || c->gaps > 65536 + 8 * c->body_bytes)
         return fail(c, 413, "the request's chunk extensions or trailers are too large");
     return 0;
 }
@@ -295,8 +313,9 @@ static int on_body(llhttp_t *parser, const char *p, size_t n)
         return -1;
     c->gap = 0;
     c->mark = p + n;
-    conn_set_phase(c, PHASE_BODY);
-    buf_put(&c->body, p, n);
+    c->body_bytes += n;
+    conn_set_phase(c, c->phase);
+    buf_put(&c->body, p, n); /* of a streamed one: until this feed has ended */
     if (!c->body.failed)
         return 0;
     return c->body.n + n > c->server->o.max_body ? fail(c, 413, "the request's body is too large")
@@ -330,7 +349,7 @@ void parse_setup(llhttp_settings_t *s)
 /* What is left over of a read that ended inside a request. */
 static void end_of_input(struct conn *c, size_t n)
 {
-    if (c->phase == PHASE_BODY) {
+    if (c->phase == PHASE_BODY || c->phase == PHASE_TAKING) {
         add_gap(c, c->in_end);
     } else if (c->phase == PHASE_HEAD) {
         c->head->newline |= c->head->in_header && line_ended(c->mark, c->in_end);
@@ -341,6 +360,15 @@ static void end_of_input(struct conn *c, size_t n)
     }
 }
 
+/* A handler that has the request hears that its client has left. */
+static void refuse(struct conn *c, int status, const char *sentence)
+{
+    if (is_handled(c))
+        conn_close(c);
+    else
+        reply_refuse(c, status, sentence);
+}
+
 size_t parse_feed(struct conn *c, const char *p, size_t n)
 {
     c->in = c->mark = p;
@@ -349,7 +377,7 @@ size_t parse_feed(struct conn *c, const char *p, size_t n)
     enum llhttp_errno code = llhttp_execute(&c->parser, p, n);
     if (c->closed)
         return n;
-    if (code == HPE_PAUSED && c->complete) {
+    if (code == HPE_PAUSED && (c->complete || c->head_only)) {
         const char *end = llhttp_get_error_pos(&c->parser);
         llhttp_resume(&c->parser);
         c->head_bytes = 0;
@@ -358,9 +386,9 @@ size_t parse_feed(struct conn *c, const char *p, size_t n)
     if (code == HPE_OK)
         end_of_input(c, n);
     if (c->fail_status)
-        reply_refuse(c, c->fail_status, c->fail.text);
+        refuse(c, c->fail_status, c->fail.text);
     else if (code != HPE_OK)
-        reply_refuse(c, 400, "this is not a well-formed HTTP/1.1 request");
+        refuse(c, 400, "this is not a well-formed HTTP/1.1 request");
     return n;
 }
 

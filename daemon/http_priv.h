@@ -11,6 +11,7 @@ enum phase {
     PHASE_IDLE,     /* between requests */
     PHASE_HEAD,
     PHASE_BODY,
+    PHASE_TAKING,   /* a handler has the request, and its body is still coming */
     PHASE_HANDLING, /* a handler has the request */
     PHASE_LINGER,   /* everything is sent; what still comes in is thrown away */
 };
@@ -42,6 +43,9 @@ struct conn {
     enum phase phase;
     bool pumping;   /* conn_pump is on the stack */
     bool complete;  /* the parser has a whole request */
+    bool head_only; /* ... or the head of one whose body is streamed */
+    bool expects;   /* the client of such a one waits to be told to go on */
+    bool held;      /* http_body_pause */
     bool closed;    /* uv_close was called */
     bool gone_io;   /* ... and the handle is closed: only a handler holds the connection */
     bool eof;       /* the client has ended its side */
@@ -54,6 +58,7 @@ struct conn {
     struct buf body;
     const char *in, *in_end, *mark; /* the bytes being parsed; behind the last piece seen */
     size_t head_bytes, gap, gaps;
+    uint64_t body_bytes;
     int fail_status;
     struct err fail;
     /* bytes that came before their turn */
@@ -96,8 +101,14 @@ struct http_server {
     char date[40];
     void (*on_closed)(void *user);
     void *closed_user;
-    char input[65536];
+    char input[HTTP_MAX_PIECE];
 };
+
+/* A handler has the request and has not ended it. */
+static inline bool is_handled(const struct conn *c)
+{
+    return c->phase == PHASE_HANDLING || c->phase == PHASE_TAKING;
+}
 
 /* http.c */
 void conn_close(struct conn *c);

@@ -32,7 +32,7 @@ static void on_shutdown(uv_shutdown_t *req, int status)
  * that bytes which it is still sending do not reset the answer away. */
 static void say_goodbye(struct conn *c)
 {
-    if (c->shutting || c->phase == PHASE_HANDLING)
+    if (c->shutting || is_handled(c))
         return;
     c->shutting = true;
     conn_set_phase(c, PHASE_LINGER);
@@ -57,7 +57,7 @@ static void on_written(uv_write_t *req, int status)
     reply_flush(c);
     if (!c->closed && c->choked && reply_backlog(c) <= HTTP_LOW_WATER) {
         c->choked = false;
-        if (c->phase == PHASE_HANDLING && c->r.on_drain)
+        if (is_handled(c) && c->r.on_drain)
             c->r.on_drain(&c->r);
     }
     if (!c->closed)

@@ -37,6 +37,9 @@ struct bench {
     int gone, drains;
     size_t to_write;               /* of /flood */
     size_t most_backlog;
+    struct http_request *taking;   /* of /take: a streamed body */
+    size_t taken, n_pieces, ends;
+    unsigned sum;                  /* of its bytes */
 };
 
 /* The caller knows that it fits. */
@@ -80,6 +83,62 @@ static void on_drain(struct http_request *r)
     flood(r);
 }
 
+static bool streams(void *user, const struct http_request *r)
+{
+    (void)user;
+    return str_is(r->path, "/take") && strcmp(r->method, "POST") == 0;
+}
+
+static void take_gone(struct http_request *r)
+{
+    struct bench *b = r->user;
+    b->gone++;
+    b->taking = NULL;
+    http_abort(r);
+}
+
+static void take_piece(struct http_request *r, struct str piece)
+{
+    struct bench *b = r->user;
+    assert_true(piece.n > 0 && piece.n <= HTTP_MAX_PIECE);
+    for (size_t i = 0; i < piece.n; i++)
+        b->sum = b->sum * 31 + (unsigned char)piece.p[i];
+    b->taken += piece.n;
+    b->n_pieces++;
+    if (str_is(r->query, "slow"))
+        http_body_pause(r);
+    if (str_is(r->query, "early") && b->taken >= 1000) {
+        b->taking = NULL;
+        http_reply(r, 400, "text/plain", STR("enough"));
+    }
+}
+
+static void take_end(struct http_request *r)
+{
+    struct bench *b = r->user;
+    b->ends++;
+    b->taking = NULL;
+    http_reply(r, 201, "text/plain", STR("taken"));
+}
+
+static void take(struct bench *b, struct http_request *r)
+{
+    if (!r->streamed) {
+        http_reply(r, 201, "text/plain", STR("empty"));
+        return;
+    }
+    b->taking = r;
+    r->on_gone = take_gone;
+    r->on_body = take_piece;
+    r->on_body_end = take_end;
+    if (str_is(r->query, "late"))
+        http_body_pause(r);
+    if (str_is(r->query, "refuse")) {
+        b->taking = NULL;
+        http_reply(r, 409, "text/plain", STR("no"));
+    }
+}
+
 static void on_request(void *user, struct http_request *r)
 {
     struct bench *b = user;
@@ -88,7 +147,9 @@ static void on_request(void *user, struct http_request *r)
              (int)r->query.n, r->query.p ? r->query.p : "");
     b->calls++;
     r->user = b;
-    if (str_is(r->path, "/echo")) {
+    if (str_is(r->path, "/take")) {
+        take(b, r);
+    } else if (str_is(r->path, "/echo")) {
         http_reply(r, 200, "text/plain", r->body);
     } else if (str_is(r->path, "/hold")) {
         r->on_gone = on_gone;
@@ -140,7 +201,7 @@ static int set_up(void **state)
     assert_int_equal(auth_init(&b->auth, "box.example,other", "https://good.example", "", &e), 0);
     struct http_options o = {
         .loop = &b->loop, .auth = &b->auth, .max_body = MAX_BODY, .on_request = on_request,
-        .user = b, .hurry = HURRY,
+        .user = b, .streams = streams, .hurry = HURRY,
     };
     assert_int_equal(http_server_create(&o, &b->server, &e), 0);
     snprintf(b->socket, sizeof b->socket, "/tmp/hearth-http-test-%d.sock", (int)getpid());
@@ -154,6 +215,8 @@ static int tear_down(void **state)
 {
     struct bench *b = *state;
     http_server_close(b->server, NULL, NULL);
+    if (b->taking)
+        http_abort(b->taking);
     if (b->held)
         http_reply(b->held, 200, "text/plain", STR("late"));
     uv_run(&b->loop, UV_RUN_DEFAULT);
@@ -657,6 +720,228 @@ static void a_slow_reader_pauses_the_stream(void **state)
     close(fd);
 }
 
+/* ---- streamed bodies -------------------------------------------------------------------------------- */
+
+static unsigned sum_of(const char *p, size_t n)
+{
+    unsigned sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum = sum * 31 + (unsigned char)p[i];
+    return sum;
+}
+
+#define BIG ((size_t)3 << 20) /* far over max_body */
+static char *big_body(void)
+{
+    char *p = malloc(BIG);
+    assert_non_null(p);
+    for (size_t i = 0; i < BIG; i++)
+        p[i] = (char)(i * 2654435761U >> 13);
+    return p;
+}
+
+/* In one piece with a length, and in chunks; then the connection takes the next request. */
+static void streamed_bodies_arrive_in_pieces(void **state)
+{
+    struct bench *b = *state;
+    char *body = big_body(), head[200], answer[2048];
+    for (int chunked = 0; chunked < 2; chunked++)
+        for (int slow = 0; slow < 2; slow++) {
+            bool closed;
+            int fd = dial(b, chunked != 0);
+            b->taken = b->n_pieces = b->ends = b->sum = 0;
+            size_t n = text(head, "POST /take%s HTTP/1.1\r\n" H, slow ? "?late" : "");
+            n += chunked ? text(head + n, "Transfer-Encoding: chunked\r\n\r\n")
+                         : text(head + n, "Content-Length: %zu\r\n\r\n", BIG);
+            send_all(b, fd, head, n);
+            if (slow) { /* held from the start: the client is held too */
+                size_t sent = 0;
+                for (int i = 0; !chunked && i < 2000; i++) {
+                    ssize_t put = send(fd, body + sent, BIG - sent, MSG_NOSIGNAL);
+                    sent += put > 0 ? (size_t)put : 0;
+                    uv_run(&b->loop, UV_RUN_NOWAIT);
+                }
+                spin(b, 5);
+                assert_non_null(b->taking);
+                assert_int_equal(b->taken, 0);
+                assert_true(sent < BIG);
+                http_body_resume(b->taking);
+                if (!chunked)
+                    send_all(b, fd, body + sent, BIG - sent);
+            } else if (!chunked) {
+                send_all(b, fd, body, BIG);
+            }
+            for (size_t at = 0; chunked && at < BIG; at += 50000) {
+                size_t part = BIG - at < 50000 ? BIG - at : 50000;
+                send_all(b, fd, head, text(head, "%zx\r\n", part));
+                send_all(b, fd, body + at, part);
+                send_all(b, fd, "\r\n", 2);
+            }
+            if (chunked)
+                send_all(b, fd, "0\r\n\r\n", 5);
+            receive(b, fd, answer, sizeof answer, 30, &closed);
+            assert_int_equal(status_of(answer), 201);
+            assert_false(closed);
+            assert_int_equal(b->taken, BIG);
+            assert_int_equal(b->ends, 1);
+            assert_int_equal(b->sum, sum_of(body, BIG));
+            assert_true(b->n_pieces >= BIG / HTTP_MAX_PIECE);
+            send_all(b, fd, head, text(head, "GET /next HTTP/1.1\r\n" H "\r\n"));
+            receive(b, fd, answer, sizeof answer, 20, &closed);
+            assert_int_equal(status_of(answer), 200);
+            close(fd);
+            spin(b, 5);
+        }
+    free(body);
+}
+
+static void a_piece_at_a_time(void **state)
+{
+    struct bench *b = *state;
+    static const char all[] = "POST /take?slow HTTP/1.1\r\n" H "Content-Length: 10\r\n\r\n01234";
+    char answer[1024];
+    bool closed;
+    int fd = dial(b, true);
+    send_all(b, fd, all, sizeof all - 1);
+    spin(b, 5);
+    assert_int_equal(b->taken, 5);
+    send_all(b, fd, "56789GET / HTTP/1.1\r\n" H "\r\n", 7 + sizeof "GET / HTTP/1.1\r\n" H - 1);
+    spin(b, 400); /* longer than a client may be silent: the handler is the one that waits */
+    assert_int_equal(b->taken, 5);
+    assert_non_null(b->taking);
+    http_body_resume(b->taking);
+    receive(b, fd, answer, sizeof answer, 20, &closed);
+    assert_int_equal(b->taken, 10);
+    assert_non_null(strstr(answer, "taken"));
+    assert_non_null(strstr(answer, "ok")); /* the one behind it */
+    close(fd);
+}
+
+static const struct {
+    const char *name, *bytes, *more; /* more: after the first have been handled */
+    int status, gone, closed;
+    size_t taken, calls;
+} bodies[] = {
+    { "no body", "POST /take HTTP/1.1\r\n" H "\r\n", "", 201, 0, 0, 0, 1 },
+    { "empty", "POST /take HTTP/1.1\r\n" H "Content-Length: 0\r\n\r\n", "", 201, 0, 0, 0, 1 },
+    { "empty chunks", "POST /take HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n", "0\r\n\r\n", 201, 0, 0, 0, 1 },
+    { "whole at once", "POST /take HTTP/1.1\r\n" H "Content-Length: 3\r\n\r\nabc", "", 201, 0, 0, 3, 1 },
+    { "another method", "PUT /take HTTP/1.1\r\n" H "Content-Length: 3\r\n\r\nabc", "", 201, 0, 0, 0, 1 },
+    { "refused at the head", "POST /take?refuse HTTP/1.1\r\n" H "Content-Length: 3\r\n\r\nabc", "", 409, 0, 1, 0, 1 },
+    { "a malformed chunk", "POST /take HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "zz\r\n", 0, 1, 1, 3, 1 },
+    { "long extensions", "POST /take HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n3;" , "", 0, 1, 1, 0, 1 },
+    { "old", "POST /take HTTP/1.0\r\nContent-Length: 3\r\nHost: localhost\r\n\r\nabc", "", 201, 0, 1, 3, 1 },
+    { "two lengths", "POST /take HTTP/1.1\r\n" H "Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc", "", 400, 0, 1, 0, 0 },
+};
+
+static void streamed_bodies_as_they_come(void **state)
+{
+    struct bench *b = *state;
+    char many_x[1000];
+    memset(many_x, 'x', sizeof many_x);
+    for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++)
+        for (int piecemeal = 0; piecemeal < 2; piecemeal++) {
+            char answer[2048];
+            bool closed;
+            int fd = dial(b, true), calls = b->calls, gone = b->gone;
+            size_t n = strlen(bodies[i].bytes);
+            b->taken = 0;
+            for (size_t at = 0; piecemeal && at < n; at++)
+                send_all(b, fd, bodies[i].bytes + at, 1);
+            if (!piecemeal)
+                send_all(b, fd, bodies[i].bytes, n);
+            spin(b, 2);
+            send_all(b, fd, bodies[i].more, strlen(bodies[i].more));
+            for (int k = 0; strcmp(bodies[i].name, "long extensions") == 0 && k < 10; k++)
+                send_all(b, fd, many_x, sizeof many_x);
+            receive(b, fd, answer, sizeof answer, 15, &closed);
+            close(fd);
+            spin(b, 2);
+            if (status_of(answer) != bodies[i].status || b->gone - gone != bodies[i].gone ||
+                closed != bodies[i].closed || b->taken != bodies[i].taken ||
+                (size_t)(b->calls - calls) != bodies[i].calls)
+                fail_msg("%s: status %d gone %d closed %d taken %zu calls %d", bodies[i].name, status_of(answer),
+                         b->gone - gone, closed, b->taken, b->calls - calls);
+        }
+}
+
+/* Answered in the middle: the client hears it, and then the end. */
+static void an_answer_before_the_body_ends(void **state)
+{
+    struct bench *b = *state;
+    static const char head[] = "POST /take?early HTTP/1.1\r\n" H "Content-Length: 100000\r\n\r\n";
+    static char body[100000];
+    char answer[1024];
+    bool closed;
+    int fd = dial(b, true);
+    send_all(b, fd, head, sizeof head - 1);
+    send_all(b, fd, body, 60000);
+    receive(b, fd, answer, sizeof answer, 60, &closed);
+    assert_int_equal(status_of(answer), 400);
+    assert_non_null(strstr(answer, "Connection: close"));
+    assert_true(closed);
+    assert_true(b->taken >= 1000 && b->taken < 100000);
+    assert_int_equal(b->ends, 0);
+    close(fd);
+}
+
+static void clients_that_leave_in_the_middle(void **state)
+{
+    struct bench *b = *state;
+    static const char some[] = "POST /take HTTP/1.1\r\n" H "Content-Length: 100\r\n\r\nabc";
+    for (int how = 0; how < 4; how++) {
+        int fd = dial(b, how % 2 == 0);
+        b->gone = 0;
+        send_all(b, fd, some, sizeof some - 1);
+        spin(b, 5);
+        assert_non_null(b->taking);
+        if (how / 2)
+            shutdown(fd, SHUT_WR);
+        else
+            close(fd);
+        spin(b, 10);
+        assert_int_equal(b->gone, 1);
+        assert_null(b->taking);
+        if (how / 2)
+            close(fd);
+    }
+    int fd = dial(b, true); /* and one that says nothing more */
+    b->gone = 0;
+    send_all(b, fd, some, sizeof some - 1);
+    spin(b, HTTP_BODY_IDLE_MS / HURRY + 100);
+    assert_int_equal(b->gone, 1);
+    close(fd);
+    spin(b, 10);
+    assert_int_equal(http_server_counts(b->server).open, 0);
+    assert_int_equal(http_server_counts(b->server).busy, 0);
+}
+
+static void expecting_clients_of_streams(void **state)
+{
+    struct bench *b = *state;
+    static const char *const query[] = { "", "?late", "?refuse" };
+    for (size_t i = 0; i < 3; i++) {
+        char head[300], answer[1024];
+        bool closed;
+        int fd = dial(b, true);
+        send_all(b, fd, head, text(head, "POST /take%s HTTP/1.1\r\n" H "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n", query[i]));
+        receive(b, fd, answer, sizeof answer, 20, &closed);
+        assert_int_equal(status_of(answer), i == 2 ? 409 : i == 0 ? 100 : 0);
+        if (i == 1) {
+            http_body_resume(b->taking);
+            receive(b, fd, answer, sizeof answer, 20, &closed);
+            assert_string_equal(answer, "HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        if (i < 2) {
+            send_all(b, fd, "hello", 5);
+            receive(b, fd, answer, sizeof answer, 20, &closed);
+            assert_int_equal(status_of(answer), 201);
+        }
+        close(fd);
+        spin(b, 5);
+    }
+}
+
 /* ---- time ----------------------------------------------------------------------------------------------- */
 
 static void slow_heads_and_bodies_time_out(void **state)
@@ -767,6 +1052,12 @@ int main(void)
         T(head_gets_no_body),
         T(expecting_clients_are_told_to_go_on),
         T(a_slow_reader_pauses_the_stream),
+        T(streamed_bodies_arrive_in_pieces),
+        T(a_piece_at_a_time),
+        T(streamed_bodies_as_they_come),
+        T(an_answer_before_the_body_ends),
+        T(clients_that_leave_in_the_middle),
+        T(expecting_clients_of_streams),
         T(slow_heads_and_bodies_time_out),
         T(a_dripped_head_has_a_total_limit),
         T(idle_connections_are_closed),
