@@ -5,6 +5,8 @@
  *   client    HTTP over one connection                reach    finding or starting the daemon
  *   run.c     one answer      repl.c  a conversation  answer   the request both make, and its stats
  *   models.c  list ps show rm cp stop                 transfer.c import
+ *   pull.c    pull push list --outdated               secrets  what a registry and the hub ask for
+ *   follow    a long call to its end                  bars     how far it is
  *   words.c   tokenize, detokenize                    bench.c  speeds and perplexity
  *   term      tables, colour, progress                line, edit  lines typed
  *   interrupt Ctrl-C
@@ -14,6 +16,7 @@
 #ifndef HEARTH_CLI_CLI_H
 #define HEARTH_CLI_CLI_H
 
+#include <stdint.h>
 #include <stdio.h>
 
 #include "cli/client.h"
@@ -51,7 +54,14 @@
     X(ARG_PARALLEL,    "parallel",    0,   "N",     "sequences at once (1)")                       \
     X(ARG_REPEAT,      "repeat",      0,   "N",     "times to measure; medians are printed (3)")   \
     X(ARG_PERPLEXITY,  "perplexity",  0,   "FILE",  "measure perplexity on a text instead of speed") \
-    X(ARG_WINDOW,      "window",      0,   "N",     "tokens of a perplexity window (512)")
+    X(ARG_WINDOW,      "window",      0,   "N",     "tokens of a perplexity window (512)")         \
+    X(ARG_AS,          "as",          0,   "NAME",  "another name for it here")                    \
+    X(ARG_INSECURE,    "insecure",    0,   NULL,    "take plain http and unverified TLS from the registry that the name names") \
+    X(ARG_LIMIT_RATE,  "limit-rate",  0,   "RATE",  "bytes a second at most, as 500k or 10M")      \
+    X(ARG_PLAN,        "dry-run",     0,   NULL,    "tell the files, sizes and licence and whether it fits, and fetch nothing") \
+    X(ARG_DETACH,      "detach",      0,   NULL,    "begin it, and leave it to the daemon")        \
+    X(ARG_ALL,         "all",         0,   NULL,    "every model whose place has another one now") \
+    X(ARG_OUTDATED,    "outdated",    0,   NULL,    "those whose place has another one now")
 
 enum arg {
 #define X(id, name, letter, value, text) id,
@@ -59,7 +69,7 @@ enum arg {
 #undef X
     ARG_COUNT
 };
-#define ARG_BIT(id) (1u << (id))
+#define ARG_BIT(id) (UINT64_C(1) << (id))
 #define MAX_OPTION_VALUES 64
 
 struct cli {
@@ -81,7 +91,7 @@ struct command {
     const char *args;         /* as the usage line shows them */
     const char *text;         /* one sentence */
     const char *more;         /* paragraphs of `hearth help NAME`, or NULL */
-    unsigned options;         /* ARG_BITs, besides host and help */
+    uint64_t options;         /* ARG_BITs, besides host and help */
     int min_args, max_args;   /* -1: any number */
     bool raw;                 /* all that follows is the command's own, options too */
     bool daemon;              /* talks to one */
@@ -105,8 +115,13 @@ void help_overview(FILE *to);
 void help_command(FILE *to, const struct command *command);
 command_run help_run, completion_run;
 
-command_run run_run, list_run, ps_run, show_run, rm_run, cp_run, stop_run, import_run,
-    tokenize_run, bench_run;
+command_run run_run, list_run, ps_run, show_run, rm_run, cp_run, stop_run, import_run, pull_run,
+    push_run, tokenize_run, bench_run;
+
+/* pull.c: brings a model that a command found missing; says so. ERR_CONFLICT: the daemon is offline. */
+enum err_code pull_missing(struct cli *c, const char *name, struct err *e);
+/* Models whose place has another one now; the caller json_decref()s. */
+enum err_code pull_outdated(struct cli *c, json_t **reply, struct err *e);
 
 /* A whole number of an option's value, or `otherwise` when it is not given. ERR_USAGE. */
 enum err_code cli_number(const struct cli *c, enum arg id, long min, long max, long otherwise,

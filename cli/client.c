@@ -180,6 +180,19 @@ static enum err_code parse(struct exchange *x, const char *bytes, size_t n)
                    x->client->reach.found.label, llhttp_get_error_reason(&x->parser));
 }
 
+static enum err_code await_bytes(struct exchange *x)
+{
+    struct client *c = x->client;
+    enum err_code code;
+
+    do {
+        code = interrupt_wait(c->reach.interrupt, x->fd, POLLIN, c->idle ? 1000 : -1, x->e);
+        if (code == ERR_TIMEOUT && c->idle(c->idle_user, x->e) != ERR_OK)
+            code = x->e->code;
+    } while (code == ERR_TIMEOUT);
+    return code;
+}
+
 static enum err_code receive_all(struct exchange *x)
 {
     char bytes[READ_BYTES];
@@ -188,7 +201,7 @@ static enum err_code receive_all(struct exchange *x)
     while (code == ERR_OK && !x->complete) {
         ssize_t n;
 
-        code = interrupt_wait(x->client->reach.interrupt, x->fd, POLLIN, -1, x->e);
+        code = await_bytes(x);
         if (code != ERR_OK)
             break;
         n = recv(x->fd, bytes, sizeof bytes, 0);

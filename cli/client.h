@@ -17,6 +17,10 @@
 struct client {
     struct reach reach;
     const char *api_key; /* HEARTH_API_KEY or NULL; sent to every daemon */
+    /* Called about once a second while a reply is waited for and nothing comes; not ERR_OK ends the call
+     * with it. NULL: nothing. */
+    enum err_code (*idle)(void *user, struct err *e);
+    void *idle_user;
     int peer_pid;        /* of the last daemon reached over a Unix socket; else 0 */
 };
 enum err_code client_init(struct client *c, const char *host, const struct interrupt *i,

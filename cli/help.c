@@ -3,7 +3,7 @@
 
 #include "cli/cli.h"
 
-static unsigned all_options(const struct command *c)
+static uint64_t all_options(const struct command *c)
 {
     return c->raw ? 0 : c->options | ARG_BIT(ARG_HELP) | (c->daemon ? ARG_BIT(ARG_HOST) : 0);
 }
@@ -22,7 +22,7 @@ void help_overview(FILE *to)
 
 void help_command(FILE *to, const struct command *c)
 {
-    unsigned options = all_options(c);
+    uint64_t options = all_options(c);
 
     fprintf(to, "hearth %s: %s\n\nusage: hearth %s %s%s\n", c->name, c->text, c->name,
             options ? "[OPTIONS] " : "", c->args);

@@ -22,7 +22,8 @@ const struct command cli_commands[] = {
       B(ARG_VERBOSE) | B(ARG_KEEP_ALIVE) | B(ARG_OPTION) | B(ARG_SYSTEM) | B(ARG_FORMAT) |
           B(ARG_THINK) | B(ARG_HIDE_THINKING) | B(ARG_SUFFIX) | B(ARG_DRY_RUN) | B(ARG_JSON), 1, -1,
       false, true, run_run },
-    { "list", "ls", "[PREFIX]", "models in the store", NULL, B(ARG_JSON), 0, 1, false, true, list_run },
+    { "list", "ls", "[PREFIX]", "models in the store", NULL,
+      B(ARG_JSON) | B(ARG_OUTDATED), 0, 1, false, true, list_run },
     { "ps", NULL, "[PREFIX]", "models in memory", NULL, B(ARG_JSON), 0, 1, false, true, ps_run },
     { "show", NULL, "MODEL", "what a model is", NULL,
       B(ARG_JSON) | B(ARG_VERBOSE) | B(ARG_TEMPLATE) | B(ARG_PARAMETERS) | B(ARG_SHOW_SYSTEM) |
@@ -30,7 +31,19 @@ const struct command cli_commands[] = {
     { "import", NULL, "FILE [NAME]", "give a GGUF file a name in the store",
       "NAME is model[:tag]; without it the file's name is taken. Of a file in parts\n"
       "(-00001-of-0000N.gguf) name the first.",
-      B(ARG_COPY) | B(ARG_REFERENCE), 1, 2, false, true, import_run },
+      B(ARG_COPY) | B(ARG_REFERENCE) | B(ARG_JSON), 1, 2, false, true, import_run },
+    { "pull", NULL, "NAME", "bring a model from a registry, the Hugging Face hub or a URL",
+      "NAME is [host/][namespace/]model[:tag] of Ollama's or any OCI registry,\n"
+      "hf.co/ORG/REPO[:QUANT or file], or https://.../file.gguf. What is there already is not\n"
+      "fetched again: a pull that was stopped goes on where it was. `hearth pull --all` brings every\n"
+      "model anew whose place has another one now. HF_TOKEN (or the hub's own file) goes with names of\n"
+      "the hub, the user of ~/.docker/config.json or HEARTH_REGISTRY_USER and\n"
+      "HEARTH_REGISTRY_PASSWORD with those of a registry.",
+      B(ARG_AS) | B(ARG_INSECURE) | B(ARG_LIMIT_RATE) | B(ARG_PLAN) | B(ARG_DETACH) | B(ARG_ALL) | B(ARG_JSON),
+      0, 1, false, true, pull_run },
+    { "push", NULL, "NAME [DESTINATION]", "bring a model to a registry",
+      "DESTINATION is what it is called there; without it, NAME itself names a registry.",
+      B(ARG_INSECURE) | B(ARG_LIMIT_RATE) | B(ARG_DETACH) | B(ARG_JSON), 1, 2, false, true, push_run },
     { "cp", NULL, "SOURCE DESTINATION", "give a model a second name", NULL, 0, 2, 2, false, true, cp_run },
     { "rm", NULL, "MODEL...", "remove models", NULL, 0, 1, -1, false, true, rm_run },
     { "stop", NULL, "MODEL", "take a model out of memory", NULL, 0, 1, 1, false, true, stop_run },
@@ -152,7 +165,7 @@ bool option_value_optional(const struct option_row *o)
 }
 
 /* Options that `command` takes, as getopt_long wants them; `val` of a row is 256 + id. */
-static void getopt_rows(unsigned allowed, struct option rows[ARG_COUNT + 1],
+static void getopt_rows(uint64_t allowed, struct option rows[ARG_COUNT + 1],
                         char letters[2 * ARG_COUNT + 2])
 {
     size_t n = 0, k = 0;
@@ -240,7 +253,7 @@ static enum err_code dispatch(struct cli *c, const struct command *command, int 
 static void report(const struct cli *c, const struct command *command, const struct err *e)
 {
     if (e->code == ERR_CANCELLED) {
-        fputs(c->term.err_tty ? "\n" : "", stderr);
+        fputs(c->term.err_tty && e->text[0] ? "\n" : "", stderr);
         return;
     }
     fprintf(stderr, "%shearth: %s%s\n", term_on(&c->term, STYLE_RED), e->text,

@@ -7,7 +7,7 @@
 
 #include "cli/answer.h"
 #include "cli/cli.h"
-#include "daemon/protocol.h"
+#include "daemon/protocol_transfer.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
@@ -185,6 +185,52 @@ static enum err_code print_list(struct cli *c, const struct list *list, const js
     return table_print(&table) ? ERR_OK : err_no_memory(e, 0, "a table");
 }
 
+/* What is under way, below the table; nothing where nothing is. */
+static enum err_code print_transfers(const json_t *ps, struct err *e)
+{
+    static const char *const heads[] = { "UNDER WAY", "WHAT", "STATUS", "DONE", "SINCE" };
+    struct transfer_entry *v = NULL;
+    struct table table;
+    size_t n = 0;
+    char have[WORDS_SIZE], of[WORDS_SIZE];
+    enum err_code code = transfer_list_read(ps, &v, &n, e);
+
+    if (code != ERR_OK || n == 0) {
+        mem_free(v);
+        return code;
+    }
+    printf("\n");
+    table_init(&table, heads, 5);
+    for (size_t i = 0; i < n; i++) {
+        cell(&table, v[i].name);
+        table_cell(&table, "%.*s%s", (int)v[i].kind.n, v[i].kind.n ? v[i].kind.p : "",
+                   v[i].detached ? " (detached)" : "");
+        cell(&table, v[i].status);
+        if (v[i].total > 0)
+            table_cell(&table, "%s of %s (%d%%)", words_bytes(v[i].completed, have), words_bytes(v[i].total, of),
+                       (int)(100.0 * (double)v[i].completed / (double)v[i].total));
+        else
+            table_cell(&table, "%s", "");
+        table_cell(&table, "%s ago", words_span(clock_wall_ns() - v[i].started_wall_ns, have));
+    }
+    mem_free(v);
+    return table_print(&table) ? ERR_OK : err_no_memory(e, 0, "a table");
+}
+
+/* The list of models says it too; a daemon that cannot tell is no error there. */
+static enum err_code list_transfers(struct cli *c, const struct list *list, const json_t *root, struct err *e)
+{
+    json_t *ps = NULL;
+    enum err_code code = ERR_OK;
+
+    if (list->kind == LIST_PS)
+        return print_transfers(root, e);
+    if (client_json(&c->client, "GET", "/api/ps", (struct str){ 0 }, &ps, NULL) == ERR_OK && ps)
+        code = print_transfers(ps, e);
+    json_decref(ps);
+    return code;
+}
+
 static enum err_code show_list(struct cli *c, const struct list *list, struct err *e)
 {
     struct buf reply;
@@ -197,8 +243,48 @@ static enum err_code show_list(struct cli *c, const struct list *list, struct er
         code = json_read(buf_str(&reply), CLIENT_MAX_REPLY, "the daemon's reply", &root, e);
     if (root)
         code = print_list(c, list, root, e);
+    if (root && code == ERR_OK)
+        code = list_transfers(c, list, root, e);
     json_decref(root);
     buf_finish(&reply);
+    return code;
+}
+
+static enum err_code print_outdated(struct cli *c, const json_t *root, struct err *e)
+{
+    static const char *const heads[] = { "NAME", "STATE", "THERE" };
+    struct outdated_entry *v = NULL;
+    struct table table;
+    size_t n = 0;
+    enum err_code code = outdated_read(root, &v, &n, e);
+
+    if (code != ERR_OK)
+        return code;
+    table_init(&table, heads, 3);
+    for (size_t i = 0; i < n; i++) {
+        if (!prefixed(c, v[i].name, LIST_TAGS) || (!v[i].outdated && v[i].error.n == 0))
+            continue;
+        cell(&table, v[i].name);
+        table_cell(&table, "%s", v[i].error.n ? "not known" : "outdated");
+        cell(&table, v[i].error.n ? v[i].error : v[i].revision);
+    }
+    mem_free(v);
+    return table_print(&table) ? ERR_OK : err_no_memory(e, 0, "a table");
+}
+
+static enum err_code list_outdated(struct cli *c, struct err *e)
+{
+    json_t *reply = NULL;
+    enum err_code code = pull_outdated(c, &reply, e);
+
+    if (code == ERR_OK && c->given[ARG_JSON]) {
+        char *text = json_dumps(reply, JSON_COMPACT);
+        cli_print_json(str_from(text));
+        mem_free(text);
+    } else if (code == ERR_OK) {
+        code = print_outdated(c, reply, e);
+    }
+    json_decref(reply);
     return code;
 }
 
@@ -206,7 +292,7 @@ enum err_code list_run(struct cli *c, struct err *e)
 {
     static const struct list list = { LIST_TAGS, "/api/tags", 4, { "NAME", "ID", "SIZE", "MODIFIED" },
                                       tags_row };
-    return show_list(c, &list, e);
+    return c->given[ARG_OUTDATED] ? list_outdated(c, e) : show_list(c, &list, e);
 }
 
 enum err_code ps_run(struct cli *c, struct err *e)

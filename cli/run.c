@@ -116,20 +116,52 @@ static enum err_code dry_run(struct cli *c, const struct gen_request *r, struct 
     return code;
 }
 
-enum err_code run_run(struct cli *c, struct err *e)
+static enum err_code run_once(struct cli *c, struct str prompt, struct err *e)
 {
-    struct buf prompt;
     struct gen_request r;
     json_t *format = NULL;
     enum err_code code;
 
-    buf_init(&prompt, MAX_PROMPT);
-    code = gather_prompt(c, &prompt, e);
-    if (code == ERR_OK && c->argc == 1 && c->term.in_tty && c->term.out_tty && !c->given[ARG_DRY_RUN])
-        code = repl_run(c, e);
-    else if (code == ERR_OK && (code = make_request(c, buf_str(&prompt), &r, &format, e)) == ERR_OK)
+    if (c->argc == 1 && c->term.in_tty && c->term.out_tty && !c->given[ARG_DRY_RUN])
+        return repl_run(c, e);
+    code = make_request(c, prompt, &r, &format, e);
+    if (code == ERR_OK)
         code = c->given[ARG_DRY_RUN] ? dry_run(c, &r, e) : answer_once(c, &r, e);
     json_decref(format);
+    return code;
+}
+
+/* A model that is not there is pulled, where the daemon may; nothing of an answer has come by then. Where it
+ * cannot be, it is still no such model (and offline, nothing more is to be said). */
+static enum err_code run_pulling(struct cli *c, struct str prompt, struct err *e)
+{
+    struct err why = { 0 };
+    enum err_code code = run_once(c, prompt, e);
+
+    if (code != ERR_NOT_FOUND || c->given[ARG_DRY_RUN] || !str_ends(str_from(e->text), STR("not found")))
+        return answer_explain(code, e);
+    switch (pull_missing(c, c->argv[0], &why)) {
+    case ERR_OK:
+        return run_once(c, prompt, e);
+    case ERR_CANCELLED:
+        *e = why;
+        return why.code;
+    case ERR_CONFLICT:
+        return answer_explain(ERR_NOT_FOUND, e);
+    default:
+        return err_set(e, ERR_NOT_FOUND, "model '%s' not found, and it cannot be pulled: %s", c->argv[0], why.text);
+    }
+}
+
+enum err_code run_run(struct cli *c, struct err *e)
+{
+    struct buf prompt;
+    enum err_code code;
+
+    buf_init(&prompt, MAX_PROMPT);
+    code = gather_prompt(c, &prompt, e);
+    if (code == ERR_OK)
+        code = run_pulling(c, buf_str(&prompt), e);
     buf_finish(&prompt);
-    return answer_explain(code, e);
+    return code;
 }

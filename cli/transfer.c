@@ -7,36 +7,10 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/follow.h"
 #include "daemon/protocol.h"
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
-
-struct progress {
-    struct term *term;
-    char status[128]; /* of the last line */
-};
-
-static enum err_code take_progress(void *user, json_t *root, struct str raw, struct err *e)
-{
-    struct progress *p = user;
-    const char *status = json_string_value(json_object_get(root, "status"));
-    const json_t *total = json_object_get(root, "total"), *done = json_object_get(root, "completed");
-    char of[WORDS_SIZE], have[WORDS_SIZE];
-
-    (void)raw;
-    (void)e;
-    if (!status)
-        return ERR_OK;
-    snprintf(p->status, sizeof p->status, "%s", status);
-    if (json_integer_value(total) > 0)
-        term_progress(p->term, "%s: %s of %s (%.0f %%)", status,
-                      words_bytes((uint64_t)json_integer_value(done), have),
-                      words_bytes((uint64_t)json_integer_value(total), of),
-                      100.0 * (double)json_integer_value(done) / (double)json_integer_value(total));
-    else
-        term_progress(p->term, "%s", status);
-    return ERR_OK;
-}
 
 /* "dir/SmolLM2-135M.Q4_1-00001-of-00002.gguf" -> "smollm2-135m.q4_1" */
 static char *name_of_file(const char *path)
@@ -63,7 +37,6 @@ static char *name_of_file(const char *path)
 /* The daemon opens the path, and its working directory is its own: the path goes absolute. */
 enum err_code import_run(struct cli *c, struct err *e)
 {
-    struct progress progress = { .term = &c->term };
     struct model_request r = { .reference = c->given[ARG_REFERENCE], .stream = true };
     struct buf body;
     char path[PATH_MAX], *name = NULL;
@@ -84,9 +57,8 @@ enum err_code import_run(struct cli *c, struct err *e)
         code = err_no_memory(e, 0, "a request");
         goto out;
     }
-    code = client_stream(&c->client, "/api/import", buf_str(&body), take_progress, &progress, e);
-    term_progress_end(&c->term);
-    if (code == ERR_OK)
+    code = follow_call(c, "/api/import", buf_str(&body), NULL, e);
+    if (code == ERR_OK && !c->given[ARG_JSON])
         printf("imported '%s' as '%s'\n", c->argv[0], name);
 out:
     buf_finish(&body);

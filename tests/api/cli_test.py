@@ -465,6 +465,195 @@ class Pty:
         raise AssertionError(f"did not end: {self.seen!r}")
 
 
+MODEL_SHA = "sha256:" + "ab" * 32
+PULL = [{"status": "pulling manifest"},
+        {"status": "pulling " + "ab" * 6, "digest": MODEL_SHA, "total": 1000000000, "completed": 0},
+        {"status": "pulling " + "ab" * 6, "digest": MODEL_SHA, "total": 1000000000, "completed": 380000000},
+        {"status": "pulling " + "ab" * 6, "digest": MODEL_SHA, "total": 1000000000, "completed": 1000000000},
+        {"status": "verifying sha256 digest"}, {"status": "writing manifest"},
+        {"status": "success", "model": "m:latest"}]
+PLAN = {"status": "plan", "model": "m:latest", "source": "https://registry.example/v2", "revision": "abc", "license": "MIT",
+        "present": False, "size": 1000, "missing": 1000, "disk_free": 900, "fits_disk": False, "device": "Toy", "device_budget": 5000,
+        "device_needs": 2000, "fits_device": True,
+        "files": [{"name": "a.gguf", "kind": "model", "size": 1000, "missing": 1000}]}
+
+
+class Transfers(Case):
+    """How far a pull is, its end by Ctrl-C, and the secrets that go with it."""
+    def pull(self, answer, *args, path="/api/pull", command="pull", **more):
+        self.serve({path: answer})
+        return self.hearth(command, *args, **more)
+
+    def sent(self):
+        return {k: v for k, v in self.daemon.requests[-1]["body"].items()}
+
+    def test_lines_in_a_pipe(self):
+        out, err = self.pull(chunked(*lines(*PULL)), "m")
+        self.assertEqual(err.splitlines(), ["pulling manifest", "pulling: 0 B of 1.0 GB (0%)", "verifying sha256 digest",
+                                            "writing manifest", "success", "pulling: 1.0 GB of 1.0 GB (100%)"])
+        self.assertEqual(out, "")
+        self.assertEqual(self.sent(), {"model": "m"})
+
+    def test_a_line_a_second(self):
+        def slowly(request, connection):
+            connection.sendall(chunked(*lines(*PULL[:1]))[:-5])
+            for i in range(25):
+                line = json.dumps({**PULL[1], "completed": i * 10000000}).encode() + b"\n"
+                connection.sendall(b"%x\r\n%s\r\n" % (len(line), line))
+                time.sleep(0.1)
+            return chunked(*lines(*PULL[-1:])).split(b"\r\n\r\n", 1)[1]
+        err = self.pull(slowly, "m")[1]
+        said = [line for line in err.splitlines() if line.startswith("pulling:")]
+        self.assertIn(len(said), (3, 4, 5), err)
+        self.assertRegex(said[2], r"^pulling: \d+ MB of 1.0 GB \(\d+%\), \d+ MB/s, \d+s left$")
+
+    def test_bars_on_a_terminal(self):
+        self.serve({"/api/pull": chunked(*lines(*PULL))})
+        p = Pty(["pull", "m"], self.env)
+        self.assertEqual(p.wait(), 0)
+        self.assertIn("pulling abababababab   0%", p.seen)
+        self.assertIn("pulling abababababab 100%", p.seen)
+        self.assertIn("1.0 GB", p.seen)
+        last = p.seen.split("\x1b[J")[-1]
+        self.assertIn("success", last)
+        self.assertEqual(p.seen.count("\x1b["), p.seen.count("A\r\x1b[J") + p.seen.count("\x1b[J"))
+
+    def test_json_is_what_came(self):
+        out, err = self.pull(chunked(*lines(*PULL)), "m", "--json")
+        self.assertEqual([json.loads(line) for line in out.splitlines()], PULL)
+        self.assertEqual(err, "")
+
+    def test_errors_first_and_later(self):
+        err = self.pull(plain({"error": "no such model there"}, "404 Not Found"), "m", rc=4)[1]
+        self.assertIn("hearth: no such model there", err)
+        self.daemon.close()
+        os.unlink(self.socket)
+        err = self.pull(chunked(*lines(PULL[0], {"error": "it is not there", "code": "not_found"})), "m", rc=4)[1]
+        self.assertIn("hearth: it is not there", err)
+        self.daemon.close()
+        os.unlink(self.socket)
+        err = self.pull(chunked(*lines(PULL[0], PULL[1], {"error": "reset", "code": "io"})), "m", rc=1)[1]
+        self.assertIn("`hearth pull m` continues from there", err)
+
+    def test_offline_says_so(self):
+        err = self.pull(plain({"error": "offline: nothing is pulled"}, "409 Conflict"), "m", rc=1)[1]
+        self.assertIn("hearth: offline: nothing is pulled", err)
+        self.assertNotIn("continues", err)
+
+    def test_ctrl_c_says_how_to_go_on(self):
+        def forever(request, connection):
+            connection.sendall(chunked(*lines(*PULL[:3]))[:-5])
+            while connection.recv(100):
+                pass
+            self.daemon.gone.set()
+            return b""
+        self.serve({"/api/pull": forever})
+        p = Pty(["pull", "m"], self.env)
+        p.until("38%")
+        p.type("\x03")
+        self.assertEqual(p.wait(), 130)
+        self.assertIn("`hearth pull m` continues where it stopped", p.seen)
+        self.assertTrue(self.daemon.gone.wait(5 * SLOW))
+
+    def test_detach_leaves_when_it_has_begun(self):
+        def forever(request, connection):
+            connection.sendall(chunked(*lines(*PULL[:1]))[:-5])
+            while connection.recv(100):
+                pass
+            self.daemon.gone.set()
+            return b""
+        out, _ = self.pull(forever, "m", "--detach")
+        self.assertIn("goes on in the daemon", out)
+        self.assertTrue(self.sent()["detach"])
+        self.assertTrue(self.daemon.gone.wait(5 * SLOW))
+
+    def test_options_go_along(self):
+        self.pull(chunked(*lines(*PULL)), "r.example/n/m", "--as", "x", "--insecure", "--limit-rate", "1.5M")
+        self.assertEqual(self.sent(), {"model": "r.example/n/m", "as": "x", "insecure": True, "limit_rate": 1500000})
+        self.assertEqual(self.hearth("pull", "r.example/n/m")[0], "it is called 'm:latest' here\n")
+        for args in ["m", "--limit-rate", "fast"], ["m", "--all"], [], ["--all", "--as", "x"]:
+            self.hearth("pull", *args, rc=2)
+
+    def test_plan(self):
+        out = self.pull(chunked(*lines(PULL[0], PLAN)), "m", "--dry-run")[0]
+        self.assertTrue(self.sent()["dry_run"])
+        self.assertRegex(out, r"licence +MIT")
+        self.assertRegex(out, r"a\.gguf +model +1\.0 KB +1\.0 KB")
+        self.assertIn("1.0 KB to fetch, 900 B free: does not fit", out)
+        self.assertIn("about 2.0 KB wanted, 5.0 KB of Toy: fits", out)
+
+    def test_push(self):
+        self.pull(chunked(*lines({"status": "pushing manifest"}, {"status": "success"})), "m", "r.example/n/m",
+                  path="/api/push", command="push")
+        self.assertEqual(self.sent(), {"model": "m", "destination": "r.example/n/m"})
+
+    def test_secrets(self):
+        os.makedirs(self.folder + "/.docker")
+        with open(self.folder + "/.docker/config.json", "w") as f:
+            json.dump({"auths": {"https://r.example/v1/": {"auth": "bWU6b3Blbjpzay=="}, "s.example:5000": {"auth": "!"}}}, f)
+        os.makedirs(self.folder + "/.cache/huggingface")
+        with open(self.folder + "/.cache/huggingface/token", "w") as f:
+            f.write("hf_file\n")
+        self.serve({"/api/pull": chunked(*lines(*PULL))})
+        env = {"HEARTH_REGISTRY_USER": "u", "HEARTH_REGISTRY_PASSWORD": "p"}
+        expected = [("m", {}, {}), ("m", env, {}), ("n/m", env, {}),
+                    ("r.example/n/m", env, {"username": "me", "password": "open:sk"}),
+                    ("https://r.example/n/m", {}, {"username": "me", "password": "open:sk"}),
+                    ("s.example:5000/m", env, {"username": "u", "password": "p"}),
+                    ("hf.co/o/r", env, {"hf_token": "hf_file"}),
+                    ("https://huggingface.co/o/r/x.gguf", {"HF_TOKEN": "hf_env"}, {"hf_token": "hf_env"}),
+                    ("hf.co/o/r", {"HF_TOKEN": " ", "HUGGING_FACE_HUB_TOKEN": "hf_old"}, {"hf_token": "hf_old"}),
+                    ("hub.local:80/o/r", {"HF_ENDPOINT": "http://hub.local:80/x"}, {"hf_token": "hf_file"}),
+                    ("hf.co.evil.example/o/r", {"HF_TOKEN": "hf_env"}, {})]
+        for name, more, secrets in expected:
+            self.hearth("pull", name, env=more)
+            self.assertEqual(self.sent(), {"model": name, **secrets})
+
+    def test_secrets_do_not_leave_this_machine(self):
+        env = {"HF_TOKEN": "hf_env", "HEARTH_REGISTRY_USER": "u", "HEARTH_REGISTRY_PASSWORD": "p"}
+        d = Daemon(("127.0.0.1", 0), {"/api/pull": chunked(*lines(*PULL))})
+        self.addCleanup(d.close)
+        port = d.socket.getsockname()[1]
+        self.hearth("pull", "hf.co/o/r", "--host", f"127.0.0.1:{port}", env=env)
+        self.assertEqual(d.requests[-1]["body"]["hf_token"], "hf_env")
+        for name in ("hf.co/o/r", "r.example/n/m"):  # an address that is not loopback, though it leads here
+            self.hearth("pull", name, "--host", f"0.0.0.0:{port}", env=env)
+            self.assertEqual(d.requests[-1]["body"], {"model": name})
+
+    def test_all_that_is_outdated(self):
+        models = [{"name": "a:latest", "outdated": True, "revision": "r2"}, {"name": "b:latest", "outdated": False},
+                  {"name": "c:latest", "outdated": False, "error": "does not answer"}]
+        self.serve({"/api/outdated": plain({"models": models}), "/api/pull": chunked(*lines(*PULL))})
+        out = self.hearth("list", "--outdated")[0]
+        self.assertRegex(out, r"a:latest +outdated +r2\nc:latest +not known +does not answer\n$")
+        out, err = self.hearth("pull", "--all")
+        self.assertEqual([r["body"] for r in self.daemon.requests if r["path"] == "/api/pull"], [{"model": "a:latest"}])
+        self.assertIn("1 of 3 models", out)
+
+    def test_under_way(self):
+        entry = {"name": "m", "kind": "pull", "status": "pulling abab", "completed": 250, "total": 1000,
+                 "started_at": "2026-01-01T00:00:00Z", "detached": True}
+        self.serve({"/api/ps": plain({"models": [], "transfers": [entry]}), "/api/tags": plain({"models": []})})
+        for command in "ps", "list":
+            self.assertRegex(self.hearth(command)[0], r"m +pull \(detached\) +pulling abab +250 B of 1\.0 KB \(25%\)")
+
+    def test_run_pulls_what_is_missing(self):
+        here = []
+        def generate(request, connection):
+            return chunked(*lines(piece("hello"), DONE)) if here else plain({"error": "model 'm' not found"}, "404 Not Found")
+        def pull(request, connection):
+            here.append(1)
+            return chunked(*lines(*PULL))
+        self.serve({"/api/generate": generate, "/api/pull": pull})
+        out, err = self.hearth("run", "m", "hi")
+        self.assertTrue(out.endswith("hello\n"), out)
+        self.assertIn("'m' is not here: pulling it", err)
+        here.clear()
+        self.daemon.script["/api/pull"] = plain({"error": "offline"}, "409 Conflict")
+        err = self.hearth("run", "m", "hi", rc=4)[1]
+        self.assertIn("hearth: model 'm' not found (", err)
+
+
 class Conversation(Case):
     def start(self, chat, *args):
         d = self.serve({"/api/generate": chunked(*lines(LOADED)), "/api/chat": chat})
@@ -639,7 +828,7 @@ class Conversation(Case):
         self.serve({"/api/generate": plain({"error": "model 'm' not found"}, "404 Not Found")})
         p = Pty(["run", "m"], self.env)
         self.assertEqual(p.wait(), 4)
-        self.assertIn("model 'm' not found", p.seen)
+        self.assertIn("model 'm' not found, and it cannot be pulled: no such route", p.seen)
 
 
 if __name__ == "__main__":
