@@ -1,4 +1,4 @@
-/* libFuzzer harness: GGUF parse, validation and load planning.
+/* libFuzzer harness: GGUF parse, validation, load planning and quantising.
  *
  * An input is a file's first bytes. Of odd length it is the whole file; of even length a header
  * whose data, a tebibyte of it, is elsewhere: so both "inside the file" and what lies beyond it are
@@ -20,6 +20,7 @@
 #include "runtime/model/budget.h"
 #include "runtime/model/gguf.h"
 #include "runtime/model/hparams.h"
+#include "runtime/model/quantize.h"
 #include "runtime/model/rope.h"
 #include "runtime/model/weights.h"
 
@@ -109,6 +110,37 @@ static void check_plan(const struct gguf *g, struct err *e)
     weights_finish(&w);
 }
 
+static enum err_code keep(void *user, const void *bytes, size_t n, struct err *e)
+{
+    (void)e;
+    buf_put(user, bytes, n);
+    return ERR_OK;
+}
+
+/* What is written is a file again, of as many bytes as were planned, with the same tensors. */
+static void check_quantised(const struct gguf *g, uint8_t pick, struct err *e)
+{
+    const struct quantize_target *t = quantize_target_at(pick % quantize_target_count());
+    struct quantize_plan *p = NULL;
+    struct gguf *again = NULL;
+    struct buf file;
+    buf_init(&file, 1 << 20);
+    struct quantize_sink sink = { .write = keep, .user = &file };
+    if (quantize_plan_make(g, t, &p, e) == ERR_OK && p->file_bytes <= 1 << 20 &&
+        quantize_run(p, &sink, 1, e) == ERR_OK && !file.failed) {
+        demand(file.n == p->file_bytes);
+        enum err_code c = gguf_open_memory(file.p, file.n, file.n, &again, e);
+        demand(c == ERR_OK || c == ERR_NO_MEMORY || c == ERR_TOO_LARGE);
+        demand(c != ERR_OK || gguf_n_tensors(again) == gguf_n_tensors(g));
+        for (size_t i = 0; c == ERR_OK && i < p->n; i++)
+            demand(str_eq(gguf_tensor_at(again, i)->name, p->items[i].from->name) &&
+                   gguf_tensor_at(again, i)->bytes == p->items[i].bytes);
+    }
+    gguf_close(again);
+    quantize_plan_destroy(p);
+    buf_finish(&file);
+}
+
 static enum err_code open_as_file(const uint8_t *data, size_t size, uint64_t file_bytes,
                                   struct gguf **g, struct err *e)
 {
@@ -136,6 +168,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_keys(g);
         check_tensors(g, file_bytes);
         check_plan(g, &e);
+        check_quantised(g, pick / 8, &e);
     } else {
         demand(g == NULL && e.text[0] != '\0');
     }
