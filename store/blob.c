@@ -9,13 +9,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <openssl/evp.h>
-
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
+#include "store/download.h"
 
-#define CHUNK ((size_t)1024 * 1024)
+#define CHUNK ((size_t)CHUNK_BYTES)
 #define REPORT_EVERY ((uint64_t)8 * 1024 * 1024)
 #define SETTLE_NS 20000000 /* file time stamps move in steps of at most 10 ms */
 
@@ -50,6 +49,19 @@ void blob_dir_close(struct blob_dir *d)
     d->blobs = d->tmp = -1;
 }
 
+/* A download that a later pull may go on with: dl-KEY.part or dl-KEY.journal, changed not long ago. */
+static bool is_resumable(struct blob_dir *d, const char *name)
+{
+    struct str text = str_from(name);
+    struct stat st;
+    if (!str_starts(text, STR("dl-")) || !(str_ends(text, STR(".part")) || str_ends(text, STR(".journal"))))
+        return false;
+    if (d->ops->stat_at(d->tmp, name, &st) < 0 || !S_ISREG(st.st_mode))
+        return false;
+    int64_t age = clock_wall_ns() / 1000000000 - (int64_t)st.st_mtim.tv_sec;
+    return age < DOWNLOAD_KEEP_S && age > -DOWNLOAD_KEEP_S; /* a clock may have been set back */
+}
+
 void blob_clean_tmp(struct blob_dir *d)
 {
     int fd = d->ops->open(d->tmp, ".", O_RDONLY | O_DIRECTORY, 0);
@@ -61,7 +73,8 @@ void blob_clean_tmp(struct blob_dir *d)
         return;
     }
     for (struct dirent *entry; (entry = readdir(dir));) {
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+            is_resumable(d, entry->d_name))
             continue;
         if (d->ops->unlink(d->tmp, entry->d_name) < 0)
             log_line(LOG_WARN, "msg=\"a leftover in tmp/ of the store stays\" errno=%d", errno);
@@ -113,8 +126,9 @@ struct pass {
     int fd;  /* read here: the source, or a clone of it */
     int out; /* and written here; -1: nowhere */
     struct blob_meter *meter;
+    struct buf *chunks; /* hashes of each MiB; NULL: not wanted */
     uint8_t *chunk;
-    EVP_MD_CTX *sha;
+    struct hasher hasher;
 };
 
 static enum err_code pass_bytes(struct pass *p, uint64_t size, struct err *e)
@@ -132,8 +146,8 @@ static enum err_code pass_bytes(struct pass *p, uint64_t size, struct err *e)
             return changed(p->from, e);
         if (p->out >= 0)
             code = write_all(p->ops, p->out, p->chunk, (size_t)n, at, p->from, e);
-        if (!code && !EVP_DigestUpdate(p->sha, p->chunk, (size_t)n))
-            code = err_set(e, ERR_INTERNAL, "hashing '%s' failed", p->from->path);
+        if (!code)
+            code = hasher_add(&p->hasher, p->chunk, (size_t)n, e);
         if (!code)
             code = report(p->meter, (uint64_t)n, &unreported, p->from, e);
         at += (uint64_t)n;
@@ -143,16 +157,15 @@ static enum err_code pass_bytes(struct pass *p, uint64_t size, struct err *e)
 
 static enum err_code run_pass(struct pass *p, uint64_t size, struct digest *digest, struct err *e)
 {
-    enum err_code code = ERR_OK;
     p->chunk = mem_alloc(CHUNK);
-    p->sha = EVP_MD_CTX_new();
-    if (!p->chunk || !p->sha || !EVP_DigestInit_ex(p->sha, EVP_sha256(), NULL))
-        code = err_no_memory(e, CHUNK, "hashing a file");
+    enum err_code code = p->chunk ? ERR_OK : err_no_memory(e, CHUNK, "hashing a file");
+    if (!code)
+        code = hasher_begin(&p->hasher, p->chunks, e);
     if (!code)
         code = pass_bytes(p, size, e);
-    if (!code && !EVP_DigestFinal_ex(p->sha, digest->b, NULL))
-        code = err_set(e, ERR_INTERNAL, "hashing '%s' failed", p->from->path);
-    EVP_MD_CTX_free(p->sha);
+    if (!code)
+        code = hasher_end(&p->hasher, digest, e);
+    hasher_finish(&p->hasher);
     mem_free(p->chunk);
     return code;
 }
@@ -187,14 +200,16 @@ static void settle(const struct file_id *id)
 }
 
 enum err_code blob_hash(const struct file_ops *ops, const struct blob_source *from,
-                        struct blob_meter *meter, struct digest *digest, struct file_id *id,
-                        struct err *e)
+                        struct blob_meter *meter, struct digest *digest, struct buf *chunks,
+                        struct file_id *id, struct err *e)
 {
     enum err_code code = stat_source(ops, from, id, e);
     if (code)
         return code;
     settle(id);
-    struct pass p = { .ops = ops, .from = from, .fd = from->fd, .out = -1, .meter = meter };
+    struct pass p = {
+        .ops = ops, .from = from, .fd = from->fd, .out = -1, .meter = meter, .chunks = chunks
+    };
     code = still_the_same(ops, from, id, e);
     if (!code)
         code = run_pass(&p, id->size, digest, e);
@@ -219,14 +234,17 @@ static enum err_code create_part(struct blob_dir *d, struct blob_part *part, int
 /* The bytes, by sharing the source's extents or by copying them; hashed as they are in the part's
  * clone, or as they pass. */
 static enum err_code fill_part(struct blob_dir *d, int fd, const struct blob_source *from,
-                               struct blob_meter *meter, struct blob_part *part, struct err *e)
+                               struct blob_meter *meter, struct blob_part *part, struct buf *chunks,
+                               struct err *e)
 {
     struct file_id before;
     enum err_code code = stat_source(d->ops, from, &before, e);
     if (code)
         return code;
     part->size = before.size;
-    struct pass p = { .ops = d->ops, .from = from, .fd = from->fd, .out = fd, .meter = meter };
+    struct pass p = {
+        .ops = d->ops, .from = from, .fd = from->fd, .out = fd, .meter = meter, .chunks = chunks
+    };
     if (d->ops->reflink(fd, from->fd) == 0) {
         p.fd = fd;
         p.out = -1;
@@ -252,14 +270,15 @@ static enum err_code seal_part(struct blob_dir *d, int fd, const struct blob_sou
 }
 
 enum err_code blob_stage(struct blob_dir *d, const struct blob_source *from,
-                         struct blob_meter *meter, struct blob_part *out, struct err *e)
+                         struct blob_meter *meter, struct blob_part *out, struct buf *chunks,
+                         struct err *e)
 {
     int fd = -1;
     *out = (struct blob_part){ 0 };
     enum err_code code = create_part(d, out, &fd, e);
     if (code)
         return code;
-    code = fill_part(d, fd, from, meter, out, e);
+    code = fill_part(d, fd, from, meter, out, chunks, e);
     if (!code)
         code = seal_part(d, fd, from, out, e);
     if (d->ops->close(fd) < 0 && !code)
@@ -267,6 +286,38 @@ enum err_code blob_stage(struct blob_dir *d, const struct blob_source *from,
     if (code)
         blob_discard(d, out);
     return code;
+}
+
+enum err_code blob_part_create(struct blob_dir *d, uint64_t reserve, struct blob_part *out, int *fd,
+                               struct err *e)
+{
+    *out = (struct blob_part){ 0 };
+    enum err_code code = create_part(d, out, fd, e);
+    if (code)
+        return code;
+    if (reserve && d->ops->reserve(*fd, reserve) < 0 && errno == ENOSPC) {
+        code = err_errno(e, ERR_IO, errno, "making a file of %" PRIu64 " bytes in the store", reserve);
+        d->ops->close(*fd);
+        *fd = -1;
+        blob_discard(d, out);
+    }
+    return code;
+}
+
+enum err_code blob_part_seal(struct blob_dir *d, struct blob_part *part, int fd,
+                             const struct digest *digest, uint64_t size, struct err *e)
+{
+    struct stat st;
+    if (d->ops->stat(fd, &st) < 0)
+        return err_errno(e, ERR_IO, errno, "looking at a new file of the store");
+    if ((uint64_t)st.st_size != size)
+        return err_set(e, ERR_IO, "a new file of the store has %" PRIu64 " bytes, not %" PRIu64,
+                       (uint64_t)st.st_size, size);
+    if (d->ops->mode(fd, 0440) < 0 || d->ops->sync(fd) < 0)
+        return err_errno(e, ERR_IO, errno, "syncing a new file of the store");
+    part->digest = *digest;
+    part->size = size;
+    return ERR_OK;
 }
 
 enum err_code blob_publish(struct blob_dir *d, struct blob_part *part, struct file_id *id,

@@ -20,6 +20,7 @@
 #include "runtime/base/err.h"
 #include "store/digest.h"
 #include "store/file.h"
+#include "store/hasher.h"
 
 struct blob_dir {
     const struct file_ops *ops;
@@ -41,7 +42,7 @@ struct blob_source {
 };
 
 struct blob_part {
-    char name[32]; /* in tmp/; "": none */
+    char name[88]; /* in tmp/; "": none */
     struct digest digest;
     uint64_t size;
 };
@@ -50,19 +51,31 @@ struct blob_part {
 enum err_code blob_dir_open(struct blob_dir *d, const struct file_ops *ops, int home,
                             struct err *e);
 void blob_dir_close(struct blob_dir *d); /* zero descriptors must be -1 */
-/* Removes every file and link in tmp/; what it cannot remove is logged and left. */
+/* Removes every file and link in tmp/ but the two files of a download (download.h) that changed in
+ * the last DOWNLOAD_KEEP_S; what it cannot remove is logged and left. */
 void blob_clean_tmp(struct blob_dir *d);
 
-/* SHA-256 of the whole file, read by pread. *id: the file as it was before; ERR_CONFLICT when it
- * was no longer so after. A file that was written a moment ago is first left to settle, so that
- * a later change is sure to show in its mtime. */
+/* SHA-256 of the whole file, read by pread, and into *chunks (NULL: not wanted) those of its MiB as
+ * hasher.h has them. *id: the file as it was before; ERR_CONFLICT when it was no longer so after. A
+ * file that was written a moment ago is first left to settle, so that a later change is sure to show
+ * in its mtime. */
 enum err_code blob_hash(const struct file_ops *ops, const struct blob_source *from,
-                        struct blob_meter *meter, struct digest *digest, struct file_id *id,
-                        struct err *e);
+                        struct blob_meter *meter, struct digest *digest, struct buf *chunks,
+                        struct file_id *id, struct err *e);
 
 /* Copies (or shares the extents of) a file into tmp/. On failure nothing is left there. */
 enum err_code blob_stage(struct blob_dir *d, const struct blob_source *from,
-                         struct blob_meter *meter, struct blob_part *out, struct err *e);
+                         struct blob_meter *meter, struct blob_part *out, struct buf *chunks,
+                         struct err *e);
+
+/* A part that somebody else writes: made here with room for `reserve` bytes (ERR_IO when the disk has
+ * not so many; 0: not asked), written through ops->write at any offset, then sealed. */
+enum err_code blob_part_create(struct blob_dir *d, uint64_t reserve, struct blob_part *out, int *fd,
+                               struct err *e);
+/* All its bytes were written, and were hashed to `digest` by the caller: compares the length, sets the
+ * mode and syncs. fd stays the caller's. On failure the part is still to be discarded. */
+enum err_code blob_part_seal(struct blob_dir *d, struct blob_part *part, int fd,
+                             const struct digest *digest, uint64_t size, struct err *e);
 /* Moves the part to its name in blobs/; *id: the blob as it now is. */
 enum err_code blob_publish(struct blob_dir *d, struct blob_part *part, struct file_id *id,
                            struct err *e);

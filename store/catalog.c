@@ -10,87 +10,11 @@
 #include <sqlite3.h>
 
 #include "runtime/base/clock.h"
+#include "store/catalog_sql.h"
+#include "store/schema2_sql.h"
 #include "store/schema_sql.h"
 
 #define BUSY_MS 5000
-
-/* ---- every statement ------------------------------------------------------------------------- */
-
-#define OWN_FILE(digest) "EXISTS (SELECT 1 FROM files WHERE digest = " digest " AND path = x'')"
-
-/* What read_model reads, in its order. A model is by reference when a blob of it has neither a body
- * nor a file of ours. */
-#define MODEL_COLUMNS                                                                              \
-    "t.id, t.host, t.namespace, t.model, t.tag, t.modified_ns, m.digest, m.size, m.format,"        \
-    " m.family, m.parameter_size, m.quantization, m.capabilities, m.n_params, m.context_length,"   \
-    " m.embedding_length, m.has_weights,"                                                          \
-    " EXISTS (SELECT 1 FROM layers l WHERE l.model_id = m.id AND l.position > 0 AND NOT "          \
-    OWN_FILE("l.digest") ")"
-#define NAMED " FROM tags t JOIN models m ON m.id = t.model_id"
-#define WHERE_NAME " WHERE t.model = ?1 AND t.namespace = ?2 AND t.host = ?3"
-
-/*    statement     what it does, for sentences          SQL */
-#define STATEMENTS(X)                                                                              \
-    X(BEGIN,        "beginning a change",                "BEGIN IMMEDIATE")                        \
-    X(COMMIT,       "committing a change",               "COMMIT")                                 \
-    X(ROLLBACK,     "undoing a change",                  "ROLLBACK")                               \
-    X(FIND,         "looking up a name",                                                           \
-      "SELECT t.id, t.model_id, m.digest" NAMED WHERE_NAME " AND t.tag = ?4")                      \
-    X(FIND_PINNED,  "looking up a digest",                                                         \
-      "SELECT t.id, t.model_id, m.digest" NAMED WHERE_NAME " AND m.digest = ?4"                    \
-      " ORDER BY t.modified_ns DESC, t.id DESC LIMIT 1")                                           \
-    X(LIST,         "listing models",                                                              \
-      "SELECT " MODEL_COLUMNS NAMED " ORDER BY t.modified_ns DESC, t.id DESC")                     \
-    X(MODEL,        "reading a model",                                                             \
-      "SELECT " MODEL_COLUMNS ", m.manifest,"                                                      \
-      " (SELECT b.body FROM layers l JOIN blobs b ON b.digest = l.digest"                          \
-      "  WHERE l.model_id = m.id AND l.position = 0),"                                             \
-      " (SELECT source FROM provenance p WHERE p.model_id = m.id ORDER BY at_ns DESC LIMIT 1)"     \
-      NAMED " WHERE t.id = ?1")                                                                    \
-    X(LAYERS,       "reading a model's layers",                                                    \
-      "SELECT l.media_type, l.digest, b.size FROM layers l JOIN blobs b ON b.digest = l.digest"    \
-      " WHERE l.model_id = ?1 AND l.position > 0 AND b.body IS NULL ORDER BY l.position")          \
-    X(FILES,        "reading a blob's places",                                                     \
-      "SELECT path, inode, mtime_ns, sound FROM files WHERE digest = ?1 ORDER BY path")            \
-    X(OWN,          "looking for a blob",                "SELECT " OWN_FILE("?1"))                 \
-    X(TRASH,        "reading the trash",                                                           \
-      "SELECT digest, " OWN_FILE("trash.digest") " FROM trash")                                    \
-    X(PUT_TRASH,    "writing the trash",                                                           \
-      "INSERT OR IGNORE INTO trash (digest) VALUES (?1)")                                          \
-    X(EMPTY_TRASH,  "emptying the trash",                "DELETE FROM trash")                      \
-    X(PUT_BLOB,     "adding a blob",                                                               \
-      "INSERT INTO blobs (digest, size, body, verified_ns) VALUES (?1, ?2, ?3, ?4)"                \
-      " ON CONFLICT (digest) DO UPDATE SET verified_ns = excluded.verified_ns")                    \
-    X(PUT_FILE,     "adding a blob's place",                                                       \
-      "INSERT INTO files (digest, path, inode, mtime_ns, sound) VALUES (?1, ?2, ?3, ?4, ?5)"       \
-      " ON CONFLICT (digest, path) DO UPDATE SET inode = excluded.inode,"                          \
-      "  mtime_ns = excluded.mtime_ns, sound = excluded.sound")                                    \
-    X(PUT_MODEL,    "adding a model",                                                              \
-      "INSERT INTO models (digest, manifest, size, format, family, parameter_size, quantization,"  \
-      "  capabilities, n_params, context_length, embedding_length, has_weights)"                   \
-      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"                                \
-      " ON CONFLICT (digest) DO UPDATE SET n_params = excluded.n_params,"                          \
-      "  has_weights = excluded.has_weights RETURNING id")                                         \
-    X(PUT_LAYER,    "adding a layer",                                                              \
-      "INSERT OR IGNORE INTO layers (model_id, position, media_type, digest)"                      \
-      " VALUES (?1, ?2, ?3, ?4)")                                                                  \
-    X(PUT_SOURCE,   "noting where a model came from",                                              \
-      "INSERT OR REPLACE INTO provenance (model_id, kind, source, revision, at_ns)"                \
-      " VALUES (?1, ?2, ?3, '', ?4)")                                                              \
-    X(PUT_TAG,      "naming a model",                                                              \
-      "INSERT INTO tags (model, namespace, host, tag, model_id, modified_ns)"                      \
-      " VALUES (?1, ?2, ?3, ?4, ?5, ?6)"                                                           \
-      " ON CONFLICT (model, tag, namespace, host) DO UPDATE SET model_id = excluded.model_id,"     \
-      "  modified_ns = excluded.modified_ns RETURNING id")                                         \
-    X(DROP_TAG,     "removing a name",                   "DELETE FROM tags WHERE id = ?1")         \
-    X(DROP_MODELS,  "removing models without a name",                                              \
-      "DELETE FROM models WHERE id NOT IN (SELECT model_id FROM tags)")                            \
-    X(TRASH_FILES,  "giving up files",                                                             \
-      "INSERT OR IGNORE INTO trash SELECT digest FROM files"                                       \
-      " WHERE path = x'' AND NOT EXISTS (SELECT 1 FROM layers l WHERE l.digest = files.digest)")   \
-    X(DROP_BLOBS,   "removing blobs without a model",                                              \
-      "DELETE FROM blobs"                                                                          \
-      " WHERE NOT EXISTS (SELECT 1 FROM layers l WHERE l.digest = blobs.digest)")
 
 enum statement {
 #define X(name, what, sql) Q_##name,
@@ -108,11 +32,13 @@ static const struct {
 };
 
 /* Step i makes schema i + 1 of schema i; each is one transaction. */
-static const char *const migrations[CATALOG_SCHEMA] = { schema_sql };
+static const char *const migrations[CATALOG_SCHEMA] = { schema_sql, schema2_sql };
 
 struct catalog {
     sqlite3 *db;
     sqlite3_stmt *prepared[Q_COUNT];
+    bool (*leased)(void *user, const struct digest *d); /* NULL: nothing is */
+    void *user;
 };
 
 /* ---- errors ---------------------------------------------------------------------------------- */
@@ -154,8 +80,10 @@ static int bind_one(sqlite3_stmt *st, int at, char type, va_list *args)
 {
     if (type == 'i')
         return sqlite3_bind_int64(st, at, va_arg(*args, int64_t));
-    if (type == 't')
-        return sqlite3_bind_text(st, at, va_arg(*args, const char *), -1, SQLITE_STATIC);
+    if (type == 't') {
+        const char *text = va_arg(*args, const char *);
+        return sqlite3_bind_text(st, at, text ? text : "", -1, SQLITE_STATIC);
+    }
     if (type == 'd')
         return sqlite3_bind_blob64(st, at, va_arg(*args, const struct digest *)->b, 32,
                                    SQLITE_STATIC);
@@ -400,6 +328,26 @@ static enum err_code configure(struct catalog *c, const char *db, struct err *e)
     return code ? code : prepare_all(c, e);
 }
 
+/* leased(digest), for NOBODYS */
+static void sql_leased(sqlite3_context *x, int n, sqlite3_value **values)
+{
+    const struct catalog *c = sqlite3_user_data(x);
+    const void *p = n == 1 ? sqlite3_value_blob(values[0]) : NULL;
+    struct digest d;
+    bool leased = false;
+    if (c->leased && p && sqlite3_value_bytes(values[0]) == (int)sizeof d.b) {
+        memcpy(d.b, p, sizeof d.b);
+        leased = c->leased(c->user, &d);
+    }
+    sqlite3_result_int(x, leased);
+}
+
+void catalog_set_leased(struct catalog *c, bool (*leased)(void *user, const struct digest *d), void *user)
+{
+    c->leased = leased;
+    c->user = user;
+}
+
 static enum err_code open_as(const char *db, int access,
                              enum err_code (*set_up)(struct catalog *c, const char *db, struct err *e),
                              struct catalog **out, struct err *e)
@@ -413,6 +361,9 @@ static enum err_code open_as(const char *db, int access,
     int rc = sqlite3_open_v2(db, &c->db,
                              access | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_EXRESCODE,
                              NULL);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_create_function_v2(c->db, "leased", 1, SQLITE_UTF8 | SQLITE_DIRECTONLY, c, sql_leased,
+                                        NULL, NULL, NULL);
     if (rc != SQLITE_OK)
         code = failed(c, rc, "opening it", e);
     if (!code)
@@ -529,10 +480,15 @@ static enum err_code read_model(sqlite3_stmt *st, enum statement q, struct arena
         .context_length = (uint32_t)sqlite3_column_int64(st, 14),
         .embedding_length = (uint32_t)sqlite3_column_int64(st, 15),
         .has_weights = sqlite3_column_int(st, 16) != 0,
+        .license = copy_text(st, 18, a),
     };
     m->parameter_size = copy_text(st, 10, a);
+    m->source = copy_text(st, 19, a);
+    m->revision = copy_text(st, 20, a);
+    m->origin = copy_text(st, 21, a);
     if (!read_names(st, a, m) || !m->facts.format || !m->facts.family || !m->facts.quantization ||
-        !m->facts.capabilities || !m->parameter_size)
+        !m->facts.capabilities || !m->parameter_size || !m->facts.license || !m->source || !m->revision ||
+        !m->origin)
         return err_no_memory(e, 0, "reading a model");
     if (!read_digest(st, 6, &m->digest))
         return bad_row(q, e);
@@ -551,10 +507,9 @@ enum err_code catalog_model(struct catalog *c, int64_t tag_id, bool deep, struct
     if (!code)
         code = row ? read_model(st, Q_MODEL, a, m, e) : bad_row(Q_MODEL, e);
     if (!code && deep) {
-        m->manifest = copy_text(st, 18, a);
-        m->config = copy_text(st, 19, a);
-        m->source = copy_text(st, 20, a);
-        if (!m->manifest || !m->config || !m->source)
+        m->manifest = copy_text(st, 22, a);
+        m->config = copy_text(st, 23, a);
+        if (!m->manifest || !m->config)
             code = err_no_memory(e, 0, "reading a model");
     }
     done(c, Q_MODEL);
@@ -632,12 +587,22 @@ static enum err_code read_files(struct catalog *c, struct arena *a, struct catal
     return code;
 }
 
+static enum media_kind read_kind(sqlite3_stmt *st, int type, int kind)
+{
+    const char *name = (const char *)sqlite3_column_text(st, kind);
+    const char *media_type = (const char *)sqlite3_column_text(st, type);
+    if (name && name[0])
+        return media_kind_named(name);
+    return media_type ? media_kind_of(media_type, NULL) : MEDIA_UNKNOWN;
+}
+
 static enum err_code layer_row(struct catalog *c, struct arena *a, void *row, struct err *e)
 {
     sqlite3_stmt *st = c->prepared[Q_LAYERS];
     struct catalog_layer *l = row;
     *l = (struct catalog_layer){ .media_type = copy_text(st, 0, a),
-                                 .size = (uint64_t)sqlite3_column_int64(st, 2) };
+                                 .size = (uint64_t)sqlite3_column_int64(st, 2),
+                                 .kind = read_kind(st, 0, 3) };
     if (!l->media_type)
         return err_no_memory(e, 0, "reading a model's layers");
     if (!read_digest(st, 1, &l->digest))
@@ -655,6 +620,66 @@ enum err_code catalog_layers(struct catalog *c, int64_t model_id, struct arena *
         code = collect(c, Q_LAYERS, sizeof **out, layer_row, a, &rows, n, e);
     done(c, Q_LAYERS);
     *out = rows;
+    return code;
+}
+
+enum err_code catalog_text(struct catalog *c, const struct digest *model, enum media_kind kind, size_t nth,
+                           struct arena *a, struct str *out, struct err *e)
+{
+    sqlite3_stmt *st = c->prepared[Q_TEXTS];
+    bool row = true;
+    *out = (struct str){ 0 };
+    enum err_code code = query(c, Q_TEXTS, e, "d", model);
+    while (!code && row && !out->p) {
+        code = step_row(c, Q_TEXTS, &row, e);
+        if (code || !row || read_kind(st, 0, 1) != kind || nth-- > 0)
+            continue;
+        *out = (struct str){ copy_text(st, 2, a), (size_t)sqlite3_column_bytes(st, 2) };
+        if (!out->p)
+            code = err_no_memory(e, out->n, "reading a model's text");
+    }
+    done(c, Q_TEXTS);
+    return code;
+}
+
+enum err_code catalog_blob(struct catalog *c, const struct digest *d, struct catalog_blob *out,
+                           struct err *e)
+{
+    sqlite3_stmt *st = c->prepared[Q_BLOB];
+    *out = (struct catalog_blob){ 0 };
+    enum err_code code = query(c, Q_BLOB, e, "d", d);
+    if (!code)
+        code = step_row(c, Q_BLOB, &out->there, e);
+    if (!code && out->there) {
+        out->size = (uint64_t)sqlite3_column_int64(st, 0);
+        out->is_text = sqlite3_column_int(st, 1) != 0;
+    }
+    done(c, Q_BLOB);
+    return code;
+}
+
+enum err_code catalog_places(struct catalog *c, const struct digest *d, uint64_t size, struct arena *a,
+                             struct catalog_layer *out, struct err *e)
+{
+    *out = (struct catalog_layer){ .media_type = "", .digest = *d, .size = size };
+    return read_files(c, a, out, e);
+}
+
+enum err_code catalog_chunks(struct catalog *c, const struct digest *d, struct arena *a, struct str *out,
+                             struct err *e)
+{
+    sqlite3_stmt *st = c->prepared[Q_CHUNKS];
+    bool row = false;
+    *out = (struct str){ 0 };
+    enum err_code code = query(c, Q_CHUNKS, e, "d", d);
+    if (!code)
+        code = step_row(c, Q_CHUNKS, &row, e);
+    if (!code && row) {
+        *out = (struct str){ copy_text(st, 0, a), (size_t)sqlite3_column_bytes(st, 0) };
+        if (!out->p)
+            code = err_no_memory(e, out->n, "reading a blob's hashes");
+    }
+    done(c, Q_CHUNKS);
     return code;
 }
 
@@ -698,9 +723,16 @@ enum err_code catalog_empty_trash(struct catalog *c, struct err *e)
 }
 
 enum err_code catalog_put_blob(struct catalog *c, const struct digest *d, uint64_t size,
-                               const struct str *body, struct err *e)
+                               const struct str *body, const char *source, struct err *e)
 {
-    return run(c, Q_PUT_BLOB, NULL, e, "dibi", d, (int64_t)size, body, clock_wall_ns());
+    struct str from = str_from(source);
+    return run(c, Q_PUT_BLOB, NULL, e, "dibib", d, (int64_t)size, body, clock_wall_ns(), &from);
+}
+
+enum err_code catalog_put_chunks(struct catalog *c, const struct digest *d, struct str hashes,
+                                 struct err *e)
+{
+    return run(c, Q_PUT_CHUNKS, NULL, e, "db", d, &hashes);
 }
 
 enum err_code catalog_put_file(struct catalog *c, const struct digest *d, const char *path,
@@ -716,8 +748,8 @@ static enum err_code put_layers(struct catalog *c, const struct catalog_new_mode
 {
     enum err_code code = ERR_OK;
     for (size_t i = 0; !code && i < m->n_layers; i++)
-        code = run(c, Q_PUT_LAYER, NULL, e, "iitd", model_id, (int64_t)i, m->layers[i].media_type,
-                   &m->layers[i].digest);
+        code = run(c, Q_PUT_LAYER, NULL, e, "iitdt", model_id, (int64_t)i, m->layers[i].media_type,
+                   &m->layers[i].digest, media_kind_name(m->layers[i].kind));
     return code;
 }
 
@@ -727,14 +759,15 @@ enum err_code catalog_put_model(struct catalog *c, const struct catalog_new_mode
     const struct store_facts *f = m->facts;
     struct str source = str_from(m->source);
     enum err_code code =
-        run(c, Q_PUT_MODEL, model_id, e, "dbitttttiiii", &m->digest, &m->manifest, (int64_t)m->size,
+        run(c, Q_PUT_MODEL, model_id, e, "dbitttttiiiit", &m->digest, &m->manifest, (int64_t)m->size,
             f->format, f->family, m->parameter_size, f->quantization, f->capabilities,
             (int64_t)f->n_params, (int64_t)f->context_length, (int64_t)f->embedding_length,
-            (int64_t)f->has_weights);
+            (int64_t)f->has_weights, f->license);
     if (!code)
         code = put_layers(c, m, *model_id, e);
     if (!code)
-        code = run(c, Q_PUT_SOURCE, NULL, e, "itbi", *model_id, m->kind, &source, clock_wall_ns());
+        code = run(c, Q_PUT_SOURCE, NULL, e, "itbti", *model_id, m->kind, &source, m->revision,
+                   clock_wall_ns());
     return code;
 }
 

@@ -1,7 +1,7 @@
 /* The catalog: what is in the store, in SQLite.
  *
  * WAL, synchronous=FULL (a commit that returned is on the disk), foreign keys on. The schema and
- * what each table is for: schema.sql. All SQL stands in one table in catalog.c.
+ * what each table is for: schema.sql. All SQL stands in one table: catalog_sql.h.
  *
  * Thread: one at a time (the store's lock). Changes stand between catalog_begin and
  * catalog_commit; catalog_rollback is always safe to call. Everything that is read is copied into
@@ -20,7 +20,7 @@
 #include "store/name.h"
 #include "store/store.h"
 
-#define CATALOG_SCHEMA 1
+#define CATALOG_SCHEMA 2
 #define CATALOG_APPLICATION 0x48525448 /* "HRTH" in the file's header */
 
 struct catalog;
@@ -31,6 +31,9 @@ enum err_code catalog_open(const char *db, struct catalog **out, struct err *e);
 /* To read alone, whoever else reads and writes. ERR_CONFLICT: another schema, or not a catalog. */
 enum err_code catalog_look(const char *db, struct catalog **out, struct err *e);
 void catalog_close(struct catalog *c); /* NULL is fine */
+/* Who says of a blob without a model that it is in use: catalog_prune then leaves it. Called within
+ * catalog_prune, on its thread. */
+void catalog_set_leased(struct catalog *c, bool (*leased)(void *user, const struct digest *d), void *user);
 
 enum err_code catalog_begin(struct catalog *c, struct err *e);
 /* On failure rolled back; *doubtful (may be NULL) when the disk may hold the commit all the same:
@@ -48,7 +51,7 @@ struct catalog_ref {
 enum err_code catalog_find(struct catalog *c, const struct name *n, struct catalog_ref *out,
                            struct err *e);
 
-/* Fills all of *m that a list has; with `deep`, manifest, config and source as well. */
+/* Fills all of *m that a list has; with `deep`, manifest and config as well. */
 enum err_code catalog_model(struct catalog *c, int64_t tag_id, bool deep, struct arena *a,
                             struct store_model *m, struct err *e);
 enum err_code catalog_list(struct catalog *c, struct arena *a, struct store_model **out, size_t *n,
@@ -63,12 +66,28 @@ struct catalog_layer {
     const char *media_type;
     struct digest digest;
     uint64_t size;
+    enum media_kind kind;
     const struct catalog_file *files; /* the one in blobs/ first */
     size_t n_files;
 };
 /* The layers that are files: not the config. */
 enum err_code catalog_layers(struct catalog *c, int64_t model_id, struct arena *a,
                              struct catalog_layer **out, size_t *n, struct err *e);
+/* The places of one blob, as a layer without a media type. */
+enum err_code catalog_places(struct catalog *c, const struct digest *d, uint64_t size, struct arena *a,
+                             struct catalog_layer *out, struct err *e);
+struct catalog_blob {
+    bool there, is_text; /* text: its bytes are in the catalog */
+    uint64_t size;
+};
+enum err_code catalog_blob(struct catalog *c, const struct digest *d, struct catalog_blob *out,
+                           struct err *e);
+/* The nth text of that kind which the model has; *out is empty (p NULL) when there is none. */
+enum err_code catalog_text(struct catalog *c, const struct digest *model, enum media_kind kind, size_t nth,
+                           struct arena *a, struct str *out, struct err *e);
+/* The SHA-256 of each MiB, one after the other; p NULL: not recorded. */
+enum err_code catalog_chunks(struct catalog *c, const struct digest *d, struct arena *a, struct str *out,
+                             struct err *e);
 struct catalog_trash {
     struct digest digest;
     bool owned; /* blobs/ is to keep its file after all */
@@ -81,9 +100,11 @@ enum err_code catalog_trash(struct catalog *c, struct arena *a, struct catalog_t
 enum err_code catalog_put_trash(struct catalog *c, const struct digest *d, struct err *e);
 enum err_code catalog_empty_trash(struct catalog *c, struct err *e);
 
-/* Adds a blob, or confirms one. body NULL: its bytes are in files. */
+/* Adds a blob, or confirms one. body NULL: its bytes are in files. source "": not known. */
 enum err_code catalog_put_blob(struct catalog *c, const struct digest *d, uint64_t size,
-                               const struct str *body, struct err *e);
+                               const struct str *body, const char *source, struct err *e);
+enum err_code catalog_put_chunks(struct catalog *c, const struct digest *d, struct str hashes,
+                                 struct err *e);
 /* Adds a place of a blob's bytes, or what is now known of it. */
 enum err_code catalog_put_file(struct catalog *c, const struct digest *d, const char *path,
                                const struct file_id *id, bool sound, struct err *e);
@@ -98,7 +119,7 @@ struct catalog_new_model {
     uint64_t size;
     const struct manifest_layer *layers; /* the config first */
     size_t n_layers;
-    const char *kind, *source; /* provenance */
+    const char *kind, *source, *revision; /* provenance */
 };
 /* Adds the model, or renews the facts of one with the same digest. Its blobs are there already. */
 enum err_code catalog_put_model(struct catalog *c, const struct catalog_new_model *m,
@@ -107,7 +128,8 @@ enum err_code catalog_put_model(struct catalog *c, const struct catalog_new_mode
 enum err_code catalog_put_tag(struct catalog *c, const struct name *n, int64_t model_id,
                               int64_t *tag_id, struct err *e);
 enum err_code catalog_drop_tag(struct catalog *c, int64_t tag_id, struct err *e);
-/* Removes models without a tag, blobs without a model, and puts their own files in `trash`. */
+/* Removes models without a tag and blobs that no model has and nobody uses, and puts the own files of
+ * these in `trash`. */
 enum err_code catalog_prune(struct catalog *c, struct err *e);
 
 #endif

@@ -18,6 +18,7 @@ enum commit_where {
 
 struct commit_layer {
     const char *media_type;
+    enum media_kind kind;     /* UNKNOWN: as the media type tells */
     struct digest digest;
     uint64_t size;
     enum commit_where where;
@@ -41,7 +42,13 @@ struct commit {
     const char *source, *revision;  /* revision: the hub's commit, the registry's digest; NULL: "" */
 };
 
-/* *box (may be NULL): as store_resolve would give it, owned by the caller. */
+/* NULLs become "", and what has no place in a catalog is refused: over-long or broken text. For
+ * whoever makes a struct commit, beforehand. */
+enum err_code store_facts_check(struct store_facts *f, struct err *e);
+
+/* Texts are hashed once more, and so is the manifest: ERR_CONFLICT when a digest is not theirs.
+ * ERR_CONFLICT too when a layer that is THERE is not.
+ * *box (may be NULL): as store_resolve would give it, owned by the caller. */
 enum err_code store_commit(struct store *s, const struct commit *c, struct model_box **box,
                            struct err *e);
 
@@ -52,6 +59,9 @@ enum err_code store_commit(struct store *s, const struct commit *c, struct model
  * Thread: any. */
 bool store_lease(struct store *s, const struct digest *d, uint64_t *size);
 void store_release(struct store *s, const struct digest *d);
+/* The same without looking, for what is on its way: while a download's KEY is held, store_prune
+ * leaves its two files in tmp/. False: no memory. Ended by store_release. */
+bool store_hold(struct store *s, const struct digest *d);
 
 /* The text of a layer that the catalog keeps (NUL-terminated in `a`; empty str when there is none).
  * nth: of several with one kind (licences). */

@@ -37,6 +37,12 @@ void store_job_tell(const struct store_job *j, const char *status); /* an event 
 void store_job_progress(const struct store_job *j, const char *status, const struct digest *d,
                         uint64_t completed, uint64_t total);
 
+/* Whether a further event is due by the rule above; one for each blob, zeroed at its start. */
+struct store_pace {
+    int64_t last_ns;
+};
+bool store_pace_due(struct store_pace *p, bool at_its_end);
+
 /* Who may go where. Lives with the store; set once after store_open. Strings are copied. */
 struct store_net {
     bool offline;             /* every call that wants a network is ERR_CONFLICT at once */

@@ -96,6 +96,12 @@ static void write_layer(struct json_out *j, const struct manifest_layer *l)
     json_kstr(j, "digest", digest);
     json_key(j, "size");
     json_uint_value(j, l->size);
+    if (l->title) {
+        json_key(j, "annotations");
+        json_obj(j);
+        json_kstr(j, MANIFEST_TITLE, l->title);
+        json_obj_end(j);
+    }
     json_obj_end(j);
 }
 

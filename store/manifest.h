@@ -12,9 +12,11 @@
 #include "runtime/base/err.h"
 #include "runtime/base/str.h"
 #include "store/digest.h"
+#include "store/media.h"
 #include "store/store.h"
 
 #define MANIFEST_MAX_BYTES ((size_t)4 * 1024 * 1024)
+#define MANIFEST_TITLE "org.opencontainers.image.title"
 #define MANIFEST_MEDIA_CONFIG "application/vnd.docker.container.image.v1+json"
 #define MANIFEST_MEDIA_MODEL "application/vnd.ollama.image.model"
 
@@ -22,6 +24,8 @@ struct manifest_layer {
     const char *media_type;
     struct digest digest;
     uint64_t size;
+    enum media_kind kind; /* for readers; what is written is media_type */
+    const char *title;    /* org.opencontainers.image.title; NULL: none */
 };
 
 /* "134.5M", "8.0B"; "" for 0. */

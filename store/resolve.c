@@ -100,7 +100,7 @@ static enum err_code hash_again(const struct place *p, struct err *e)
     if (fd < 0)
         return unreadable(p, errno, e);
     struct blob_source from = { .fd = fd, .path = is_own(p) ? "a file in blobs/" : p->file->path };
-    enum err_code code = blob_hash(p->s->ops, &from, &meter, &digest, &id, e);
+    enum err_code code = blob_hash(p->s->ops, &from, &meter, &digest, NULL, &id, e);
     close(fd);
     if (code)
         return code;
@@ -149,6 +149,12 @@ static enum err_code choose_place(struct place *p, bool may_hash, struct err *e)
     return code;
 }
 
+bool store_blob_is_sound(struct store *s, const struct catalog_layer *places)
+{
+    struct place p = { .s = s, .model = "", .layer = places };
+    return choose_place(&p, true, NULL) == ERR_OK;
+}
+
 static enum err_code settle_layer(struct store *s, struct model_box *box,
                                   const struct catalog_layer *layer, bool may_hash,
                                   struct store_file *out, struct err *e)
@@ -162,6 +168,7 @@ static enum err_code settle_layer(struct store *s, struct model_box *box,
     *out = (struct store_file){
         .path = is_own(&p) ? join(&box->arena, s->home, "/blobs/", name) : p.file->path,
         .media_type = layer->media_type,
+        .kind = layer->kind,
         .digest = layer->digest,
         .size = layer->size,
         .by_reference = !is_own(&p),
@@ -171,7 +178,7 @@ static enum err_code settle_layer(struct store *s, struct model_box *box,
 
 static bool is_model(const struct store_file *f)
 {
-    return strcmp(f->media_type, MANIFEST_MEDIA_MODEL) == 0;
+    return f->kind == MEDIA_MODEL;
 }
 
 /* A loader finds the shards of a split model by name. Blobs have none, so they get one in tmp/. */
@@ -226,15 +233,35 @@ enum err_code model_box_settle(struct store *s, struct model_box *box,
     return m->path ? ERR_OK : err_set(e, ERR_FORMAT, "'%s' has no model file", m->name);
 }
 
+/* What the box is made of stays in the store until it goes. */
+static enum err_code lease_layers(struct store *s, struct model_box *box, const struct catalog_layer *layers,
+                                  size_t n, struct err *e)
+{
+    struct digest *leased = arena_alloc(&box->arena, n * sizeof *leased);
+    if (!leased)
+        return err_no_memory(e, n * sizeof *leased, "resolving a model");
+    box->leased = leased;
+    for (size_t i = 0; i < n; i++) {
+        leased[i] = layers[i].digest;
+        if (!lease_take(s->leases, &leased[i]))
+            return err_no_memory(e, sizeof *leased, "resolving a model");
+        box->n_leased++;
+    }
+    return ERR_OK;
+}
+
 enum err_code model_box_read(struct store *s, const struct catalog_ref *ref, struct model_box **out,
                              struct catalog_layer **layers, size_t *n, struct err *e)
 {
     struct model_box *box = mem_zero(1, sizeof *box);
     if (!box)
         return err_no_memory(e, sizeof *box, "resolving a model");
+    box->leases = s->leases;
     enum err_code code = catalog_model(s->catalog, ref->tag_id, true, &box->arena, &box->model, e);
     if (!code)
         code = catalog_layers(s->catalog, ref->model_id, &box->arena, layers, n, e);
+    if (!code)
+        code = lease_layers(s, box, *layers, *n, e);
     if (code)
         model_box_destroy(box);
     else
@@ -246,6 +273,8 @@ void model_box_destroy(struct model_box *box)
 {
     if (!box)
         return;
+    for (size_t i = 0; i < box->n_leased; i++)
+        lease_put(box->leases, &box->leased[i]);
     arena_finish(&box->arena);
     mem_free(box);
 }
@@ -261,6 +290,7 @@ enum err_code store_resolve(struct store *s, const char *text, struct store_mode
     struct model_box *box = NULL;
     size_t n = 0;
     pthread_mutex_lock(&s->mutex);
+    store_catch_up(s);
     enum err_code code = store_find(s, text, &name, &ref, e);
     if (!code)
         code = model_box_read(s, &ref, &box, &layers, &n, e);

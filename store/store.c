@@ -245,7 +245,54 @@ static bool spend_reserve(struct store *s, enum err_code code)
     return code == ERR_IO && s->ops->unlink(s->home_fd, RESERVE) == 0;
 }
 
+/* ---- settings -------------------------------------------------------------------------------- */
+
+static void free_net(struct store_net *net)
+{
+    mem_free((char *)net->mirror);
+    mem_free((char *)net->ca_file);
+    mem_free((char *)net->hf_endpoint);
+    *net = (struct store_net){ 0 };
+}
+
+enum err_code store_set_net(struct store *s, const struct store_net *net, struct err *e)
+{
+    struct store_net copy = { .offline = net->offline, .connections = net->connections };
+    const struct {
+        const char *from, **to;
+    } rows[] = { { net->mirror, &copy.mirror },
+                 { net->ca_file, &copy.ca_file },
+                 { net->hf_endpoint, &copy.hf_endpoint } };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i].from && rows[i].from[0] && !(*rows[i].to = mem_strdup(rows[i].from))) {
+            free_net(&copy);
+            return err_no_memory(e, 0, "the store's settings");
+        }
+    free_net(&s->net);
+    s->net = copy;
+    return ERR_OK;
+}
+
+void store_set_inspector(struct store *s, store_inspect *fn, void *user)
+{
+    s->inspect = fn;
+    s->inspect_user = user;
+}
+
+enum err_code store_look_into(struct store *s, const char *const *paths, size_t n, struct arena *a,
+                              struct store_facts *out, struct err *e)
+{
+    *out = (struct store_facts){ 0 };
+    if (!s->inspect)
+        return err_set(e, ERR_UNSUPPORTED, "'%s': there is nobody here to look into a model file", paths[0]);
+    return s->inspect(s->inspect_user, paths, n, a, out, e);
+}
+
 /* ---- open and close -------------------------------------------------------------------------- */
+
+/* What a process left that had it in use when it was killed. */
+static void prune_and_collect(struct store *s);
+static bool is_leased(void *s, const struct digest *d);
 
 static enum err_code open_home(struct store *s, const char *home, struct err *e)
 {
@@ -302,6 +349,12 @@ static struct store *new_store(const struct file_ops *ops, bool looking, struct 
     s->looking = looking;
     s->home_fd = s->lock_fd = s->blobs.blobs = s->blobs.tmp = -1;
     pthread_mutex_init(&s->mutex, NULL);
+    s->leases = lease_create();
+    if (!s->leases) {
+        err_no_memory(e, sizeof *s->leases, "the store");
+        store_close(s);
+        return NULL;
+    }
     return s;
 }
 
@@ -329,7 +382,8 @@ enum err_code store_open_with(const struct file_ops *ops, const char *home, stru
         return code;
     }
     blob_clean_tmp(&s->blobs);
-    store_collect(s, NULL);
+    catalog_set_leased(s->catalog, is_leased, s);
+    prune_and_collect(s);
     keep_reserve(s);
     *out = s;
     return ERR_OK;
@@ -371,6 +425,8 @@ void store_close(struct store *s)
     if (s->lock_fd >= 0)
         s->ops->close(s->lock_fd); /* last: now another may open */
     pthread_mutex_destroy(&s->mutex);
+    lease_close(s->leases);
+    free_net(&s->net);
     mem_free(s->home);
     mem_free(s);
 }
@@ -411,6 +467,38 @@ void store_collect(struct store *s, uint64_t *freed)
     if (freed)
         *freed = bytes;
     arena_finish(&a);
+}
+
+static bool is_leased(void *s, const struct digest *d)
+{
+    return lease_keeps(((struct store *)s)->leases, d);
+}
+
+enum err_code store_prune_rows(struct store *s, struct err *e)
+{
+    lease_begin_prune(s->leases);
+    return catalog_prune(s->catalog, e);
+}
+
+static void prune_and_collect(struct store *s)
+{
+    struct err e;
+    enum err_code code = catalog_begin(s->catalog, &e);
+    if (!code)
+        code = store_prune_rows(s, &e);
+    if (!code)
+        code = catalog_commit(s->catalog, NULL, &e);
+    catalog_rollback(s->catalog);
+    if (code)
+        log_line(LOG_WARN, "msg=\"blobs that nothing names stay for now\" error=\"%s\"", e.text);
+    else
+        store_collect(s, NULL);
+}
+
+void store_catch_up(struct store *s)
+{
+    if (!s->looking && lease_ripe(s->leases))
+        prune_and_collect(s);
 }
 
 /* ---- names ----------------------------------------------------------------------------------- */
@@ -457,6 +545,7 @@ enum err_code store_list(struct store *s, struct store_list **out, struct err *e
     if (!box)
         return err_no_memory(e, sizeof *box, "listing models");
     pthread_mutex_lock(&s->mutex);
+    store_catch_up(s);
     enum err_code code = catalog_list(s->catalog, &box->arena, &models, &box->list.n, e);
     pthread_mutex_unlock(&s->mutex);
     box->list.models = models;
@@ -481,7 +570,7 @@ static enum err_code finish_change(struct store *s, enum err_code code, uint64_t
                                    struct err *e)
 {
     if (!code)
-        code = catalog_prune(s->catalog, e);
+        code = store_prune_rows(s, e);
     if (!code)
         code = catalog_commit(s->catalog, NULL, e);
     catalog_rollback(s->catalog);

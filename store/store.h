@@ -39,7 +39,10 @@
 
 #include "runtime/base/err.h"
 #include "store/digest.h"
+#include "store/job.h"
+#include "store/media.h"
 
+struct arena;
 struct store;
 
 /* Once, before the first thread and the first other use of SQLite. ERR_INTERNAL when too late. */
@@ -57,6 +60,10 @@ enum err_code store_open(const char *home, struct store **out, struct err *e);
 enum err_code store_look(const char *home, struct store **out, struct err *e);
 void store_close(struct store *s); /* after all calls have returned; NULL is fine */
 
+/* Once, after store_open and before the first call that wants a network. Without it: online, and
+ * nothing set. */
+enum err_code store_set_net(struct store *s, const struct store_net *net, struct err *e);
+
 /* ---- what the store knows of a model --------------------------------------------------------- */
 
 /* Facts about a model file, read by whoever can (the store parses no model file).
@@ -66,14 +73,24 @@ struct store_facts {
     const char *family;           /* "llama" */
     const char *quantization;     /* "Q4_1" */
     const char *capabilities;     /* comma-separated: "completion,tools" */
+    const char *license;          /* a short name: "apache-2.0" */
     uint64_t n_params;
     uint32_t context_length, embedding_length; /* 0: not known */
     bool has_weights;             /* false: vocabulary only */
 };
 
+/* Reads the facts of the model whose files these are (absolute paths; shards in order, the first
+ * decides). Strings go into the arena. ERR_FORMAT, ERR_UNSUPPORTED: it is no model that can be
+ * run, and the sentence says why. Called on the thread of a call of the store's, and must not call it. */
+typedef enum err_code store_inspect(void *user, const char *const *paths, size_t n, struct arena *a,
+                                    struct store_facts *out, struct err *e);
+/* Once, after store_open. Without one, nothing that must be looked into can be taken in. */
+void store_set_inspector(struct store *s, store_inspect *fn, void *user);
+
 struct store_file {
     const char *path;       /* absolute */
     const char *media_type; /* application/vnd.ollama.image.model, ... */
+    enum media_kind kind;   /* what it is, where the media type does not tell */
     struct digest digest;
     uint64_t size;
     bool by_reference;      /* the user's file, not ours */
@@ -89,11 +106,13 @@ struct store_model {
     struct store_facts facts;   /* no string is NULL */
     const char *parameter_size; /* "134.5M" */
     bool by_reference;          /* at least one file is the user's */
+    const char *source;         /* where it came from: a path, or a URL without a query */
+    const char *revision;       /* the hub's commit, the registry's digest; "" */
+    const char *origin;         /* how it came: import, reference, adopt, registry, hub, url, create, bundle */
 
     /* From store_resolve only; NULL and 0 in a list. */
     const char *manifest;       /* the JSON whose digest this is */
     const char *config;         /* the JSON it names as its config */
-    const char *source;         /* where it came from: a path */
     const struct store_file *files; /* in layer order: shards in theirs */
     size_t n_files;
     const char *path;           /* of the first model file: what model_load is given. The shards of
@@ -109,10 +128,10 @@ struct store_model {
  * hashed again (seconds for a large file) and either still right, or refused.
  * ERR_INVALID: not a name. ERR_NOT_FOUND: no such model, or a file of it is gone. ERR_CONFLICT: a
  * file has changed. The sentence says what to do.
- * The caller owns *out. */
+ * The caller owns *out; until it is destroyed its files stay, whatever is removed. */
 enum err_code store_resolve(struct store *s, const char *name, struct store_model **out,
                             struct err *e);
-void store_model_destroy(struct store_model *m); /* NULL is fine */
+void store_model_destroy(struct store_model *m); /* NULL is fine; touches no disk: any thread may */
 
 struct store_list {
     const struct store_model *models; /* newest first */
@@ -125,7 +144,8 @@ void store_list_destroy(struct store_list *l); /* NULL is fine */
 /* A second name for the same model; takes the place of what `to` named. ERR_NOT_FOUND: no `from`. */
 enum err_code store_copy(struct store *s, const char *from, const char *to, struct err *e);
 
-/* Takes the name away, and with its last name the model and the files that nothing else names.
+/* Takes the name away, and with its last name the model and the files that nothing else names; a
+ * file that is in use (a store_model of it lives, a call works on it) goes when that ends.
  * *freed (may be NULL): bytes of files removed from blobs/. ERR_NOT_FOUND: no such model. */
 enum err_code store_remove(struct store *s, const char *name, uint64_t *freed, struct err *e);
 

@@ -2,6 +2,7 @@
  *
  *   store.c    open and close; list, copy, remove; the trash
  *   resolve.c  a name -> files that were just checked
+ *   commit.c   the change that names a model, and leases
  *   import.c   open files -> a named model */
 #ifndef HEARTH_STORE_STORE_PRIV_H
 #define HEARTH_STORE_STORE_PRIV_H
@@ -11,6 +12,7 @@
 #include "runtime/base/mem.h"
 #include "store/blob.h"
 #include "store/catalog.h"
+#include "store/lease.h"
 #include "store/name.h"
 #include "store/store.h"
 
@@ -24,6 +26,10 @@ struct store {
     /* Guards the catalog, and every change of blobs/: from the rename of a blob to the commit that
      * names it nobody else may commit. Not held while a file is read through. */
     pthread_mutex_t mutex;
+    struct lease_table *leases; /* outlives the store while a model does */
+    struct store_net net;   /* strings are the store's own; NULL or not empty */
+    store_inspect *inspect; /* NULL: none was set */
+    void *inspect_user;
 };
 
 /* store_open with another table of file operations: for tests. */
@@ -34,6 +40,9 @@ enum err_code store_open_with(const struct file_ops *ops, const char *home, stru
 struct model_box {
     struct store_model model; /* first: store_model_destroy gets back from it */
     struct arena arena;
+    struct lease_table *leases;
+    const struct digest *leased;
+    size_t n_leased;
 };
 
 /* Parses and looks up; fails when there is no such model, or another than was pinned. Locked. */
@@ -42,7 +51,7 @@ enum err_code store_find(struct store *s, const char *text, struct name *name,
 /* A name that something is to be given: it may not be pinned. */
 enum err_code store_new_name(const char *text, struct name *name, struct err *e);
 
-/* Rows -> box, without looking at any file. Locked. */
+/* Rows -> box, which leases its files; looks at none. Locked. */
 enum err_code model_box_read(struct store *s, const struct catalog_ref *ref, struct model_box **out,
                              struct catalog_layer **layers, size_t *n, struct err *e);
 /* Chooses and checks a file for every layer. `locked`: within a change of the caller's, where
@@ -52,8 +61,20 @@ enum err_code model_box_settle(struct store *s, struct model_box *box,
                                struct err *e);
 void model_box_destroy(struct model_box *box); /* NULL is fine */
 
+/* Whether a place of the blob holds its bytes now; may hash. Not locked. */
+bool store_blob_is_sound(struct store *s, const struct catalog_layer *places);
+
+/* catalog_prune, with what is in use left alone. Within a change. Locked. */
+enum err_code store_prune_rows(struct store *s, struct err *e);
 /* Removes the files that `trash` lists and nobody owns. Failures are logged, and made up for the
  * next time. Locked; no transaction may be open. */
 void store_collect(struct store *s, uint64_t *freed);
+/* Removes what was left alone for a lease that has ended since. Cheap when there is none. Locked; no
+ * transaction may be open. */
+void store_catch_up(struct store *s);
+
+/* What the inspector says of staged files; ERR_UNSUPPORTED when there is none. Not locked. */
+enum err_code store_look_into(struct store *s, const char *const *paths, size_t n, struct arena *a,
+                              struct store_facts *out, struct err *e);
 
 #endif

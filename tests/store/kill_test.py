@@ -17,6 +17,7 @@ import random
 import select
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -142,9 +143,29 @@ class Bench:
         pending = fed[len(answers)] if begun > len(answers) else None
         self.after_kill(f"kill in {pending or 'nothing'}", pending)
 
+    def make_old(self):
+        """The catalog as a Hearth of schema 1 would have left it."""
+        old = sqlite3.connect(self.dir / "old")
+        old.executescript("PRAGMA journal_mode = WAL; PRAGMA application_id = 0x48525448; PRAGMA user_version = 1;")
+        old.executescript((pathlib.Path(__file__).resolve().parents[2] / "store" / "schema.sql").read_text())
+        old.execute("ATTACH ? AS new", (str(self.home / "db"),))
+        for table in ("models", "tags", "blobs", "layers", "files", "provenance"):
+            columns = ", ".join(r[1] for r in old.execute(f"PRAGMA main.table_info({table})"))
+            old.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM new.{table}")
+        old.commit()
+        old.close()
+        for name in ("db", "db-wal", "db-shm"):
+            (self.home / name).unlink(missing_ok=True)
+        shutil.move(self.dir / "old", self.home / "db")
+        os.chmod(self.home / "db", 0o640)
+
     def begin(self, setup):
         shutil.rmtree(self.home, ignore_errors=True)
         self.models = {}
+        if setup and setup[-1] == "old":
+            self.begin(setup[:-1])
+            self.make_old()
+            return
         for s in setup:
             subprocess.run([self.worker, self.home, "do", "0", *s], check=True, capture_output=True)
             self.models = self.apply(self.models, s)
@@ -192,7 +213,7 @@ def main():
         if args.exhaustive:
             one, two, three = b.files[2:5]
             base = [["import", "a", "copy", one], ["import", "r", "reference", two]]
-            for setup, op in [([], ["open"]), (base, ["open"]),
+            for setup, op in [([], ["open"]), (base, ["open"]), (base + ["old"], ["open"]),
                               (base, ["import", "n", "copy", two, three]),
                               (base, ["import", "a", "copy", three]),
                               (base, ["import", "a", "copy", one]),

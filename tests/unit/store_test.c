@@ -232,13 +232,13 @@ static void a_newer_schema_is_refused_and_untouched(void **state)
     add(p, "m", "bytes", STORE_COPY);
     store_close(p->s);
     p->s = NULL;
-    sql(in(p, "home/db"), "PRAGMA user_version = 2; CREATE TABLE news (x); INSERT INTO news VALUES (1)");
-    refused_untouched(p, "schema 2");
+    sql(in(p, "home/db"), "PRAGMA user_version = 3; CREATE TABLE news (x); INSERT INTO news VALUES (1)");
+    refused_untouched(p, "schema 3");
     sql(in(p, "home/db"), "PRAGMA user_version = 2000000000");
     refused_untouched(p, "newer");
     sql(in(p, "home/db"), "PRAGMA user_version = -1");
     refused_untouched(p, "schema");
-    sql(in(p, "home/db"), "DROP TABLE news; PRAGMA user_version = 1");
+    sql(in(p, "home/db"), "DROP TABLE news; PRAGMA user_version = 2");
     reopen(p);
     assert_string_equal(listed(p->s), "m:latest ");
 }
@@ -803,15 +803,17 @@ static void list_of_1000_models_takes_milliseconds(void **state)
     sql(in(p, "home/db"),
         "BEGIN; WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)"
         "INSERT INTO models SELECT i, randomblob(32), x'7b7d', i * 1000000, 'gguf', 'llama', '8.0B',"
-        " 'Q4_K_M', 'completion,tools', i, 8192, 4096, 1 FROM n;"
+        " 'Q4_K_M', 'completion,tools', i, 8192, 4096, 1, 'apache-2.0' FROM n;"
+        "INSERT INTO provenance SELECT id, 'hub', CAST('https://huggingface.co/organisation/some-model' AS BLOB),"
+        " hex(randomblob(20)), 1 FROM models;"
         "INSERT INTO tags SELECT id, 'hf.co', 'organisation', 'some-model-' || id, 'Q4_K_M', id,"
         " 1700000000000000000 + id * 7919 % 1000 FROM models;"
-        "INSERT INTO blobs SELECT randomblob(32), id, NULL, id FROM models;"
-        "INSERT INTO blobs SELECT randomblob(32), 2, x'7b7d', id FROM models;"
+        "INSERT INTO blobs SELECT randomblob(32), id, NULL, id, x'' FROM models;"
+        "INSERT INTO blobs SELECT randomblob(32), 2, x'7b7d', id, x'' FROM models;"
         "INSERT INTO layers SELECT id, 1, 'application/vnd.ollama.image.model',"
-        " (SELECT digest FROM blobs WHERE rowid = id) FROM models;"
+        " (SELECT digest FROM blobs WHERE rowid = id), 'model' FROM models;"
         "INSERT INTO layers SELECT id, 0, 'application/vnd.docker.container.image.v1+json',"
-        " (SELECT digest FROM blobs WHERE rowid = 1000 + id) FROM models;"
+        " (SELECT digest FROM blobs WHERE rowid = 1000 + id), 'config' FROM models;"
         "INSERT INTO files SELECT digest, x'', 1, 1, 1 FROM blobs WHERE body IS NULL; COMMIT");
     int64_t t = clock_ns();
     reopen(p);
