@@ -387,6 +387,21 @@ static void show_family(struct str family)
         show_pair("template", str_from(text));
 }
 
+/* Where it is from, which one, and when it came. */
+static void show_origin(const struct show_reply *r)
+{
+    char span[WORDS_SIZE], when[WORDS_SIZE + 8];
+
+    if (r->origin.n == 0 && r->source.n == 0)
+        return;
+    printf("\n  Origin\n");
+    show_pair("kind", r->origin);
+    show_pair("source", r->source);
+    show_pair("revision", r->revision);
+    snprintf(when, sizeof when, "%s ago", words_span(clock_wall_ns() - r->modified_wall_ns, span));
+    show_pair("came", str_from(when));
+}
+
 static void show_reply_print(const struct cli *c, const struct show_reply *r)
 {
     const json_t *info = r->model_info_tree;
@@ -406,6 +421,7 @@ static void show_reply_print(const struct cli *c, const struct show_reply *r)
         printf("\n  Capabilities\n");
     for (size_t i = 0; i < r->n_capabilities; i++)
         printf("    %.*s\n", (int)r->capabilities[i].n, r->capabilities[i].p);
+    show_origin(r);
     show_block("Parameters", r->parameters, -1);
     show_block("System", r->system, 2);
     show_block("License", r->license, 2);

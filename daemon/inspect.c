@@ -4,45 +4,71 @@
 #include <string.h>
 
 #include "daemon/prompt.h"
+#include "runtime/base/json.h"
+#include "runtime/base/mem.h"
 
-static void put_capabilities(struct inspected *i, const struct output_format *f)
+#define MAX_METADATA ((size_t)64 << 20)
+
+static const char *keep(struct arena *a, const char *text)
 {
-    struct model_can can = model_can(i->words, f);
-    snprintf(i->capabilities, sizeof i->capabilities, "%s%s%s%s",
-             words_header(i->words)->has_weights ? "completion," : "", can.tools ? "tools," : "",
-             can.insert ? "insert," : "", can.thinking ? "thinking," : "");
-    size_t n = strlen(i->capabilities);
-    if (n)
-        i->capabilities[n - 1] = '\0';
+    return text ? arena_strndup(a, text, strlen(text)) : "";
 }
 
-enum err_code inspect_file(const char *path, struct inspected *out, struct err *e)
+static const char *capabilities(const struct words *w, const struct output_format *f, struct arena *a)
 {
-    struct output_format *format = NULL;
-    *out = (struct inspected){ 0 };
-    enum err_code c = words_load(path, &out->words, e);
+    struct model_can can = model_can(w, f);
+    char text[64];
+    snprintf(text, sizeof text, "%s%s%s%s", words_header(w)->has_weights ? "completion," : "",
+             can.tools ? "tools," : "", can.insert ? "insert," : "", can.thinking ? "thinking," : "");
+    size_t n = strlen(text);
+    return arena_strndup(a, text, n ? n - 1 : 0);
+}
+
+/* Its short name, where the file tells: "apache-2.0". */
+static enum err_code license(const struct words *w, struct arena *a, const char **out, struct err *e)
+{
+    struct buf text;
+    json_t *root = NULL;
+    buf_init(&text, MAX_METADATA);
+    enum err_code c = words_metadata(w, 0, &text, e);
+    c = c ? c : json_read(buf_str(&text), MAX_METADATA, "a model's metadata", &root, e);
     if (!c)
-        c = output_format_create(words_template(out->words), words_tokenizer(out->words), &format, e);
-    if (c)
-        return c;
-    const struct model_header *h = words_header(out->words);
-    put_capabilities(out, format);
-    output_format_destroy(format);
-    out->facts = (struct store_facts){
+        *out = keep(a, json_string_value(json_object_get(root, "general.license")));
+    json_decref(root);
+    buf_finish(&text);
+    return c;
+}
+
+static enum err_code read_facts(const struct words *w, const struct output_format *f, struct arena *a,
+                                struct store_facts *out, struct err *e)
+{
+    const struct model_header *h = words_header(w);
+    *out = (struct store_facts){
         .format = "gguf",
-        .family = h->arch,
-        .quantization = h->file_type,
-        .capabilities = out->capabilities,
+        .family = keep(a, h->arch),
+        .quantization = keep(a, h->file_type),
+        .capabilities = capabilities(w, f, a),
         .n_params = h->n_params,
         .context_length = h->n_ctx_train,
         .embedding_length = h->n_embd,
         .has_weights = h->has_weights,
     };
-    return ERR_OK;
+    enum err_code c = license(w, a, &out->license, e);
+    if (!c && (!out->family || !out->quantization || !out->capabilities || !out->license))
+        c = err_no_memory(e, 64, "a model's facts");
+    return c;
 }
 
-void inspected_finish(struct inspected *i)
+enum err_code inspect_files(void *user, const char *const *paths, size_t n, struct arena *a,
+                            struct store_facts *out, struct err *e)
 {
-    words_destroy(i->words);
-    *i = (struct inspected){ 0 };
+    struct words *w = NULL;
+    struct output_format *format = NULL;
+    (void)user, (void)n;
+    enum err_code c = words_load(paths[0], &w, e);
+    c = c ? c : output_format_create(words_template(w), words_tokenizer(w), &format, e);
+    c = c ? c : read_facts(w, format, a, out, e);
+    output_format_destroy(format);
+    words_destroy(w);
+    return c;
 }

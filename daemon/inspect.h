@@ -6,14 +6,8 @@
 #include "runtime/base/err.h"
 #include "store/store.h"
 
-struct inspected {
-    struct store_facts facts; /* its strings live as long as this */
-    struct words *words;
-    char capabilities[64];
-};
-/* path: of the model's first file. inspected_finish in any case. ERR_FORMAT, ERR_UNSUPPORTED: it
- * is none that can be run here. */
-enum err_code inspect_file(const char *path, struct inspected *out, struct err *e);
-void inspected_finish(struct inspected *i);
+/* A store_inspect: paths are those of the shards, in order; strings go into the arena. `user` is not
+ * used. ERR_FORMAT, ERR_UNSUPPORTED: it is no model that can be run here. */
+store_inspect inspect_files;
 
 #endif

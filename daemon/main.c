@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "daemon/gen.h"
+#include "daemon/inspect.h"
 #include "daemon/listen.h"
 #include "daemon/loader.h"
 #include "daemon/routes.h"
@@ -252,12 +253,33 @@ static void free_parts(struct program *p)
     uv_loop_close(&d->loop);
 }
 
+static const char *text_or_null(const char *setting)
+{
+    return *setting ? setting : NULL;
+}
+
+static enum err_code open_store(struct daemon *d, struct err *e)
+{
+    struct store_net net = {
+        .offline = d->config.offline,
+        .mirror = text_or_null(d->config.mirror),
+        .ca_file = text_or_null(d->config.ca_file),
+        .hf_endpoint = text_or_null(d->config.hf_endpoint),
+        .connections = d->config.connections,
+    };
+    enum err_code c;
+    if ((c = store_setup(e)) || (c = store_open(d->config.home, &d->store, e)))
+        return c;
+    store_set_inspector(d->store, inspect_files, NULL);
+    return store_set_net(d->store, &net, e);
+}
+
 static enum err_code run(struct program *p, struct err *e)
 {
     struct daemon *d = &p->d;
     enum err_code c;
     d->started_ns = clock_ns();
-    if ((c = store_setup(e)) || (c = store_open(d->config.home, &d->store, e)))
+    if ((c = open_store(d, e)))
         return c;
     int rc = uv_loop_init(&d->loop);
     if (rc)

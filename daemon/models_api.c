@@ -172,6 +172,7 @@ static enum err_code act_tags(struct task *t, struct err *e)
             .context_length = m->facts.context_length,
             .embedding_length = m->facts.embedding_length,
             .referenced = m->by_reference,
+            .capabilities = str_from(m->facts.capabilities),
         };
     }
     if (v)
@@ -307,6 +308,9 @@ static enum err_code act_show(struct task *t, struct err *e)
         .template_family = str_from(words_template_family(w)),
         .modified_wall_ns = m->modified_ns,
         .digest = str_from(m->digest_hex),
+        .origin = str_from(m->origin),
+        .source = str_from(m->source),
+        .revision = str_from(m->revision),
         .size = m->size,
     };
     if (!s.details.family.n)

@@ -266,6 +266,7 @@ struct model_entry { /* of /api/tags and /api/ps */
     uint64_t context_length, embedding_length; /* 0: absent */
     bool referenced;          /* tags: the file lies outside the store (import by reference) */
     struct str path;          /* tags, ours: of a referenced file; absent for others */
+    struct str capabilities;  /* tags: "completion,tools"; an array in JSON, absent when empty */
     /* ps */
     int64_t expires_wall_ns;
     uint64_t size_vram;
@@ -307,6 +308,7 @@ struct show_reply {
     size_t n_capabilities;
     int64_t modified_wall_ns;
     struct str digest, path; /* ours */
+    struct str origin, source, revision; /* ours: how it came ("registry", "import"), from where, which */
     struct str template_family; /* ours: whose template it is, chosen from the vocabulary; empty: the file's own */
     uint64_t size;           /* ours */
 };

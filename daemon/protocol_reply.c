@@ -271,6 +271,21 @@ static void put_count_if(struct json_out *j, const char *key, uint64_t n)
     }
 }
 
+/* "a,b" -> ["a", "b"]; absent when empty. */
+static void put_words_if(struct json_out *j, const char *key, struct str list)
+{
+    if (!list.n)
+        return;
+    json_key(j, key);
+    json_arr(j);
+    for (const char *end = list.p + list.n; list.p < end;) {
+        const char *comma = memchr(list.p, ',', (size_t)(end - list.p));
+        json_str_value(j, (struct str){ list.p, (size_t)((comma ? comma : end) - list.p) });
+        list.p = comma ? comma + 1 : end;
+    }
+    json_arr_end(j);
+}
+
 static void put_entry(struct json_out *j, enum model_list_kind kind, const struct model_entry *v)
 {
     json_obj(j);
@@ -295,6 +310,7 @@ static void put_entry(struct json_out *j, enum model_list_kind kind, const struc
     if (v->referenced)
         json_kbool(j, "referenced", true);
     put_str_if(j, "path", v->path);
+    put_words_if(j, "capabilities", v->capabilities);
     json_obj_end(j);
 }
 
@@ -414,6 +430,9 @@ void show_reply_write(struct buf *out, const struct show_reply *r)
     put_str_if(&j, "digest", r->digest);
     put_count_if(&j, "size", r->size);
     put_str_if(&j, "path", r->path);
+    put_str_if(&j, "origin", r->origin);
+    put_str_if(&j, "source", r->source);
+    put_str_if(&j, "revision", r->revision);
     json_obj_end(&j);
 }
 
@@ -444,7 +463,8 @@ enum err_code show_reply_read(const json_t *root, struct show_reply *r, struct e
         read_array(root, "tensors", &r->tensors_tree, e) || read_capabilities(root, r, e) ||
         read_time(root, "modified_at", &r->modified_wall_ns, e) ||
         read_string(root, "digest", &r->digest, e) || read_uint(root, "size", &r->size, e) ||
-        read_string(root, "path", &r->path, e))
+        read_string(root, "path", &r->path, e) || read_string(root, "origin", &r->origin, e) ||
+        read_string(root, "source", &r->source, e) || read_string(root, "revision", &r->revision, e))
         return ERR_INVALID;
     return ERR_OK;
 }

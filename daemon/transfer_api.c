@@ -127,18 +127,19 @@ static enum err_code import_work(void *user, const struct store_job *job, struct
 {
     struct import *i = user;
     struct parts parts = { 0 };
-    struct inspected inspected = { 0 };
+    struct store_facts facts;
+    struct arena arena = { 0 };
     struct store_model *m = NULL;
     i->job = job;
     enum err_code c = parts_open(i->path, &parts, e);
-    c = c ? c : inspect_file(parts.path[0], &inspected, e);
+    c = c ? c : inspect_files(NULL, (const char *const *)parts.path, parts.n, &arena, &facts, e);
     if (!c) {
         struct store_import in = {
             .name = i->name,
             .files = parts.file,
             .n_files = parts.n,
             .mode = i->req.reference ? STORE_REFERENCE : STORE_COPY,
-            .facts = inspected.facts,
+            .facts = facts,
             .progress = import_progress,
             .user = i,
         };
@@ -147,7 +148,7 @@ static enum err_code import_work(void *user, const struct store_job *job, struct
     if (!c)
         put_imported(last, m);
     store_model_destroy(m);
-    inspected_finish(&inspected);
+    arena_finish(&arena);
     parts_close(&parts);
     return c;
 }

@@ -142,12 +142,15 @@ class Models(Case):
         self.assertEqual(tiny["size"], os.path.getsize(FILES.name + "/tiny.gguf"))
         self.assertEqual(tiny["details"]["family"], "llama")
         self.assertEqual(tiny["details"]["format"], "gguf")
+        self.assertEqual((tiny["details"]["families"], tiny["details"]["parent_model"]), (["llama"], ""))
+        self.assertEqual(tiny["capabilities"], ["completion"])
         self.assertEqual(tiny["details"]["quantization_level"], "F32")
         self.assertRegex(tiny["modified_at"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z$")
 
     def test_show(self):
         r = self.d.ok("/api/show", {"model": "TINY"})
         self.assertEqual(r["capabilities"], ["completion"])
+        self.assertEqual((r["origin"], r["source"]), ("reference", FILES.name + "/tiny.gguf"))
         self.assertEqual(r["model_info"]["general.architecture"], "llama")
         self.assertEqual(r["model_info"]["llama.context_length"], 512)
         self.assertIsNone(r["model_info"]["tokenizer.ggml.tokens"])
