@@ -356,6 +356,9 @@ static bool cut_url(struct str text, struct url *u)
         return false;
     u->whole = text;
     cut(&u->whole, '#', false, &drop);
+    const char *pin = u->whole.n ? memmem(u->whole.p, u->whole.n, "@sha256:", 8) : NULL;
+    if (pin)
+        u->whole.n = (size_t)(pin - u->whole.p);
     u->shown = u->whole;
     cut(&u->shown, '?', false, &drop);
     if (rest.p >= u->shown.p + u->shown.n)
@@ -420,6 +423,23 @@ static enum err_code parse_url(const struct url *u, struct source *s, struct err
     return ERR_OK;
 }
 
+/* A name, or one of the hub with @REVISION behind it. */
+static enum err_code parse_model_source(struct str text, struct source *s, struct err *e)
+{
+    struct str name = text, revision;
+    struct name hub;
+    enum err_code code = name_parse(text, &s->name, e);
+    if (code && cut(&name, '@', false, &revision) && !str_starts(revision, STR("sha256:")) &&
+        !name_parse(name, &hub, NULL) && is_hub(str_from(hub.host))) {
+        s->name = hub;
+        if (e)
+            err_clear(e);
+        code = ERR_OK;
+    }
+    s->kind = !code && is_hub(str_from(s->name.host)) ? SOURCE_HUB : SOURCE_REGISTRY;
+    return code;
+}
+
 enum err_code source_parse(struct str text, struct source *out, struct err *e)
 {
     struct source s = { 0 };
@@ -430,8 +450,7 @@ enum err_code source_parse(struct str text, struct source *out, struct err *e)
     } else if (text.n && cut_url(text, &u) && !memchr(u.file.p, ':', u.file.n)) {
         code = parse_url(&u, &s, e);
     } else {
-        code = name_parse(text, &s.name, e);
-        s.kind = !code && is_hub(str_from(s.name.host)) ? SOURCE_HUB : SOURCE_REGISTRY;
+        code = parse_model_source(text, &s, e);
     }
     if (!code)
         *out = s;

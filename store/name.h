@@ -65,9 +65,10 @@ bool name_eq(const struct name *a, const struct name *b);
 /* Where a model is to come from.
  *
  *   SOURCE_REGISTRY  a name as above
- *   SOURCE_HUB       a name as above whose host is the hub's
+ *   SOURCE_HUB       a name as above whose host is the hub's, or with @REVISION (hub.h) instead of a digest
  *   SOURCE_URL       http[s]://HOST[:PORT]/...FILE.gguf[?QUERY]: the last piece of the path ends in
  *                    .gguf and holds no ':' (else it is a name with a tag; write %3A)
+ *                    behind it may stand the file's digest, as @sha256:HEX or #sha256=HEX (url.c)
  *   SOURCE_FILE      file:PATH or file:///PATH, a path of this machine as it stands, not decoded (a
  *                    model that is called file is library/file:tag)
  *
@@ -81,7 +82,7 @@ enum source_kind { SOURCE_REGISTRY, SOURCE_HUB, SOURCE_URL, SOURCE_FILE };
 struct source {
     enum source_kind kind;
     struct name name;                /* http: the scheme was http, also of a URL */
-    char text[SOURCE_TEXT_MAX + 1];  /* URL without its #fragment; path; else "" */
+    char text[SOURCE_TEXT_MAX + 1];  /* URL without digest and #fragment; path; else "" */
     size_t public_n;                 /* bytes of text that may be shown and kept: up to a query */
 };
 
