@@ -2,7 +2,10 @@
  *
  * manifest: {schemaVersion, mediaType, config {mediaType, digest, size}, layers [{mediaType,
  * digest, size}]}; the SHA-256 of its bytes is the model's digest. config: what the model is, in
- * one JSON object. Both are written canonically: same input, same bytes. Thread: any. */
+ * one JSON object. Both are written canonically: same input, same bytes.
+ *
+ * Reading takes Ollama's, Docker's (v2) and OCI's, of which it wants the same: a config and layers whose
+ * kinds media.h knows. Thread: any. */
 #ifndef HEARTH_STORE_MANIFEST_H
 #define HEARTH_STORE_MANIFEST_H
 
@@ -10,6 +13,7 @@
 #include <stdint.h>
 
 #include "runtime/base/err.h"
+#include "runtime/base/mem.h"
 #include "runtime/base/str.h"
 #include "store/digest.h"
 #include "store/media.h"
@@ -38,5 +42,24 @@ enum err_code manifest_config(const struct store_facts *f, struct buf *out,
                               struct manifest_layer *config_layer, struct err *e);
 enum err_code manifest_write(const struct manifest_layer *config, const struct manifest_layer *layers,
                              size_t n, struct buf *out, struct digest *digest, struct err *e);
+
+/* ---- reading a stranger's -------------------------------------------------------------------- */
+
+#define MANIFEST_MAX_LAYERS 1024
+#define MANIFEST_MAX_TEXT 255 /* bytes of a media type or a title */
+
+struct manifest {
+    struct manifest_layer config;        /* of the kind CONFIG */
+    const struct manifest_layer *layers; /* in their order; at least one is a MODEL. No kind is UNKNOWN,
+                                            texts have at most MEDIA_TEXT_MAX bytes. A title is a
+                                            stranger's text: it names no file of ours */
+    size_t n_layers;
+    uint64_t size;                       /* of the layers; at most INT64_MAX */
+};
+
+/* Into the arena. ERR_TOO_LARGE: over one of the limits. ERR_FORMAT: no manifest, or one that
+ * contradicts itself. ERR_UNSUPPORTED: an index of several, an older version, a layer that is no part
+ * of a model. */
+enum err_code manifest_read(struct str bytes, struct arena *a, struct manifest *out, struct err *e);
 
 #endif
