@@ -46,7 +46,7 @@ const struct command cli_commands[] = {
       B(ARG_INSECURE) | B(ARG_LIMIT_RATE) | B(ARG_DETACH) | B(ARG_JSON), 1, 2, false, true, push_run },
     { "cp", NULL, "SOURCE DESTINATION", "give a model a second name", NULL, 0, 2, 2, false, true, cp_run },
     { "rm", NULL, "MODEL...", "remove models", NULL, 0, 1, -1, false, true, rm_run },
-    { "stop", NULL, "MODEL", "take a model out of memory", NULL, 0, 1, 1, false, true, stop_run },
+    { "stop", NULL, "MODEL", "take a model out of memory, or end its pull", NULL, 0, 1, 1, false, true, stop_run },
     { "tokenize", NULL, "MODEL [TEXT...]", "a text as the model's tokens, or back",
       "Without TEXT, standard input is read. No weights are loaded.",
       B(ARG_JSON) | B(ARG_SPECIAL) | B(ARG_DECODE) | B(ARG_COLOR), 1, -1, false, true, tokenize_run },

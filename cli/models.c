@@ -67,10 +67,26 @@ static enum err_code unload(struct cli *c, const char *name, struct err *e)
     return code;
 }
 
+/* A pull that goes on without a client has no other way to be ended. */
+static bool stop_transfer(struct cli *c)
+{
+    struct model_request r = { .model = str_from(c->argv[0]) };
+    struct buf reply;
+    struct err e;
+    bool stopped = send_request(c, "DELETE", "/api/pull", REQUEST_DELETE, &r, &reply, &e) == ERR_OK;
+
+    if (stopped)
+        printf("stopped what was under way for '%s'\n", c->argv[0]);
+    buf_finish(&reply);
+    return stopped;
+}
+
 enum err_code stop_run(struct cli *c, struct err *e)
 {
     enum err_code code = unload(c, c->argv[0], e);
 
+    if (code == ERR_NOT_FOUND && stop_transfer(c))
+        code = ERR_OK;
     if (code == ERR_NOT_FOUND)
         err_set(e, code, "couldn't find model \"%s\" to stop", c->argv[0]);
     return code;

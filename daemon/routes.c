@@ -25,6 +25,7 @@ static const struct route routes[] = {
     { "POST", "/api/show", models_show, 0, FOR_ALL, "what is known of a model" },
     { "POST", "/api/copy", models_copy, 0, FOR_OWNER, "a second name for a model" },
     { "DELETE", "/api/delete", models_delete, 0, FOR_OWNER, "takes a model's name away" },
+    { "DELETE", "/api/pull", transfer_stop, 0, FOR_OWNER, "stops what is under way for a model" },
     { "POST", "/api/import", transfer_import, 0, FOR_OWNER, "a model from a file of this machine" },
     { "POST", "/api/generate", start_gen, GEN_GENERATE, FOR_ALL, "continues a prompt" },
     { "POST", "/api/chat", start_gen, GEN_CHAT, FOR_ALL, "answers messages" },

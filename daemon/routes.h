@@ -13,7 +13,7 @@ void routes_help(struct buf *out); /* method, path, sentence: one line each */
 /* models_api.c */
 route_handler models_version, models_tags, models_ps, models_show, models_copy, models_delete;
 /* transfer_api.c */
-route_handler transfer_import;
+route_handler transfer_import, transfer_stop;
 /* pull_api.c; arg: an enum pull_route */
 enum pull_route { PULL_PULL, PULL_PUSH, PULL_OUTDATED };
 route_handler transfer_pull;

@@ -246,6 +246,17 @@ void store_call_stop_all(struct daemon *d)
         atomic_store(&c->cancel, true);
 }
 
+size_t store_call_stop(struct daemon *d, struct str name)
+{
+    size_t n = 0;
+    for (struct store_call *c = d->calls; c; c = c->next)
+        if (str_ieq(str_from(c->name), name)) {
+            atomic_store(&c->cancel, true);
+            n++;
+        }
+    return n;
+}
+
 size_t store_call_list(struct daemon *d, struct transfer_entry *v, size_t max)
 {
     size_t n = 0;

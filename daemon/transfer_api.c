@@ -21,6 +21,36 @@ static enum err_code read_body(const struct http_request *r, json_t **root, stru
     return json_read(r->body, MAX_REQUEST, "request body", root, e);
 }
 
+/* ---- stop ----------------------------------------------------------------------------------------- */
+
+/* DELETE /api/pull: ends what is under way about a name, detached or not. */
+void transfer_stop(struct daemon *d, struct http_request *r, int arg)
+{
+    (void)arg;
+    struct model_request req = { 0 };
+    struct err e = { 0 };
+    struct buf reply;
+    struct json_out j;
+    json_t *root = NULL;
+    size_t n = 0;
+    enum err_code c = read_body(r, &root, &e);
+    c = c ? c : model_request_read(REQUEST_DELETE, root, &req, &e);
+    if (!c && !(n = store_call_stop(d, req.model)))
+        c = err_set(&e, ERR_NOT_FOUND, "nothing is under way for '%.*s'", (int)(req.model.n < 200 ? req.model.n : 200),
+                    req.model.p);
+    model_request_finish(&req);
+    if (c) {
+        reply_err(d, r, &e);
+        return;
+    }
+    buf_init(&reply, 256);
+    json_begin(&j, &reply);
+    json_obj(&j);
+    json_kint(&j, "stopped", (int64_t)n);
+    json_obj_end(&j);
+    reply_json(d, r, 200, &reply);
+}
+
 /* ---- import --------------------------------------------------------------------------------------- */
 
 /* "NAME-00001-of-00003.gguf": where the two numbers stand. */

@@ -420,6 +420,19 @@ static void unless_it_asked_to_detach(void **state)
     assert_int_equal(store_call_list(&b->d, &v, 1), 0);
 }
 
+static void stopped_by_name(void **state)
+{
+    struct bench *b = *state;
+    struct deed *x = b->deed;
+    *x = (struct deed){ .act = act_wait, .stream = true, .detach = true };
+    close(ask(b));
+    TURN_UNTIL(b, atomic_load(&x->started));
+    assert_int_equal(store_call_stop(&b->d, STR("other")), 0);
+    assert_int_equal(store_call_stop(&b->d, STR("M")), 1);
+    TURN_UNTIL(b, x->done);
+    assert_int_equal(x->result, ERR_CANCELLED);
+}
+
 /* Eight at work, as many waiting as the lane takes, the rest refused; and at the end of the daemon none
  * is begun that waited, and those at work say why they ended. */
 static void many_and_the_end(void **state)
@@ -466,6 +479,7 @@ int main(void)
         T(slow_reader),
         T(a_client_that_leaves_cancels),
         T(unless_it_asked_to_detach),
+        T(stopped_by_name),
         T(many_and_the_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
