@@ -1,0 +1,491 @@
+/* One tar -> models. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/base/json.h"
+#include "store/bundle.h"
+#include "store/commit.h"
+
+#define BYTES ((size_t)1 << 20)
+#define MAX_VALUES 200000
+#define MAX_LAYERS 1024
+
+/* One blob that the bundle holds. */
+struct piece {
+    struct digest digest;
+    uint64_t size;
+    bool there;             /* in the store; leased */
+    struct blob_part part;  /* else: in tmp/ until a commit moves it */
+    struct buf chunks;
+};
+
+struct bundle {
+    struct store *s;
+    const struct store_bundle *in;
+    uint64_t at, total;     /* bytes of the tar */
+    struct store_pace pace;
+    struct tar_reader tar;
+    uint8_t *bytes;         /* [BYTES] */
+    struct buf layout, index;
+    struct piece *piece;
+    size_t n_pieces, cap_pieces;
+};
+
+/* ---- the file ------------------------------------------------------------------------------------ */
+
+static enum err_code advance(struct bundle *b, size_t n, struct err *e)
+{
+    b->at += n;
+    if (store_job_cancelled(&b->in->job))
+        return err_set(e, ERR_CANCELLED, "reading '%s' was cancelled", b->in->path);
+    if (b->in->job.event && store_pace_due(&b->pace, b->at == b->total))
+        b->in->job.event(b->in->job.user, &(struct store_event){ .status = "reading the bundle", .total = b->total,
+                                                                 .completed = b->at });
+    return ERR_OK;
+}
+
+static enum err_code read_file(void *user, void *p, size_t n, size_t *got, struct err *e)
+{
+    struct bundle *b = user;
+    for (*got = 0; *got < n;) {
+        ssize_t r = b->s->ops->read(b->in->fd, (char *)p + *got, n - *got, b->at + *got);
+        if (r < 0 && errno == EINTR)
+            continue;
+        if (r < 0)
+            return err_errno(e, ERR_IO, errno, "reading '%s'", b->in->path);
+        if (r == 0)
+            break;
+        *got += (size_t)r;
+    }
+    return advance(b, *got, e);
+}
+
+bool store_is_bundle(int fd)
+{
+    char first[TAR_BLOCK];
+    return pread(fd, first, sizeof first, 0) == (ssize_t)sizeof first && tar_is(first, sizeof first);
+}
+
+/* ---- blobs ----------------------------------------------------------------------------------------- */
+
+static struct piece *find(struct bundle *b, const struct digest *d)
+{
+    for (size_t i = 0; i < b->n_pieces; i++)
+        if (digest_eq(&b->piece[i].digest, d))
+            return &b->piece[i];
+    return NULL;
+}
+
+/* The entry's bytes: hashed, and written to fd where there is one. */
+static enum err_code pass_blob(struct bundle *b, struct piece *p, int fd, const char *name, struct err *e)
+{
+    struct hasher h = { 0 };
+    struct digest is;
+    size_t got = 1;
+    uint64_t at = 0;
+    enum err_code code = hasher_begin(&h, fd < 0 ? NULL : &p->chunks, e);
+    while (!code && at < p->size) {
+        code = tar_read(&b->tar, b->bytes, BYTES, &got, e);
+        if (!code)
+            code = hasher_add(&h, b->bytes, got, e);
+        for (size_t done = 0; !code && fd >= 0 && done < got;) {
+            ssize_t w = b->s->ops->write(fd, b->bytes + done, got - done, at + done);
+            if (w <= 0 && !(w < 0 && errno == EINTR))
+                code = err_errno(e, ERR_IO, w < 0 ? errno : EIO, "copying '%s' into the store", b->in->path);
+            done += w > 0 ? (size_t)w : 0;
+        }
+        at += got;
+    }
+    if (!code)
+        code = hasher_end(&h, &is, e);
+    if (!code && !digest_eq(&is, &p->digest))
+        code = err_set(e, ERR_FORMAT, "'%s' holds other bytes than its name says", name);
+    hasher_finish(&h);
+    return code;
+}
+
+/* What the store has of this size is compared and not written again. Texts are needed here, and short. */
+static enum err_code take_blob(struct bundle *b, const struct tar_entry *entry, struct err *e)
+{
+    struct digest d;
+    char text[sizeof "sha256:" + DIGEST_HEX_SIZE] = "sha256:";
+    uint64_t there = 0;
+    int fd = -1;
+    snprintf(text + 7, sizeof text - 7, "%s", entry->name + sizeof BUNDLE_BLOBS);
+    if (!digest_parse(str_from(text), &d) || strpbrk(text + 7, "ABCDEF"))
+        return err_set(e, ERR_FORMAT, "'%s' is not named by a digest", entry->name);
+    if (find(b, &d))
+        return err_set(e, ERR_FORMAT, "'%s' is in the bundle twice", entry->name);
+    if (!mem_grow(&b->piece, &b->cap_pieces, b->n_pieces + 1, sizeof *b->piece, SIZE_MAX / sizeof *b->piece))
+        return err_no_memory(e, sizeof *b->piece, "a bundle");
+    struct piece *p = &b->piece[b->n_pieces++];
+    *p = (struct piece){ .digest = d, .size = entry->size };
+    buf_init(&p->chunks, CHUNK_HASHES_MAX);
+    p->there = entry->size > MEDIA_TEXT_MAX && store_lease(b->s, &d, &there);
+    if (p->there && there != entry->size)
+        return err_set(e, ERR_FORMAT, "'%s' has %" PRIu64 " bytes, and its digest is of %" PRIu64, entry->name,
+                       entry->size, there);
+    if (p->there)
+        return pass_blob(b, p, -1, entry->name, e);
+    if (entry->size > b->total)
+        return err_set(e, ERR_FORMAT, "'%s' is said to be longer than the whole bundle", entry->name);
+    enum err_code code = blob_part_create(&b->s->blobs, entry->size, &p->part, &fd, e);
+    if (code)
+        return code;
+    code = pass_blob(b, p, fd, entry->name, e);
+    if (!code)
+        code = blob_part_seal(&b->s->blobs, &p->part, fd, &d, entry->size, e);
+    if (b->s->ops->close(fd) < 0 && !code)
+        code = err_errno(e, ERR_IO, errno, "copying '%s' into the store", b->in->path);
+    return code;
+}
+
+static enum err_code take_text(struct bundle *b, const struct tar_entry *entry, struct buf *to, struct err *e)
+{
+    size_t got;
+    if (to->n)
+        return err_set(e, ERR_FORMAT, "'%s' is in the bundle twice", entry->name);
+    if (!entry->size || entry->size > MEDIA_TEXT_MAX)
+        return err_set(e, ERR_FORMAT, "'%s' has %" PRIu64 " bytes; 1 to %zu are taken", entry->name, entry->size,
+                       MEDIA_TEXT_MAX);
+    enum err_code code = ERR_OK;
+    while (!code && b->tar.left) {
+        code = tar_read(&b->tar, b->bytes, BYTES, &got, e);
+        if (!code)
+            buf_put(to, (char *)b->bytes, got);
+    }
+    return !code && to->failed ? err_no_memory(e, (size_t)entry->size, "a bundle's index") : code;
+}
+
+/* Other files that tools put beside a layout, for older readers. */
+static bool is_passed_over(const struct tar_entry *entry)
+{
+    static const char *const rows[] = { "manifest.json", "repositories" };
+    static const char *const dirs[] = { ".", "blobs", BUNDLE_BLOBS };
+    for (size_t i = 0; entry->is_dir && i < sizeof dirs / sizeof *dirs; i++)
+        if (strcmp(entry->name, dirs[i]) == 0)
+            return true;
+    for (size_t i = 0; !entry->is_dir && i < sizeof rows / sizeof *rows; i++)
+        if (strcmp(entry->name, rows[i]) == 0)
+            return true;
+    return false;
+}
+
+static enum err_code take_entry(struct bundle *b, struct tar_entry *entry, struct err *e)
+{
+    if (strncmp(entry->name, "./", 2) == 0)
+        memmove(entry->name, entry->name + 2, strlen(entry->name) - 1);
+    bool blob = strncmp(entry->name, BUNDLE_BLOBS "/", sizeof BUNDLE_BLOBS) == 0;
+    if (is_passed_over(entry) || (entry->is_dir && !entry->name[0]))
+        return ERR_OK;
+    if (!entry->is_dir && blob)
+        return take_blob(b, entry, e);
+    if (!entry->is_dir && strcmp(entry->name, BUNDLE_LAYOUT) == 0)
+        return take_text(b, entry, &b->layout, e);
+    if (!entry->is_dir && strcmp(entry->name, BUNDLE_INDEX) == 0)
+        return take_text(b, entry, &b->index, e);
+    return err_set(e, ERR_FORMAT, "'%s' is no part of a bundle, which is an OCI image layout", entry->name);
+}
+
+static enum err_code read_entries(struct bundle *b, struct err *e)
+{
+    struct tar_entry entry;
+    bool end = false;
+    enum err_code code = ERR_OK;
+    for (size_t n = 0; !code && !end; n++) {
+        code = tar_next(&b->tar, &entry, &end, e);
+        if (!code && !end && n == BUNDLE_MAX_ENTRIES)
+            code = err_set(e, ERR_FORMAT, "the bundle has more than %d entries", BUNDLE_MAX_ENTRIES);
+        if (!code && !end)
+            code = take_entry(b, &entry, e);
+    }
+    return code;
+}
+
+/* ---- a model ---------------------------------------------------------------------------------------- */
+
+/* A model on its way from descriptors to a commit. */
+struct model {
+    struct bundle *b;
+    struct name name;
+    struct arena arena;
+    struct commit commit;
+    struct store_facts facts;
+    const char **paths;      /* of its model files, for the inspector */
+    size_t n_paths;
+};
+
+/* {"digest", "size"} of a blob that must be in the bundle, of that size. */
+static enum err_code take_descriptor(struct bundle *b, const json_t *v, const char *what, struct piece **out, struct err *e)
+{
+    const char *text = json_string_value(json_object_get(v, "digest"));
+    const json_t *size = json_object_get(v, "size");
+    struct digest d;
+    if (!text || !digest_parse(str_from(text), &d) || !json_is_integer(size))
+        return err_set(e, ERR_FORMAT, "the bundle's descriptor of %s has no digest by SHA-256 or no size", what);
+    *out = find(b, &d);
+    if (!*out)
+        return err_set(e, ERR_FORMAT, "the bundle lacks %s, %s", what, text);
+    if (json_integer_value(size) != (json_int_t)(*out)->size)
+        return err_set(e, ERR_FORMAT, "%s has %" PRIu64 " bytes in the bundle, and %" JSON_INTEGER_FORMAT " by its descriptor",
+                       text, (*out)->size, json_integer_value(size));
+    return ERR_OK;
+}
+
+static enum err_code part_text(struct bundle *b, const struct piece *p, struct arena *a, struct str *out, struct err *e)
+{
+    if (p->size > MEDIA_TEXT_MAX || (!p->part.name[0] && p->there))
+        return err_set(e, ERR_FORMAT, "a text of the bundle has %" PRIu64 " bytes; at most %zu are taken", p->size, MEDIA_TEXT_MAX);
+    char *text = arena_alloc(a, (size_t)p->size + 1);
+    if (!text)
+        return err_no_memory(e, (size_t)p->size, "a text of a bundle");
+    int fd = b->s->ops->open(b->s->blobs.tmp, p->part.name, O_RDONLY, 0);
+    if (fd < 0)
+        return err_errno(e, ERR_IO, errno, "reading a part of '%s'", b->in->path);
+    ssize_t n;
+    do
+        n = b->s->ops->read(fd, text, (size_t)p->size, 0);
+    while (n < 0 && errno == EINTR);
+    enum err_code code = n == (ssize_t)p->size ? ERR_OK : err_errno(e, ERR_IO, n < 0 ? errno : EIO, "reading a part of '%s'", b->in->path);
+    b->s->ops->close(fd);
+    text[p->size] = '\0';
+    *out = (struct str){ text, (size_t)p->size };
+    return code;
+}
+
+/* A path for the inspector: of the part, or of the file that the store has. */
+static enum err_code path_of(struct model *m, const struct piece *p, struct err *e)
+{
+    struct store *s = m->b->s;
+    struct catalog_layer at = { 0 };
+    char path[PATH_MAX + 128], name[DIGEST_FILE_SIZE];
+    enum err_code code = ERR_OK;
+    digest_file_name(&p->digest, name);
+    snprintf(path, sizeof path, "%s/%s/%s", s->home, p->there ? "blobs" : "tmp", p->there ? name : p->part.name);
+    if (p->there) {
+        pthread_mutex_lock(&s->mutex);
+        code = catalog_places(s->catalog, &p->digest, p->size, &m->arena, &at, e);
+        pthread_mutex_unlock(&s->mutex);
+    }
+    for (size_t i = 0; !code && i < at.n_files; i++) {
+        if (!at.files[i].sound)
+            continue;
+        if (at.files[i].path[0])
+            snprintf(path, sizeof path, "%s", at.files[i].path);
+        break;
+    }
+    m->paths[m->n_paths] = arena_strndup(&m->arena, path, strlen(path));
+    return code ? code : m->paths[m->n_paths++] ? ERR_OK : err_no_memory(e, strlen(path), "a path");
+}
+
+static enum err_code take_layer(struct model *m, const json_t *v, bool config, struct err *e)
+{
+    struct piece *p = NULL;
+    struct commit_layer *l = &m->commit.layers[m->commit.n_layers];
+    const char *type = json_string_value(json_object_get(v, "mediaType"));
+    const char *title = json_string_value(json_object_get(json_object_get(v, "annotations"), "org.opencontainers.image.title"));
+    enum err_code code = take_descriptor(m->b, v, config ? "a config" : "a layer", &p, e);
+    if (code)
+        return code;
+    enum media_kind kind = config ? MEDIA_CONFIG : media_kind_of(type ? type : "", title);
+    if (kind == MEDIA_UNKNOWN || !type || strlen(type) > 255 || (!config && kind == MEDIA_CONFIG))
+        return err_set(e, ERR_UNSUPPORTED, "a layer of '%s' is of a type that is not known: %.100s", m->name.model, type ? type : "none");
+    *l = (struct commit_layer){ .kind = kind, .digest = p->digest, .size = p->size,
+                                .media_type = arena_strndup(&m->arena, type, strlen(type)) };
+    if (!l->media_type)
+        return err_no_memory(e, strlen(type), "a media type");
+    if (!media_is_file(kind)) {
+        l->where = COMMIT_TEXT;
+        code = part_text(m->b, p, &m->arena, &l->text, e);
+    } else {
+        l->where = p->there ? COMMIT_THERE : COMMIT_PART;
+        l->part = &p->part;
+        l->chunks = buf_str(&p->chunks);
+        code = kind == MEDIA_MODEL ? path_of(m, p, e) : ERR_OK;
+    }
+    m->commit.n_layers += !code;
+    return code;
+}
+
+static enum err_code take_layers(struct model *m, const json_t *root, struct err *e)
+{
+    const json_t *layers = json_object_get(root, "layers"), *config = json_object_get(root, "config"), *v;
+    size_t n = json_array_size(layers), i;
+    if (!json_is_object(config) || n == 0 || n > MAX_LAYERS)
+        return err_set(e, ERR_FORMAT, "the manifest of '%s' has no config, or not 1 to %d layers", m->name.model, MAX_LAYERS);
+    m->commit.layers = arena_zero(&m->arena, n + 1, sizeof *m->commit.layers);
+    m->paths = arena_zero(&m->arena, n, sizeof *m->paths);
+    if (!m->commit.layers || !m->paths)
+        return err_no_memory(e, n * sizeof *m->commit.layers, "a bundle's layers");
+    enum err_code code = take_layer(m, config, true, e);
+    json_array_foreach(layers, i, v)
+        if (!code)
+            code = take_layer(m, v, false, e);
+    if (!code && !m->n_paths)
+        code = err_set(e, ERR_FORMAT, "'%s' of the bundle has no layer that is a model", m->name.model);
+    return code;
+}
+
+static enum err_code make_model(struct model *m, const json_t *descriptor, struct err *e)
+{
+    struct piece *p = NULL;
+    json_t *root = NULL;
+    enum err_code code = take_descriptor(m->b, descriptor, "a manifest", &p, e);
+    if (!code)
+        code = part_text(m->b, p, &m->arena, &m->commit.manifest, e);
+    if (!code)
+        code = json_read_bounded(m->commit.manifest, MANIFEST_MAX_BYTES, MAX_VALUES, "the manifest of a bundle", &root, e);
+    if (!code)
+        code = take_layers(m, root, e);
+    json_decref(root);
+    if (!code)
+        code = store_look_into(m->b->s, m->paths, m->n_paths, &m->arena, &m->facts, e);
+    if (!code)
+        code = store_facts_check(&m->facts, e);
+    if (code)
+        return code;
+    m->commit.name = &m->name;
+    m->commit.digest = p->digest;
+    m->commit.facts = &m->facts;
+    m->commit.kind = "bundle";
+    m->commit.source = m->b->in->path;
+    return ERR_OK;
+}
+
+/* What a commit has moved is in the store: a later model of the bundle finds it there. */
+static enum err_code after_commit(struct model *m, struct err *e)
+{
+    for (size_t i = 0; i < m->commit.n_layers; i++) {
+        struct piece *p = find(m->b, &m->commit.layers[i].digest);
+        if (m->commit.layers[i].where != COMMIT_PART || p->part.name[0] || p->there)
+            continue;
+        p->there = store_lease(m->b->s, &p->digest, NULL);
+        if (!p->there)
+            return err_set(e, ERR_CONFLICT, "a file of '%s' went while the bundle was imported: try again", m->name.model);
+    }
+    return ERR_OK;
+}
+
+static enum err_code commit_model(struct model *m, struct err *e)
+{
+    struct model_box *box = NULL;
+    enum err_code code = store_commit(m->b->s, &m->commit, &box, e);
+    if (!code)
+        code = after_commit(m, e);
+    if (box && m->b->in->took)
+        m->b->in->took(m->b->in->user, &box->model);
+    model_box_destroy(box);
+    return code;
+}
+
+static enum err_code name_of(struct bundle *b, const json_t *descriptor, struct name *out, struct err *e)
+{
+    const json_t *notes = json_object_get(descriptor, "annotations");
+    const char *name = b->in->as;
+    name = name ? name : json_string_value(json_object_get(notes, "io.containerd.image.name"));
+    name = name ? name : json_string_value(json_object_get(notes, BUNDLE_REF_NAME));
+    if (!name)
+        return err_set(e, ERR_INVALID, "a model of '%s' has no name: give it one", b->in->path);
+    return store_new_name(name, out, e);
+}
+
+/* ---- all of them -------------------------------------------------------------------------------------- */
+
+static enum err_code check_layout(struct bundle *b, struct err *e)
+{
+    json_t *root = NULL;
+    if (!b->layout.n || !b->index.n)
+        return err_set(e, ERR_FORMAT, "'%s' is not a bundle: it has no %s", b->in->path, b->layout.n ? BUNDLE_INDEX : BUNDLE_LAYOUT);
+    enum err_code code = json_read(buf_str(&b->layout), MEDIA_TEXT_MAX, BUNDLE_LAYOUT, &root, e);
+    const char *version = json_string_value(json_object_get(root, "imageLayoutVersion"));
+    if (!code && (!version || strncmp(version, "1.", 2) != 0))
+        code = err_set(e, ERR_UNSUPPORTED, "'%s' is an OCI layout of version %.20s; 1.0.0 is known", b->in->path, version ? version : "?");
+    json_decref(root);
+    return code;
+}
+
+/* All models are looked at before the first is committed. */
+static enum err_code take_models(struct bundle *b, const json_t *list, size_t n, struct model *m, struct err *e)
+{
+    enum err_code code = ERR_OK;
+    for (size_t i = 0; !code && i < n; i++) {
+        m[i].b = b;
+        code = name_of(b, json_array_get(list, i), &m[i].name, e);
+        if (!code)
+            code = make_model(&m[i], json_array_get(list, i), e);
+    }
+    for (size_t i = 0; !code && i < n; i++) {
+        for (size_t k = 0; k < m[i].commit.n_layers; k++) { /* the models before may have moved some */
+            struct commit_layer *l = &m[i].commit.layers[k];
+            if (l->where == COMMIT_PART && find(b, &l->digest)->there)
+                l->where = COMMIT_THERE;
+        }
+        code = commit_model(&m[i], e);
+    }
+    for (size_t i = 0; i < n; i++)
+        arena_finish(&m[i].arena);
+    return code;
+}
+
+static enum err_code take_index(struct bundle *b, struct err *e)
+{
+    json_t *root = NULL;
+    enum err_code code = json_read_bounded(buf_str(&b->index), MEDIA_TEXT_MAX, MAX_VALUES, BUNDLE_INDEX, &root, e);
+    const json_t *list = json_object_get(root, "manifests");
+    size_t n = json_array_size(list);
+    struct model *models = NULL;
+    if (!code && (n == 0 || n > BUNDLE_MAX_MODELS))
+        code = err_set(e, ERR_FORMAT, "the bundle's index has %zu models; 1 to %d are taken", n, BUNDLE_MAX_MODELS);
+    if (!code && n > 1 && b->in->as)
+        code = err_set(e, ERR_INVALID, "'%s' has %zu models: they keep their names", b->in->path, n);
+    if (!code && !(models = mem_zero(n, sizeof *models)))
+        code = err_no_memory(e, n * sizeof *models, "a bundle's models");
+    if (!code)
+        code = take_models(b, list, n, models, e);
+    mem_free(models);
+    json_decref(root);
+    return code;
+}
+
+static void bundle_finish(struct bundle *b)
+{
+    for (size_t i = 0; i < b->n_pieces; i++) {
+        struct piece *p = &b->piece[i];
+        blob_discard(&b->s->blobs, &p->part);
+        buf_finish(&p->chunks);
+        if (p->there)
+            store_release(b->s, &p->digest);
+    }
+    mem_free(b->piece);
+    mem_free(b->bytes);
+    buf_finish(&b->layout);
+    buf_finish(&b->index);
+}
+
+enum err_code store_import_bundle(struct store *s, const struct store_bundle *in, struct err *e)
+{
+    struct bundle b = { .s = s, .in = in, .bytes = mem_alloc(BYTES) };
+    struct stat st;
+    enum err_code code = b.bytes ? ERR_OK : err_no_memory(e, BYTES, "a bundle");
+    buf_init(&b.layout, MEDIA_TEXT_MAX);
+    buf_init(&b.index, MEDIA_TEXT_MAX);
+    tar_reader_init(&b.tar, &(struct tar_source){ read_file, &b });
+    if (!code && s->ops->stat(in->fd, &st) < 0)
+        code = err_errno(e, ERR_IO, errno, "looking at '%s'", in->path);
+    if (!code && !S_ISREG(st.st_mode))
+        code = err_set(e, ERR_INVALID, "'%s' is not a regular file", in->path);
+    b.total = code ? 0 : (uint64_t)st.st_size;
+    if (!code)
+        code = read_entries(&b, e);
+    if (!code)
+        code = check_layout(&b, e);
+    if (!code)
+        code = take_index(&b, e);
+    bundle_finish(&b);
+    return code;
+}

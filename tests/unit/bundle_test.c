@@ -1,0 +1,634 @@
+/* bundle, tar: models out into one file and back, and files that lie. */
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "runtime/base/json.h"
+#include "store/bundle.h"
+#include "store/commit.h"
+#include "tests/store/place.h"
+
+/* ---- archives of our own making: independent of tar.c's writer --------------------------------- */
+
+struct entry {
+    const char *name;
+    char type;          /* 0: '0' */
+    const char *bytes;  /* NULL: zeros */
+    size_t n;
+    uint64_t says;      /* size in the head, when not n */
+    unsigned mode;      /* 0: 0644 */
+    bool bad_sum;
+};
+
+static void put_entry(struct buf *b, const struct entry *x)
+{
+    char head[512] = { 0 };
+    unsigned sum = 0;
+    uint64_t size = x->says ? x->says : x->n;
+    memcpy(head, x->name, strlen(x->name) < 100 ? strlen(x->name) : 100);
+    snprintf(head + 100, 8, "%07o", (x->mode ? x->mode : x->type == '5' ? 0755u : 0644u) & 07777);
+    snprintf(head + 108, 8, "%07o", 1000u);
+    snprintf(head + 116, 8, "%07o", 1000u);
+    if (size < (uint64_t)1 << 33) {
+        snprintf(head + 124, 12, "%011llo", (unsigned long long)size);
+    } else { /* GNU's base 256 */
+        head[124] = (char)0x80;
+        for (int i = 0; i < 8; i++)
+            head[135 - i] = (char)(size >> (8 * i));
+    }
+    snprintf(head + 136, 12, "%011o", 1234567u);
+    memset(head + 148, ' ', 8);
+    head[156] = x->type ? x->type : '0';
+    memcpy(head + 257, "ustar\0" "00", 8);
+    for (size_t i = 0; i < sizeof head; i++)
+        sum += (unsigned char)head[i];
+    snprintf(head + 148, 8, "%06o", sum + x->bad_sum);
+    buf_put(b, head, sizeof head);
+    for (size_t i = 0; i < x->n; i++)
+        buf_putc(b, x->bytes ? x->bytes[i] : '\0');
+    while (b->n % 512)
+        buf_putc(b, '\0');
+}
+
+static void put_end(struct buf *b)
+{
+    for (int i = 0; i < 1024; i++)
+        buf_putc(b, '\0');
+}
+
+/* ---- stores ------------------------------------------------------------------------------------- */
+
+static enum err_code inspect(void *user, const char *const *paths, size_t n, struct arena *a, struct store_facts *out, struct err *e)
+{
+    (void)user, (void)a;
+    for (size_t i = 0; i < n; i++) {
+        size_t size;
+        char *bytes = read_file(paths[i], &size);
+        bool program = size >= 4 && memcmp(bytes, "\177ELF", 4) == 0;
+        free(bytes);
+        if (program)
+            return err_set(e, ERR_FORMAT, "not a GGUF file");
+    }
+    *out = llama;
+    return ERR_OK;
+}
+
+static void open_place(struct place *p)
+{
+    reopen(p);
+    store_set_inspector(p->s, inspect, NULL);
+}
+
+static enum err_code to_buf(void *user, const void *bytes, size_t n, struct err *e)
+{
+    struct buf *b = user;
+    buf_put(b, bytes, n);
+    return b->failed ? err_no_memory(e, n, "a test's bundle") : ERR_OK;
+}
+
+static enum err_code export(struct place *p, struct buf *out, const char *names, struct err *e)
+{
+    char text[256], *list[8], *save = NULL;
+    size_t n = 0;
+    struct tar_sink sink = { to_buf, out };
+    snprintf(text, sizeof text, "%s", names);
+    for (char *w = strtok_r(text, " ", &save); w; w = strtok_r(NULL, " ", &save))
+        list[n++] = w;
+    buf_init(out, (size_t)64 << 20);
+    return store_export(p->s, (const char *const *)list, n, &sink, NULL, e);
+}
+
+static enum err_code import(struct place *p, struct str bytes, const char *as, struct err *e)
+{
+    const char *path = write_file(in(p, "bundle.tar"), bytes.p ? bytes.p : "", bytes.n);
+    struct store_bundle b = { .fd = open(path, O_RDONLY), .path = path, .as = as };
+    enum err_code code = store_import_bundle(p->s, &b, e);
+    close(b.fd);
+    return code;
+}
+
+/* A second home beside the first: what is imported there came from the bundle alone. */
+static void move_home(struct place *p)
+{
+    store_close(p->s);
+    p->s = NULL;
+    snprintf(p->home, sizeof p->home, "%s/home-two", p->root);
+    open_place(p);
+}
+
+/* A model with a file and two texts, made by a commit as pull and create make theirs. */
+static void add_with_texts(struct place *p, const char *name)
+{
+    struct name n;
+    struct blob_meter meter = { 0 };
+    struct blob_part part = { 0 };
+    struct store_facts facts = llama;
+    struct manifest_layer config, layers[3];
+    struct buf config_text, manifest;
+    const char *path = model_file(p, "weights of it");
+    struct blob_source from = { .fd = open(path, O_RDONLY), .path = path };
+    struct str license = STR("Do as you like."), system = STR("Be brief.");
+    struct digest d[2], digest;
+    buf_init(&config_text, 1 << 16);
+    buf_init(&manifest, 1 << 16);
+    ok(store_facts_check(&facts, e));
+    ok(name_parse(str_from(name), &n, e));
+    ok(blob_stage(&p->s->blobs, &from, &meter, &part, NULL, e));
+    close(from.fd);
+    ok(manifest_config(&facts, &config_text, &config, e));
+    ok(manifest_digest(license, &d[0], e));
+    ok(manifest_digest(system, &d[1], e));
+    layers[0] = (struct manifest_layer){ .media_type = media_type_of(MEDIA_MODEL), .digest = part.digest, .size = part.size };
+    layers[1] = (struct manifest_layer){ .media_type = media_type_of(MEDIA_LICENSE), .digest = d[0], .size = license.n };
+    layers[2] = (struct manifest_layer){ .media_type = media_type_of(MEDIA_SYSTEM), .digest = d[1], .size = system.n };
+    ok(manifest_write(&config, layers, 3, &manifest, &digest, e));
+    struct commit_layer l[4] = {
+        { .media_type = config.media_type, .digest = config.digest, .size = config.size, .where = COMMIT_TEXT, .text = buf_str(&config_text) },
+        { .media_type = layers[0].media_type, .digest = part.digest, .size = part.size, .where = COMMIT_PART, .part = &part },
+        { .media_type = layers[1].media_type, .digest = d[0], .size = license.n, .where = COMMIT_TEXT, .text = license },
+        { .media_type = layers[2].media_type, .digest = d[1], .size = system.n, .where = COMMIT_TEXT, .text = system },
+    };
+    struct commit c = { .name = &n, .manifest = buf_str(&manifest), .digest = digest, .layers = l, .n_layers = 4,
+                        .facts = &facts, .kind = "create", .source = path };
+    ok(store_commit(p->s, &c, NULL, e));
+    buf_finish(&config_text);
+    buf_finish(&manifest);
+}
+
+/* ---- out and back ---------------------------------------------------------------------------------- */
+
+static void check_model(struct place *p, const char *name, const char *digest, const char *bytes)
+{
+    struct store_model *m = NULL;
+    ok(store_resolve(p->s, name, &m, e));
+    assert_string_equal(m->digest_hex, digest);
+    assert_file_is(m->path, bytes, strlen(bytes));
+    store_model_destroy(m);
+}
+
+static void out_and_back(void **state)
+{
+    struct place *p = *state;
+    struct store_model *m = NULL;
+    struct buf one, two;
+    struct str text;
+    struct arena a = { 0 };
+    char big[DIGEST_HEX_SIZE], rich[DIGEST_HEX_SIZE];
+    const char *shards[2];
+    open_place(p);
+    shards[0] = model_file(p, "first shard");
+    shards[1] = model_file(p, "second");
+    ok(import_files(p->s, "me/big:q4", shards, 2, STORE_REFERENCE, &m, e));
+    memcpy(big, m->digest_hex, sizeof big);
+    store_model_destroy(m);
+    add_with_texts(p, "rich");
+    ok(store_resolve(p->s, "rich", &m, e));
+    memcpy(rich, m->digest_hex, sizeof rich);
+    store_model_destroy(m);
+    ok(store_copy(p->s, "rich", "alias", e));
+    ok(export(p, &one, "rich me/big:q4 alias rich", e));
+    ok(export(p, &two, "alias rich me/big:q4", e));
+    assert_int_equal(one.n, two.n);
+    assert_memory_equal(one.p, two.p, one.n);
+    buf_finish(&two);
+    move_home(p);
+    ok(import(p, buf_str(&one), NULL, e));
+    check_model(p, "rich", rich, "weights of it");
+    check_model(p, "alias", rich, "weights of it");
+    ok(store_resolve(p->s, "me/big:q4", &m, e));
+    assert_string_equal(m->digest_hex, big);
+    assert_int_equal(m->n_files, 2);
+    assert_false(m->by_reference);
+    store_model_destroy(m);
+    ok(store_resolve(p->s, "rich", &m, e));
+    ok(store_layer_text(p->s, m, MEDIA_LICENSE, 0, &a, &text, e));
+    assert_true(str_is(text, "Do as you like."));
+    store_model_destroy(m);
+    arena_finish(&a);
+    assert_int_equal(entries(p->home, "tmp"), 2); /* the names that the shards are loaded by */
+    /* from there again: the same bytes */
+    ok(export(p, &two, "rich me/big:q4 alias", e));
+    assert_int_equal(one.n, two.n);
+    assert_memory_equal(one.p, two.p, one.n);
+    ok(import(p, buf_str(&one), NULL, e)); /* again: all is there */
+    assert_int_equal(entries(p->home, "blobs"), 3);
+    buf_finish(&one);
+    buf_finish(&two);
+}
+
+static void a_name_of_ones_own(void **state)
+{
+    struct place *p = *state;
+    struct buf b;
+    open_place(p);
+    add(p, "m", "bytes", STORE_COPY);
+    add(p, "n", "others", STORE_COPY);
+    ok(export(p, &b, "m", e));
+    ok(import(p, buf_str(&b), "other:1", e));
+    ok(resolve(p->s, "other:1", e));
+    fails_with(ERR_INVALID, "takes no digest", import(p, buf_str(&b), "m@sha256:0000000000000000000000000000000000000000000000000000000000000000", e));
+    buf_finish(&b);
+    ok(export(p, &b, "m n", e));
+    fails_with(ERR_INVALID, "has 2 models: they keep their names", import(p, buf_str(&b), "other:1", e));
+    buf_finish(&b);
+    fails_with(ERR_NOT_FOUND, "not found", export(p, &b, "m none", e));
+    buf_finish(&b);
+}
+
+/* A large blob that the store has is compared, and not written a second time. */
+static void what_is_there_is_not_written(void **state)
+{
+    struct place *p = *state;
+    struct buf b;
+    size_t n = (size_t)5 << 20;
+    char *bytes = calloc(1, n);
+    open_place(p);
+    bytes[17] = 'x';
+    ok(import_file(p->s, "m", write_file(in(p, "large"), bytes, n), STORE_COPY, e));
+    ok(export(p, &b, "m", e));
+    ok(store_copy(p->s, "m", "kept", e));
+    ok(store_remove(p->s, "m", NULL, e));
+    struct store_model *m = NULL;
+    struct stat was, is;
+    ok(store_resolve(p->s, "kept", &m, e));
+    assert_int_equal(stat(m->path, &was), 0);
+    ok(import(p, buf_str(&b), NULL, e));
+    assert_int_equal(stat(m->path, &is), 0);
+    assert_true(was.st_ino == is.st_ino);
+    store_model_destroy(m);
+    ok(resolve(p->s, "m", e));
+    /* the same with one byte of it wrong: it is noticed although nothing would be taken */
+    char *at = memmem(b.p, b.n, "x\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 16);
+    assert_non_null(at);
+    *at = 'y';
+    fails_with(ERR_FORMAT, "holds other bytes than its name says", import(p, buf_str(&b), NULL, e));
+    buf_finish(&b);
+    free(bytes);
+}
+
+static void a_changed_reference_is_not_exported(void **state)
+{
+    struct place *p = *state;
+    struct stat st;
+    struct buf b;
+    open_place(p);
+    add(p, "m", "bytes", STORE_REFERENCE);
+    const char *file = in(p, "bytes");
+    assert_int_equal(stat(file, &st), 0);
+    write_file(file, "BYTES", 5);
+    struct timespec times[2] = { st.st_mtim, st.st_mtim }; /* as if nothing had happened */
+    assert_int_equal(utimensat(AT_FDCWD, file, times, 0), 0);
+    fails_with(ERR_CONFLICT, "is no longer what it was", export(p, &b, "m", e));
+    buf_finish(&b);
+}
+
+static bool stop_now(const struct store_event *ev)
+{
+    return ev->total > 0;
+}
+
+static void on_event(void *user, const struct store_event *ev)
+{
+    atomic_store((atomic_bool *)user, stop_now(ev));
+}
+
+static void it_can_be_cancelled(void **state)
+{
+    struct place *p = *state;
+    struct buf b, none;
+    atomic_bool cancel = false;
+    struct store_job job = { .event = on_event, .user = &cancel, .cancel = &cancel };
+    open_place(p);
+    add(p, "m", "bytes", STORE_COPY);
+    ok(export(p, &b, "m", e));
+    const char *path = write_file(in(p, "b.tar"), b.p, b.n), *name = "m";
+    struct store_bundle in_ = { .fd = open(path, O_RDONLY), .path = path, .as = "z", .job = job };
+    fails_with(ERR_CANCELLED, "was cancelled", store_import_bundle(p->s, &in_, e));
+    close(in_.fd);
+    buf_init(&none, 1 << 20);
+    fails_with(ERR_CANCELLED, "was cancelled", store_export(p->s, &name, 1, &(struct tar_sink){ to_buf, &none }, &job, e));
+    assert_string_equal(listed(p->s), "m:latest ");
+    assert_int_equal(entries(p->home, "tmp"), 0);
+    buf_finish(&b);
+    buf_finish(&none);
+}
+
+/* ---- lies -------------------------------------------------------------------------------------------- */
+
+static const char layout_text[] = "{\"imageLayoutVersion\":\"1.0.0\"}";
+
+/* What a hostile bundle is made of: a whole one, and what is done to it. */
+struct lies {
+    struct buf config, manifest, index;
+    char config_at[90], model_at[90], manifest_at[90], digest[3][65];
+    struct entry entry[8];
+};
+
+static void lies_begin(struct lies *l, const char *model_type, long long model_size)
+{
+    hex_of("MODEL", 5, l->digest[0]);
+    hex_of("{}", 2, l->digest[1]);
+    buf_init(&l->manifest, 4096);
+    buf_init(&l->index, 4096);
+    buf_printf(&l->manifest, "{\"schemaVersion\":2,\"config\":{\"mediaType\":\"application/vnd.oci.empty.v1+json\",\"digest\":\"sha256:%s\",\"size\":2},"
+               "\"layers\":[{\"mediaType\":\"%s\",\"digest\":\"sha256:%s\",\"size\":%lld}]}", l->digest[1], model_type, l->digest[0], model_size);
+    hex_of(l->manifest.p, l->manifest.n, l->digest[2]);
+    buf_printf(&l->index, "{\"schemaVersion\":2,\"manifests\":[{\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"digest\":\"sha256:%s\","
+               "\"size\":%zu,\"annotations\":{\"org.opencontainers.image.ref.name\":\"m:1\"}}]}", l->digest[2], l->manifest.n);
+    snprintf(l->model_at, sizeof l->model_at, "blobs/sha256/%s", l->digest[0]);
+    snprintf(l->config_at, sizeof l->config_at, "blobs/sha256/%s", l->digest[1]);
+    snprintf(l->manifest_at, sizeof l->manifest_at, "./blobs/sha256/%s", l->digest[2]);
+    const struct entry all[8] = {
+        { "./", '5', NULL, 0, 0, 0, false },
+        { "blobs/sha256", '5', NULL, 0, 0, 0, false },
+        { l->model_at, 0, "MODEL", 5, 0, 0, false },
+        { l->manifest_at, 0, l->manifest.p, l->manifest.n, 0, 0, false },
+        { l->config_at, 0, "{}", 2, 0, 0, false },
+        { "manifest.json", 0, "[]", 2, 0, 0, false },
+        { "index.json", 0, l->index.p, l->index.n, 0, 0, false },
+        { "oci-layout", 0, layout_text, sizeof layout_text - 1, 0, 0, false },
+    };
+    memcpy(l->entry, all, sizeof all);
+}
+
+static void lies_finish(struct lies *l)
+{
+    buf_finish(&l->manifest);
+    buf_finish(&l->index);
+}
+
+static void lies_write(const struct lies *l, const struct entry *more, struct buf *out)
+{
+    buf_init(out, (size_t)64 << 20);
+    for (size_t i = 0; i < 8; i++)
+        if (l->entry[i].name)
+            put_entry(out, &l->entry[i]);
+    if (more)
+        put_entry(out, more);
+    put_end(out);
+}
+
+/* One entry more than a whole bundle has. */
+static const struct {
+    struct entry entry;
+    const char *sentence;
+} more_rows[] = {
+    { { "../evil", 0, "x", 1, 0, 0, false }, "'../evil' is no part of a bundle" },
+    { { "/etc/cron.d/evil", 0, "x", 1, 0, 0, false }, "is no part of a bundle" },
+    { { "blobs/../../evil", 0, "x", 1, 0, 0, false }, "is no part of a bundle" },
+    { { "blobs/sha256/../../../evil", 0, "x", 1, 0, 0, false }, "is not named by a digest" },
+    { { "blobs/sha256/", '5', NULL, 0, 0, 0, false }, NULL },
+    { { "blobs/sha256/0123", 0, "x", 1, 0, 0, false }, "is not named by a digest" },
+    { { "blobs/sha256/2D711642B726B04401627CA9FBAC32F5C8530FB1903CC4DB02258717921A4881", 0, "x", 1, 0, 0, false }, "is not named by a digest" },
+    { { "blobs/sha512/00", 0, "x", 1, 0, 0, false }, "is no part of a bundle" },
+    { { "blobs/sha256/2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881", 0, "y", 1, 0, 0, false },
+      "holds other bytes than its name says" },
+    { { "evil", '2', NULL, 0, 0, 0, false }, "'evil' is a symbolic link, which a bundle has none of" },
+    { { "evil", '1', NULL, 0, 0, 0, false }, "a hard link" },
+    { { "evil", '3', NULL, 0, 0, 0, false }, "a device" },
+    { { "evil", '4', NULL, 0, 0, 0, false }, "a device" },
+    { { "evil", '6', NULL, 0, 0, 0, false }, "a named pipe" },
+    { { "evil", 'S', NULL, 0, 0, 0, false }, "a sparse file" },
+    { { "evil", 'L', "x", 1, 0, 0, false }, "an over-long name" },
+    { { "evil", 'Q', NULL, 0, 0, 0, false }, "of a kind that is not known (0x51)" },
+    { { "run.sh", 0, "#!", 2, 0, 0755, false }, "'run.sh' is marked as a program" },
+    { { "run.sh", 0, "#!", 2, 0, 04644, false }, "marked as a program" },
+    { { "manifest.json", 0, "x", 1, 0, 0, true }, "the head of an entry is damaged" },
+    { { "manifest.json", 0, "x", 1, 1 << 20, 0, false }, "it was cut off" },
+    { { "blobs/sha256/2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881", 0, "x", 1, (uint64_t)1 << 40, 0, false },
+      "is said to be longer than the whole bundle" },
+    { { "blobs/sha256/2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881", 0, "x", 1, 600, 0, false },
+      "holds other bytes than its name says" },
+    { { "oci-layout", 0, layout_text, sizeof layout_text - 1, 0, 0, false }, "'oci-layout' is in the bundle twice" },
+    { { "index.json", 0, "{}", 2, 0, 0, false }, "'index.json' is in the bundle twice" },
+    { { "evil/", 0, "x", 1, 0, 0, false }, "a file with the name of a directory" },
+    { { "evil", '5', NULL, 0, 512, 0, false }, "is a directory with 512 bytes" },
+    { { "x", 'x', "9 path=a\n", 9, 0, 0, false }, "extended records without an entry" },
+    { { "x", 'x', "99 path=a\n", 10, 0, 0, false }, "extended records are broken" },
+    { { "x", 'x', "11 size=-1\n", 11, 0, 0, false }, "size is not a number" },
+    { { "x", 'x', "22 GNU.sparse.major=1\n", 22, 0, 0, false }, "a sparse file or a link" },
+    { { "x", 'g', "14 linkpath=x\n", 14, 0, 0, false }, "a sparse file or a link" },
+    { { "x", 'x', NULL, 70000, 0, 0, false }, "bytes of extended records" },
+    { { "\x1b[2J", 0, "x", 1, 0, 0, false }, "not printable ASCII" },
+};
+
+static void lies_of_one_entry(void **state)
+{
+    struct place *p = *state;
+    struct lies l;
+    struct buf b;
+    open_place(p);
+    lies_begin(&l, "application/vnd.ollama.image.model", 5);
+    for (size_t i = 0; i < sizeof more_rows / sizeof *more_rows; i++) {
+        lies_write(&l, &more_rows[i].entry, &b);
+        if (more_rows[i].sentence)
+            fails_with(ERR_FORMAT, more_rows[i].sentence, import(p, buf_str(&b), NULL, e));
+        else
+            ok(import(p, buf_str(&b), NULL, e));
+        buf_finish(&b);
+        if (!more_rows[i].sentence)
+            ok(store_remove(p->s, "m:1", NULL, e));
+        assert_string_equal(listed(p->s), "");
+        assert_int_equal(entries(p->home, "tmp"), 0);
+        assert_int_equal(entries(p->home, "blobs"), 0);
+    }
+    lies_finish(&l);
+}
+
+/* What one of the eight entries is replaced by. */
+static const struct {
+    size_t which;
+    const char *bytes; /* NULL: the entry is left out */
+    enum err_code code;
+    const char *sentence;
+} changed_rows[] = {
+    { 7, NULL, ERR_FORMAT, "it has no oci-layout" },
+    { 6, NULL, ERR_FORMAT, "it has no index.json" },
+    { 2, NULL, ERR_FORMAT, "the bundle lacks a layer, sha256:" },
+    { 3, NULL, ERR_FORMAT, "the bundle lacks a manifest, sha256:" },
+    { 4, NULL, ERR_FORMAT, "the bundle lacks a config, sha256:" },
+    { 7, "{\"imageLayoutVersion\":\"2.0.0\"}", ERR_UNSUPPORTED, "layout of version 2.0.0" },
+    { 7, "{}", ERR_UNSUPPORTED, "layout of version ?" },
+    { 7, "nonsense", ERR_INVALID, "oci-layout" },
+    { 6, "[]", ERR_FORMAT, "has 0 models" },
+    { 6, "{\"manifests\":[]}", ERR_FORMAT, "has 0 models" },
+    { 6, "{\"manifests\":[{}]}", ERR_INVALID, "has no name" },
+    { 6, "{\"manifests\":[{\"annotations\":{\"org.opencontainers.image.ref.name\":\"../x\"}}]}", ERR_INVALID, "" },
+    { 6, "{\"manifests\":[{\"annotations\":{\"org.opencontainers.image.ref.name\":\"m\"},\"digest\":\"sha512:00\",\"size\":1}]}", ERR_FORMAT,
+      "descriptor of a manifest has no digest by SHA-256" },
+    { 6, "{\"manifests\":[{\"annotations\":{\"org.opencontainers.image.ref.name\":\"m\"},\"digest\":\"sha256:../../../../../../../../../../etc/passwd/\",\"size\":1}]}",
+      ERR_FORMAT, "has no digest by SHA-256" },
+};
+
+static void lies_of_what_is_in_it(void **state)
+{
+    struct place *p = *state;
+    struct lies l;
+    struct buf b;
+    open_place(p);
+    for (size_t i = 0; i < sizeof changed_rows / sizeof *changed_rows; i++) {
+        lies_begin(&l, "application/vnd.ollama.image.model", 5);
+        struct entry *x = &l.entry[changed_rows[i].which];
+        if (!changed_rows[i].bytes)
+            x->name = NULL;
+        x->bytes = changed_rows[i].bytes;
+        x->n = changed_rows[i].bytes ? strlen(x->bytes) : 0;
+        lies_write(&l, NULL, &b);
+        fails_with(changed_rows[i].code, changed_rows[i].sentence, import(p, buf_str(&b), NULL, e));
+        assert_string_equal(listed(p->s), "");
+        assert_int_equal(entries(p->home, "tmp"), 0);
+        buf_finish(&b);
+        lies_finish(&l);
+    }
+    lies_begin(&l, "application/vnd.ollama.image.model", 6);
+    lies_write(&l, NULL, &b);
+    fails_with(ERR_FORMAT, "has 5 bytes in the bundle, and 6 by its descriptor", import(p, buf_str(&b), NULL, e));
+    buf_finish(&b);
+    lies_finish(&l);
+    lies_begin(&l, "application/x-executable", 5);
+    lies_write(&l, NULL, &b);
+    fails_with(ERR_UNSUPPORTED, "a type that is not known: application/x-executable", import(p, buf_str(&b), NULL, e));
+    buf_finish(&b);
+    lies_finish(&l);
+}
+
+static void cut_at_every_place(void **state)
+{
+    struct place *p = *state;
+    struct lies l;
+    struct buf b;
+    open_place(p);
+    lies_begin(&l, "application/vnd.ollama.image.model", 5);
+    lies_write(&l, NULL, &b);
+    for (size_t n = 0; n < b.n; n += n % 512 < 2 || n % 512 > 509 ? 1 : 101)
+        fails_with(ERR_FORMAT, "it was cut off", import(p, (struct str){ b.p, n }, NULL, e));
+    assert_string_equal(listed(p->s), "");
+    assert_int_equal(entries(p->home, "tmp"), 0);
+    ok(import(p, buf_str(&b), NULL, e));
+    buf_finish(&b);
+    lies_finish(&l);
+}
+
+/* A million entries are refused at the first that is too many. */
+static enum err_code endless(void *user, void *bytes, size_t n, size_t *got, struct err *e)
+{
+    const struct buf *b = user;
+    (void)e;
+    memcpy(bytes, b->p, n);
+    *got = n;
+    return ERR_OK;
+}
+
+static void too_many(void **state)
+{
+    struct place *p = *state;
+    struct buf b;
+    open_place(p);
+    buf_init(&b, (size_t)64 << 20);
+    for (size_t i = 0; i <= BUNDLE_MAX_ENTRIES; i++)
+        put_entry(&b, &(struct entry){ .name = "repositories" });
+    put_end(&b);
+    fails_with(ERR_FORMAT, "more than 16384 entries", import(p, buf_str(&b), NULL, e));
+    /* records behind records */
+    b.n = 0;
+    put_entry(&b, &(struct entry){ .name = "x", .type = 'x' });
+    struct tar_reader t;
+    struct tar_entry entry;
+    bool end;
+    tar_reader_init(&t, &(struct tar_source){ endless, &b });
+    fails_with(ERR_FORMAT, "extended records of extended records", tar_next(&t, &entry, &end, e));
+    buf_finish(&b);
+}
+
+/* ---- sizes that octal digits do not hold --------------------------------------------------------------- */
+
+static enum err_code from_buf(void *user, void *bytes, size_t n, size_t *got, struct err *e)
+{
+    struct str *s = user;
+    (void)e;
+    *got = n < s->n ? n : s->n;
+    memcpy(bytes, s->p, *got);
+    s->p += *got;
+    s->n -= *got;
+    return ERR_OK;
+}
+
+static void large_sizes(void **state)
+{
+    (void)state;
+    const uint64_t sizes[] = { 0, 1, 511, 512, 077777777777, 0100000000000, (uint64_t)20 << 40, INT64_MAX / 1000 };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        struct buf b;
+        struct tar_reader t;
+        struct tar_entry entry;
+        bool end;
+        buf_init(&b, 1 << 16);
+        ok(tar_put_head(&(struct tar_sink){ to_buf, &b }, "a/b", false, sizes[i], e));
+        struct str s = buf_str(&b);
+        tar_reader_init(&t, &(struct tar_source){ from_buf, &s });
+        ok(tar_next(&t, &entry, &end, e));
+        assert_true(entry.size == sizes[i] && !end && !entry.is_dir);
+        assert_string_equal(entry.name, "a/b");
+        b.n = 0; /* and as GNU writes it */
+        put_entry(&b, &(struct entry){ .name = "c", .says = sizes[i] });
+        s = buf_str(&b);
+        tar_reader_init(&t, &(struct tar_source){ from_buf, &s });
+        ok(tar_next(&t, &entry, &end, e));
+        assert_true(entry.size == sizes[i]);
+        buf_finish(&b);
+    }
+}
+
+/* ---- calls that fail ----------------------------------------------------------------------------------- */
+
+static void every_operation_fails_once(void **state)
+{
+    struct place *p = *state;
+    struct buf b;
+    open_place(p);
+    add_with_texts(p, "rich");
+    add(p, "other", "more", STORE_COPY);
+    ok(export(p, &b, "rich other", e));
+    const int errors[] = { EIO, ENOSPC };
+    for (size_t k = 0; k < 2; k++)
+        for (uint64_t at = 1, n = 2; at <= n; at++) {
+            struct err why = { 0 };
+            store_close(p->s);
+            p->s = NULL;
+            snprintf(p->home, sizeof p->home, "%s/fault-%zu-%d", p->root, k, (int)at);
+            open_place(p);
+            uint64_t before = fault_count();
+            fault_after(at, errors[k], k == 1);
+            enum err_code code = import(p, buf_str(&b), NULL, &why);
+            n = fault_count() - before;
+            fault_after(0, 0, false);
+            assert_true(code == ERR_OK || why.text[0]);
+            open_place(p); /* what is listed resolves */
+            struct store_list *list = NULL;
+            ok(store_list(p->s, &list, e));
+            for (size_t i = 0; i < list->n; i++)
+                ok(resolve(p->s, list->models[i].name, e));
+            assert_true(code != ERR_OK || list->n == 2);
+            store_list_destroy(list);
+            assert_int_equal(entries(p->home, "tmp"), 0);
+        }
+    buf_finish(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(out_and_back, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(a_name_of_ones_own, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(what_is_there_is_not_written, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(a_changed_reference_is_not_exported, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(it_can_be_cancelled, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(lies_of_one_entry, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(lies_of_what_is_in_it, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(cut_at_every_place, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(too_many, setup_in_memory, teardown),
+        cmocka_unit_test(large_sizes),
+        cmocka_unit_test_setup_teardown(every_operation_fails_once, setup_in_memory, teardown),
+    };
+    return prepare_process() ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
+}
