@@ -12,6 +12,8 @@
 
 struct loader;
 struct store_call;
+struct blob_upload;
+struct uploads;
 struct words_cache;
 
 struct daemon {
@@ -28,6 +30,8 @@ struct daemon {
     size_t n_gens;       /* requests for words or tokens that have not ended */
     size_t n_generating; /* those of them that want a sequence of the engine */
     struct gen *gens;    /* all of them */
+    struct uploads *uploads;  /* blobs that wait for a model: store/upload.h */
+    struct blob_upload *blob_uploads; /* those under way: blobs_api.c */
     struct store_call *calls; /* long calls of the store under way: store_job.h */
     bool draining;
     int64_t started_ns;

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/blobs.h"
 #include "daemon/gen.h"
 #include "daemon/inspect.h"
 #include "daemon/listen.h"
@@ -107,6 +108,7 @@ static void on_signal(uv_signal_t *signal, int number)
     http_server_drain(p->d.http);
     gen_stop_all(&p->d, false, &why);
     store_call_stop_all(&p->d);
+    blobs_stop_all(&p->d);
     uv_timer_start(&p->drain, on_drain_tick, 0, 20);
 }
 
@@ -177,6 +179,12 @@ static void on_request(void *user, struct http_request *r)
     routes_dispatch(user, r);
 }
 
+static bool streams(void *user, const struct http_request *r)
+{
+    (void)user;
+    return routes_streams(r);
+}
+
 static void on_device_lost(void *user)
 {
     struct daemon *d = user;
@@ -201,6 +209,7 @@ static enum err_code make_parts(struct program *p, struct err *e)
         .auth = &d->auth,
         .max_body = (size_t)16 << 20,
         .on_request = on_request,
+        .streams = streams,
         .user = d,
     };
     enum err_code c;
@@ -248,6 +257,7 @@ static void free_parts(struct program *p)
     loader_destroy(d->loader);
     words_cache_destroy(d->words);
     engine_destroy(d->engine);
+    uploads_destroy(d->uploads);
     store_close(d->store);
     auth_finish(&d->auth);
     uv_loop_close(&d->loop);
@@ -271,7 +281,8 @@ static enum err_code open_store(struct daemon *d, struct err *e)
     if ((c = store_setup(e)) || (c = store_open(d->config.home, &d->store, e)))
         return c;
     store_set_inspector(d->store, inspect_files, NULL);
-    return store_set_net(d->store, &net, e);
+    c = store_set_net(d->store, &net, e);
+    return c ? c : uploads_create(d->store, &d->uploads, e);
 }
 
 static enum err_code run(struct program *p, struct err *e)

@@ -1,5 +1,6 @@
 #include "daemon/routes.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -27,6 +28,9 @@ static const struct route routes[] = {
     { "DELETE", "/api/delete", models_delete, 0, FOR_OWNER, "takes a model's name away" },
     { "DELETE", "/api/pull", transfer_stop, 0, FOR_OWNER, "stops what is under way for a model" },
     { "POST", "/api/import", transfer_import, 0, FOR_OWNER, "a model from a file of this machine" },
+    { "POST", "/api/create", models_create, 0, FOR_OWNER, "a model of another one, or of files, with texts" },
+    { "HEAD", "/api/blobs/*", blobs_head, 0, FOR_ALL, "whether a blob is here" },
+    { "POST", "/api/blobs/*", blobs_post, 0, FOR_OWNER, "takes a blob for a model to be created" },
     { "POST", "/api/generate", start_gen, GEN_GENERATE, FOR_ALL, "continues a prompt" },
     { "POST", "/api/chat", start_gen, GEN_CHAT, FOR_ALL, "answers messages" },
     { "POST", "/api/tokenize", start_gen, GEN_TOKENIZE, FOR_ALL, "text to token ids" },
@@ -43,6 +47,37 @@ static bool method_fits(const struct route *x, const char *method)
 {
     return strcmp(x->method, method) == 0 ||
            (strcmp(x->method, "GET") == 0 && strcmp(method, "HEAD") == 0);
+}
+
+/* A path that ends in "*" stands for all that begin as it does. */
+static bool path_fits(const struct route *x, struct str path)
+{
+    struct str row = str_from(x->path);
+    if (row.p[row.n - 1] != '*')
+        return str_eq(path, row);
+    return path.n >= row.n && memcmp(path.p, row.p, row.n - 1) == 0;
+}
+
+bool routes_streams(const struct http_request *r)
+{
+    for (size_t i = 0; i < N_ROUTES; i++)
+        if (path_fits(&routes[i], r->path) && strcmp(routes[i].method, r->method) == 0)
+            return routes[i].handler == blobs_post;
+    return false;
+}
+
+/* "GET, HEAD, OPTIONS": those of a path's rows. */
+static void list_methods(struct str path, char out[64])
+{
+    static const char *const names[] = { "GET", "HEAD", "POST", "DELETE", "OPTIONS" };
+    size_t n = 0;
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+        bool fits = strcmp(names[k], "OPTIONS") == 0;
+        for (size_t i = 0; i < N_ROUTES; i++)
+            fits |= path_fits(&routes[i], path) && method_fits(&routes[i], names[k]);
+        if (fits)
+            n += (size_t)snprintf(out + n, 64 - n, "%s%s", n ? ", " : "", names[k]);
+    }
 }
 
 /* What changes the store is, on the Unix socket, for the daemon's own user and root. Over TCP, Host,
@@ -67,7 +102,7 @@ void routes_dispatch(struct daemon *d, struct http_request *r)
     struct err e;
     for (size_t i = 0; i < N_ROUTES; i++) {
         const struct route *x = &routes[i];
-        if (!str_is(r->path, x->path))
+        if (!path_fits(x, r->path))
             continue;
         if (method_fits(x, r->method) && may(x, r)) {
             x->handler(d, r, x->arg);
@@ -81,10 +116,9 @@ void routes_dispatch(struct daemon *d, struct http_request *r)
         }
         same_path = x;
     }
-    const char *methods = !same_path                              ? "GET, POST, DELETE"
-                          : strcmp(same_path->method, "GET") == 0 ? "GET, HEAD, OPTIONS"
-                          : strcmp(same_path->method, "POST") == 0 ? "POST, OPTIONS"
-                                                                   : "DELETE, OPTIONS";
+    char methods[64] = "GET, POST, DELETE";
+    if (same_path)
+        list_methods(r->path, methods);
     if (strcmp(r->method, "OPTIONS") == 0) {
         answer_options(r, methods);
         return;

@@ -8,6 +8,8 @@ typedef void route_handler(struct daemon *d, struct http_request *r, int arg); /
 
 /* Hands a request to its handler, or answers 404 or 405. */
 void routes_dispatch(struct daemon *d, struct http_request *r);
+/* Whether the request's handler takes its body as it comes (http.h). */
+bool routes_streams(const struct http_request *r);
 void routes_help(struct buf *out); /* method, path, sentence: one line each */
 
 /* models_api.c */
@@ -17,6 +19,10 @@ route_handler transfer_import, transfer_stop;
 /* pull_api.c; arg: an enum pull_route */
 enum pull_route { PULL_PULL, PULL_PUSH, PULL_OUTDATED };
 route_handler transfer_pull;
+/* create_api.c */
+route_handler models_create;
+/* blobs_api.c */
+route_handler blobs_head, blobs_post;
 /* health_api.c */
 route_handler health_root, health_live, health_ready, health_metrics;
 

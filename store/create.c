@@ -1,0 +1,519 @@
+#include "store/create.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/base/json.h"
+#include "store/commit.h"
+
+/* A layer to be, and what is held for it until the commit. */
+struct made {
+    struct commit_layer layer;
+    const char *name;           /* of a file: for order and sentences */
+    const char *path;           /* where a file can be looked into; its bytes may be ours */
+    bool leased, existing;
+    struct upload_hold upload;
+    struct blob_part part;
+    struct buf chunks;
+};
+
+struct work {
+    struct store *s;
+    const struct store_create *in;
+    struct name name;
+    struct arena arena;
+    struct store_model *base;   /* NULL: there is none */
+    struct store_facts facts;
+    struct made *slots;         /* all that there ever were: their parts and leases end together */
+    size_t n_slots;
+    struct made **made;         /* of them, the model's layers, the config first */
+    size_t n;
+    struct buf config, manifest, params;
+    struct digest digest;
+    /* progress over files that are read here */
+    struct blob_meter meter;
+    const char *reading;
+    struct store_pace pace;
+};
+
+static struct made *add(struct work *w, enum media_kind kind)
+{
+    struct made *m = &w->slots[w->n_slots++];
+    w->made[w->n++] = m;
+    m->layer.kind = kind;
+    m->layer.media_type = media_type_of(kind);
+    m->layer.fd = -1;
+    return m;
+}
+
+/* ---- layers of the model that it comes from ------------------------------------------------------ */
+
+static enum err_code bad_manifest(const struct work *w, struct err *e)
+{
+    return err_set(e, ERR_FORMAT, "the manifest of '%s' is damaged: pull or import it again", w->in->from);
+}
+
+static enum err_code lease(struct work *w, struct made *m, struct err *e)
+{
+    char text[DIGEST_TEXT_SIZE];
+    m->leased = store_lease(w->s, &m->layer.digest, &m->layer.size);
+    m->existing = m->leased;
+    m->layer.where = COMMIT_THERE;
+    if (m->leased)
+        return ERR_OK;
+    digest_text(&m->layer.digest, text);
+    return err_set(e, ERR_NOT_FOUND, "blob %s%s%s is not here: upload it first", text,
+                   m->name ? " of " : "", m->name ? m->name : "");
+}
+
+static enum err_code inherit_layer(struct work *w, const json_t *layer, struct err *e)
+{
+    const char *type = json_string_value(json_object_get(layer, "mediaType"));
+    const json_t *digest = json_object_get(layer, "digest");
+    const json_t *title = json_object_get(json_object_get(layer, "annotations"), MANIFEST_TITLE);
+    struct digest d;
+    if (!type || !json_is_string(digest) ||
+        !digest_parse((struct str){ json_string_value(digest), json_string_length(digest) }, &d))
+        return bad_manifest(w, e);
+    struct made *m = add(w, media_kind_of(type, json_string_value(title)));
+    m->layer.digest = d;
+    /* one that was told by its title is written as what it is */
+    m->layer.media_type = media_kind_of(type, NULL) == m->layer.kind ? arena_strndup(&w->arena, type, strlen(type))
+                                                                     : media_type_of(m->layer.kind);
+    return m->layer.media_type ? lease(w, m, e) : err_no_memory(e, strlen(type), "creating a model");
+}
+
+static enum err_code read_json(struct str text, const char *what, json_t **out, struct err *e)
+{
+    return json_read(text, MANIFEST_MAX_BYTES, what, out, e);
+}
+
+/* Room for every layer that can come: the inherited ones, the files and the texts, and a config. */
+static enum err_code make_room(struct work *w, size_t inherited, struct err *e)
+{
+    size_t most = 1 + inherited + w->in->n_files + w->in->n_texts;
+    w->slots = mem_zero(most, sizeof *w->slots);
+    w->made = arena_zero(&w->arena, most, sizeof *w->made);
+    if (!w->slots || !w->made)
+        return err_no_memory(e, most * sizeof *w->slots, "creating a model");
+    add(w, MEDIA_CONFIG);
+    return ERR_OK;
+}
+
+static enum err_code inherit(struct work *w, struct err *e)
+{
+    json_t *root = NULL;
+    enum err_code c = store_resolve(w->s, w->in->from, &w->base, e);
+    if (!c)
+        c = read_json(str_from(w->base->manifest), "the model's manifest", &root, e);
+    const json_t *layers = json_object_get(root, "layers");
+    if (!c)
+        c = make_room(w, json_array_size(layers), e);
+    for (size_t i = 0; !c && i < json_array_size(layers); i++)
+        c = inherit_layer(w, json_array_get(layers, i), e);
+    json_decref(root);
+    if (!c)
+        w->facts = w->base->facts;
+    return c;
+}
+
+/* ---- files ------------------------------------------------------------------------------------ */
+
+static bool on_read(void *user, uint64_t done, uint64_t total)
+{
+    struct work *w = user;
+    struct store_event ev = { .status = w->reading, .total = total, .completed = done };
+    if (w->in->job.event && store_pace_due(&w->pace, done == total))
+        w->in->job.event(w->in->job.user, &ev);
+    return !store_job_cancelled(&w->in->job);
+}
+
+/* Bytes from a file of the user's: a part, or where they are. */
+static enum err_code take_path(struct work *w, const struct store_create_file *f, struct made *m, struct err *e)
+{
+    struct commit_layer *l = &m->layer;
+    struct blob_source from = { .fd = f->fd, .path = f->path };
+    struct stat st, named;
+    bool refer = w->in->mode == STORE_REFERENCE;
+    if (w->s->ops->stat(f->fd, &st) < 0 || !S_ISREG(st.st_mode))
+        return err_set(e, ERR_INVALID, "'%s' is not a regular file", f->path);
+    if (refer && (f->path[0] != '/' || w->s->ops->stat_path(f->path, &named) < 0 || named.st_dev != st.st_dev ||
+                  named.st_ino != st.st_ino))
+        return err_set(e, ERR_INVALID, "'%s' is not the file that was opened", f->path);
+    buf_init(&m->chunks, CHUNK_HASHES_MAX);
+    w->meter = (struct blob_meter){ .progress = on_read, .user = w, .total = (uint64_t)st.st_size };
+    w->reading = refer ? "checking the file" : "copying the file";
+    l->path = f->path;
+    l->source = f->path;
+    l->fd = f->fd;
+    m->path = f->path;
+    enum err_code c;
+    if (refer) {
+        l->where = COMMIT_FILE;
+        c = blob_hash(w->s->ops, &from, &w->meter, &l->digest, &m->chunks, &l->id, e);
+        l->size = l->id.size;
+    } else {
+        l->where = COMMIT_PART;
+        l->part = &m->part;
+        c = blob_stage(&w->s->blobs, &from, &w->meter, &m->part, &m->chunks, e);
+        l->digest = m->part.digest;
+        l->size = m->part.size;
+    }
+    l->chunks = buf_str(&m->chunks);
+    return c;
+}
+
+/* Where a blob of the store can be read: the first of its places. */
+static enum err_code path_of_blob(struct work *w, struct made *m, struct err *e)
+{
+    struct catalog_layer places = { 0 };
+    char name[DIGEST_FILE_SIZE];
+    pthread_mutex_lock(&w->s->mutex);
+    enum err_code c = catalog_places(w->s->catalog, &m->layer.digest, m->layer.size, &w->arena, &places, e);
+    pthread_mutex_unlock(&w->s->mutex);
+    if (c)
+        return c;
+    if (!places.n_files)
+        return err_set(e, ERR_INVALID, "the blob of %s is a text, and no model file", m->name);
+    m->path = places.files[0].path;
+    if (m->path[0])
+        return ERR_OK;
+    size_t n = strlen(w->s->home) + sizeof "/blobs/" + DIGEST_FILE_SIZE;
+    char *path = arena_alloc(&w->arena, n);
+    if (!path)
+        return err_no_memory(e, n, "a path");
+    digest_file_name(&m->layer.digest, name);
+    snprintf(path, n, "%s/blobs/%s", w->s->home, name);
+    m->path = path;
+    return ERR_OK;
+}
+
+static enum err_code take_blob(struct work *w, const struct store_create_file *f, struct made *m, struct err *e)
+{
+    m->layer.digest = f->digest;
+    for (struct made *before = w->slots; before < m; before++) /* named twice: held once */
+        if (before->upload.entry && digest_eq(&before->layer.digest, &f->digest)) {
+            m->layer.size = before->layer.size;
+            m->layer.where = COMMIT_PART;
+            m->layer.part = before->layer.part;
+            m->path = before->path;
+            return ERR_OK;
+        }
+    if (!w->in->uploads || !uploads_hold(w->in->uploads, &f->digest, &m->upload)) {
+        enum err_code c = lease(w, m, e);
+        return c ? c : path_of_blob(w, m, e);
+    }
+    m->layer.where = COMMIT_PART;
+    m->layer.part = m->upload.part;
+    m->layer.size = m->upload.part->size;
+    m->layer.chunks = m->upload.chunks;
+    m->path = m->upload.path;
+    return ERR_OK;
+}
+
+static enum err_code take_file(struct work *w, const struct store_create_file *f, struct err *e)
+{
+    struct made *m = add(w, f->kind);
+    m->name = f->name;
+    enum err_code c = f->has_digest ? take_blob(w, f, m, e) : take_path(w, f, m, e);
+    uint64_t ignored;
+    if (!c && m->layer.where != COMMIT_THERE && store_lease(w->s, &m->layer.digest, &ignored)) {
+        m->existing = true; /* for the news: its bytes are here already */
+        store_release(w->s, &m->layer.digest);
+    }
+    return c;
+}
+
+static bool is_shard(const char *name, unsigned *number, unsigned *count)
+{
+    size_t n = strlen(name);
+    int used = 0;
+    return n >= 20 && sscanf(name + n - 20, "-%5u-of-%5u.gguf%n", number, count, &used) == 2 && used == 20;
+}
+
+static bool is_clip(const struct store_facts *f)
+{
+    return strcmp(f->family, "clip") == 0;
+}
+
+/* The facts of the model files, which are alone or shards of one; others among them that turn out to be
+ * projectors become layers of that kind. */
+static enum err_code look_into_files(struct work *w, size_t first, struct err *e)
+{
+    const char *path = NULL, *name = NULL;
+    unsigned number, count = 0, n_shards = 0;
+    for (size_t i = first; i < w->n; i++) {
+        struct made *m = w->made[i];
+        struct store_facts facts = { 0 };
+        if (m->layer.kind != MEDIA_MODEL)
+            continue;
+        bool shard = is_shard(m->name, &number, &count);
+        if (shard && n_shards++) /* in order: the first has told all */
+            continue;
+        enum err_code c = store_look_into(w->s, &m->path, 1, &w->arena, &facts, e);
+        c = c ? c : store_facts_check(&facts, e);
+        if (c)
+            return err_prefix(e, "%s", m->name);
+        if (is_clip(&facts)) {
+            m->layer.kind = MEDIA_PROJECTOR;
+            m->layer.media_type = media_type_of(MEDIA_PROJECTOR);
+            continue;
+        }
+        if (path)
+            return err_set(e, ERR_INVALID, "'%s' and '%s' are two models: name one of them", name, m->name);
+        path = m->path;
+        name = m->name;
+        w->facts = facts;
+    }
+    if (!path)
+        return err_set(e, ERR_INVALID, "no file of '%s' is a model", w->in->name);
+    return n_shards && n_shards != count
+               ? err_set(e, ERR_INVALID, "the model has %u parts, and %u came: all of them are needed", count, n_shards)
+               : ERR_OK;
+}
+
+static enum err_code take_files(struct work *w, struct err *e)
+{
+    size_t first = w->n;
+    enum err_code c = ERR_OK;
+    for (size_t i = 0; !c && i < w->in->n_files; i++)
+        c = take_file(w, &w->in->files[i], e);
+    return c || w->base ? c : look_into_files(w, first, e);
+}
+
+/* ---- texts ------------------------------------------------------------------------------------ */
+
+static void drop(struct work *w, size_t i)
+{
+    memmove(w->made + i, w->made + i + 1, (w->n - i - 1) * sizeof *w->made);
+    w->n--;
+}
+
+static void drop_kind(struct work *w, enum media_kind kind)
+{
+    for (size_t i = w->n; i-- > 1;)
+        if (w->made[i]->layer.kind == kind)
+            drop(w, i);
+}
+
+/* The given parameters over those that the base has. */
+static enum err_code merge_params(struct work *w, struct str given, struct str *out, struct err *e)
+{
+    struct str old = { 0 };
+    json_t *over = NULL, *all = NULL;
+    struct json_out j;
+    enum err_code c = store_layer_text(w->s, w->base, MEDIA_PARAMS, 0, &w->arena, &old, e);
+    if (c || !old.n) {
+        *out = given;
+        return c;
+    }
+    c = read_json(old, "the parameters of the model", &all, e);
+    c = c ? c : read_json(given, "the parameters", &over, e);
+    if (!c && (!json_is_object(all) || json_object_update(all, over)))
+        c = err_set(e, ERR_FORMAT, "the parameters of '%s' are no JSON object", w->in->from);
+    json_begin(&j, &w->params);
+    if (!c)
+        json_tree_value(&j, all);
+    json_decref(all);
+    json_decref(over);
+    *out = buf_str(&w->params);
+    return c ? c : w->params.failed ? err_no_memory(e, w->params.n, "parameters") : ERR_OK;
+}
+
+static enum err_code take_text(struct work *w, const struct store_create_text *t, struct err *e)
+{
+    struct str text = t->text;
+    enum err_code c = t->kind == MEDIA_PARAMS && w->base ? merge_params(w, t->text, &text, e) : ERR_OK;
+    if (c)
+        return c;
+    if (text.n > MEDIA_TEXT_MAX)
+        return err_set(e, ERR_TOO_LARGE, "the model's %s has %zu bytes; at most %zu are taken",
+                       media_kind_name(t->kind), text.n, MEDIA_TEXT_MAX);
+    if (t->kind != MEDIA_LICENSE)
+        drop_kind(w, t->kind);
+    if (!text.n)
+        return ERR_OK;
+    struct made *m = add(w, t->kind);
+    m->layer.where = COMMIT_TEXT;
+    m->layer.text = text;
+    m->layer.size = text.n;
+    c = manifest_digest(text, &m->layer.digest, e);
+    uint64_t size;
+    m->existing = !c && store_lease(w->s, &m->layer.digest, &size);
+    if (m->existing)
+        store_release(w->s, &m->layer.digest);
+    return c;
+}
+
+static enum err_code take_texts(struct work *w, struct err *e)
+{
+    enum err_code c = ERR_OK;
+    for (size_t i = 0; !c && i < w->in->n_texts; i++)
+        c = take_text(w, &w->in->texts[i], e);
+    return c;
+}
+
+/* ---- config and manifest ---------------------------------------------------------------------- */
+
+static enum err_code first_config(struct work *w, json_t **out, struct err *e)
+{
+    struct manifest_layer layer;
+    struct buf plain;
+    buf_init(&plain, MANIFEST_MAX_BYTES);
+    enum err_code c = w->base ? ERR_OK : manifest_config(&w->facts, &plain, &layer, e);
+    if (!c)
+        c = read_json(w->base ? str_from(w->base->config) : buf_str(&plain), "the model's config", out, e);
+    buf_finish(&plain);
+    if (!c && !json_is_object(*out)) {
+        json_decref(*out);
+        c = err_set(e, ERR_FORMAT, "the config of '%s' is no JSON object", w->in->from ? w->in->from : w->in->name);
+    }
+    return c;
+}
+
+static enum err_code write_config(struct work *w, struct err *e)
+{
+    struct commit_layer *l = &w->made[0]->layer;
+    json_t *config = NULL;
+    struct json_out j;
+    enum err_code c = first_config(w, &config, e);
+    if (c)
+        return c;
+    bool ok = !w->in->config || !json_object_update(config, (json_t *)(uintptr_t)w->in->config);
+    json_begin(&j, &w->config);
+    json_tree_value(&j, config);
+    json_decref(config);
+    if (!ok || w->config.failed)
+        return err_no_memory(e, w->config.n, "the model's config");
+    *l = (struct commit_layer){ .kind = MEDIA_CONFIG, .media_type = MANIFEST_MEDIA_CONFIG, .where = COMMIT_TEXT,
+                                .text = buf_str(&w->config), .size = w->config.n, .fd = -1 };
+    return manifest_digest(l->text, &l->digest, e);
+}
+
+static enum err_code write_manifest(struct work *w, struct err *e)
+{
+    struct manifest_layer *layers = arena_zero(&w->arena, w->n, sizeof *layers);
+    if (!layers)
+        return err_no_memory(e, w->n * sizeof *layers, "the model's manifest");
+    for (size_t i = 0; i < w->n; i++)
+        layers[i] = (struct manifest_layer){ .media_type = w->made[i]->layer.media_type,
+                                             .digest = w->made[i]->layer.digest,
+                                             .size = w->made[i]->layer.size,
+                                             .kind = w->made[i]->layer.kind };
+    return manifest_write(&layers[0], layers + 1, w->n - 1, &w->manifest, &w->digest, e);
+}
+
+static void tell_layers(struct work *w)
+{
+    for (size_t i = 1; i < w->n; i++) {
+        char digest[DIGEST_TEXT_SIZE], status[DIGEST_TEXT_SIZE + 32];
+        digest_text(&w->made[i]->layer.digest, digest);
+        snprintf(status, sizeof status, "%s layer %s", w->made[i]->existing ? "using existing" : "creating new",
+                 digest);
+        store_job_tell(&w->in->job, status);
+    }
+    store_job_tell(&w->in->job, "writing manifest");
+}
+
+static enum err_code commit(struct work *w, struct model_box **box, struct err *e)
+{
+    struct commit_layer *layers = arena_zero(&w->arena, w->n, sizeof *layers);
+    if (!layers)
+        return err_no_memory(e, w->n * sizeof *layers, "creating a model");
+    for (size_t i = 0; i < w->n; i++)
+        layers[i] = w->made[i]->layer;
+    struct commit c = {
+        .name = &w->name,
+        .manifest = buf_str(&w->manifest),
+        .digest = w->digest,
+        .layers = layers,
+        .n_layers = w->n,
+        .facts = &w->facts,
+        .kind = "create",
+        .source = w->in->from ? w->in->from : w->in->n_files ? w->in->files[0].name : "",
+        .revision = "",
+    };
+    if (store_job_cancelled(&w->in->job))
+        return err_set(e, ERR_CANCELLED, "creating '%s' was cancelled", w->in->name);
+    return store_commit(w->s, &c, box, e);
+}
+
+/* ---- the call --------------------------------------------------------------------------------- */
+
+static enum err_code check(struct work *w, struct err *e)
+{
+    const struct store_create *in = w->in;
+    enum err_code c = store_new_name(in->name, &w->name, e);
+    if (!c && in->n_files > STORE_MAX_FILES)
+        c = err_set(e, ERR_INVALID, "a model has at most %d files, not %zu", STORE_MAX_FILES, in->n_files);
+    if (!c && in->n_texts > CREATE_MAX_TEXTS)
+        c = err_set(e, ERR_INVALID, "a model has at most %d texts, not %zu", CREATE_MAX_TEXTS, in->n_texts);
+    if (!c && !in->from && !in->n_files)
+        c = err_set(e, ERR_INVALID, "neither 'from' or 'files' was specified");
+    return c;
+}
+
+static enum err_code run(struct work *w, struct model_box **box, struct err *e)
+{
+    enum err_code c = check(w, e);
+    if (!c && w->in->n_files)
+        store_job_tell(&w->in->job, "parsing GGUF");
+    if (!c)
+        c = w->in->from ? inherit(w, e) : make_room(w, 0, e);
+    if (!c)
+        c = take_files(w, e);
+    if (!c && w->in->family)
+        w->facts.family = w->in->family;
+    if (!c && w->in->quantization)
+        w->facts.quantization = w->in->quantization;
+    if (!c)
+        c = store_facts_check(&w->facts, e);
+    if (!c)
+        c = take_texts(w, e);
+    if (!c)
+        c = write_config(w, e);
+    if (!c)
+        c = write_manifest(w, e);
+    if (c)
+        return c;
+    tell_layers(w);
+    return commit(w, box, e);
+}
+
+static void finish(struct work *w)
+{
+    for (size_t i = 0; i < w->n_slots; i++) {
+        struct made *m = &w->slots[i];
+        if (m->leased)
+            store_release(w->s, &m->layer.digest);
+        if (w->in->uploads)
+            uploads_let_go(w->in->uploads, &m->upload);
+        blob_discard(&w->s->blobs, &m->part);
+        buf_finish(&m->chunks);
+    }
+    mem_free(w->slots);
+    store_model_destroy(w->base);
+    buf_finish(&w->config);
+    buf_finish(&w->manifest);
+    buf_finish(&w->params);
+    arena_finish(&w->arena);
+}
+
+enum err_code store_create(struct store *s, const struct store_create *in, struct store_model **out,
+                           struct err *e)
+{
+    struct work w = { .s = s, .in = in };
+    struct model_box *box = NULL;
+    buf_init(&w.config, MANIFEST_MAX_BYTES);
+    buf_init(&w.manifest, MANIFEST_MAX_BYTES);
+    buf_init(&w.params, MANIFEST_MAX_BYTES);
+    enum err_code c = run(&w, &box, e);
+    finish(&w);
+    if (c || !out)
+        model_box_destroy(box);
+    else
+        *out = &box->model;
+    return c;
+}

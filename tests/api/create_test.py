@@ -1,0 +1,333 @@
+#!/usr/bin/env python3
+"""Models that are made here: uploads, /api/create, and what their layers do. create_test.py HEARTHD [unittest arguments]"""
+import hashlib
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import tiny_gguf  # noqa: E402
+from hearthd import Daemon, stray  # noqa: E402
+
+try:
+    import ollama
+except ImportError:
+    ollama = None
+
+HEARTHD = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "build/hearthd"
+
+
+def digest_of(data):
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+class Base(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.files = tempfile.TemporaryDirectory(prefix="hearth-create-")
+        cls.path = cls.files.name + "/tiny.gguf"
+        tiny_gguf.write(cls.path, n_ctx=4096)
+        with open(cls.path, "rb") as f:
+            cls.data = f.read()
+        cls.digest = digest_of(cls.data)
+        cls.d = Daemon(HEARTHD, "--device", "ref").start()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.d.stop()
+        cls.files.cleanup()
+
+    def upload(self, data, digest=None, **more):
+        return self.d.post("/api/blobs/" + (digest or digest_of(data)), data, tcp=True, **more).status
+
+    def head(self, digest):
+        return self.d.ask("HEAD", "/api/blobs/" + digest, tcp=True).status
+
+    def create(self, **body):
+        reply = self.d.post("/api/create", {k.rstrip("_"): v for k, v in body.items()})
+        lines = reply.lines
+        self.assertEqual(reply.status, 200, reply.body)
+        self.assertEqual(lines[-1], {"status": "success"}, lines)
+        return [line["status"] for line in lines]
+
+    def refused(self, status, sentence, path="/api/create", tcp=False, **body):
+        reply = self.d.post(path, {k.rstrip("_"): v for k, v in body.items()}, tcp=tcp)
+        error = reply.lines[-1].get("error", "")
+        self.assertIn(sentence, error)
+        if reply.status != 200:
+            self.assertEqual(reply.status, status, reply.body)
+        return error
+
+    def tiny(self, name="tiny", **more):
+        if self.head(self.digest) != 200:
+            self.assertEqual(self.upload(self.data), 201)
+        return self.create(model=name, files={"tiny.gguf": self.digest}, **more)
+
+    def show(self, name, **more):
+        return self.d.ok("/api/show", dict(model=name, **more))
+
+    def manifest(self, name):
+        return next(m["digest"] for m in self.d.get("/api/tags").json["models"] if m["name"] == name)
+
+    def tmp(self):
+        return os.listdir(self.d.home + "/tmp")
+
+    def until(self, what, seconds=10):
+        end = time.monotonic() + seconds
+        while not what():
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.01)
+
+
+class Blobs(Base):
+    def test_made_there_and_wrong(self):
+        data = os.urandom(3_000_001)
+        digest = digest_of(data)
+        self.assertEqual(self.head(digest), 404)
+        self.assertEqual(self.upload(data), 201)
+        self.assertEqual(self.head(digest), 200)
+        self.assertEqual(self.upload(data), 200)
+        self.assertEqual(self.upload(data, "sha256-" + digest[7:].upper()), 200)
+        self.assertEqual(self.upload(b""), 201)
+
+    def test_what_is_refused(self):
+        before = set(self.tmp())
+        other = digest_of(b"other")
+        reply = self.d.post("/api/blobs/" + other, b"this", tcp=True)
+        self.assertEqual(reply.status, 400)
+        self.assertIn("digest mismatch", reply.json["error"])
+        self.assertEqual(self.head(other), 404)
+        for bad in ("sha256:" + "0" * 63, "sha256:" + "g" * 64, "sha1:" + "0" * 64, "../x", "sha256:" + "0" * 65):
+            for reply in (self.d.post("/api/blobs/" + bad, b"x", tcp=True), self.d.ask("HEAD", "/api/blobs/" + bad, tcp=True)):
+                self.assertEqual(reply.status, 400, bad)
+        reply = self.d.ask("GET", "/api/blobs/" + other, tcp=True)
+        self.assertEqual((reply.status, reply.headers["Allow"]), (405, "HEAD, POST, OPTIONS"))
+        self.assertEqual(set(self.tmp()), before)
+
+    def raw(self, head, timeout=10):
+        s = socket.create_connection(("127.0.0.1", self.d.port), timeout=timeout)
+        s.sendall(head)
+        return s
+
+    def test_more_than_the_disk_has(self):
+        s = self.raw(b"POST /api/blobs/" + digest_of(b"big").encode() + b" HTTP/1.1\r\nHost: localhost\r\n"
+                     b"Content-Length: 1099511627776\r\nExpect: 100-continue\r\n\r\n")
+        answer = s.recv(65536)
+        if answer.startswith(b"HTTP/1.1 100"):
+            answer = answer[25:] or s.recv(65536)
+        s.close()
+        self.assertRegex(answer, rb"^HTTP/1.1 (500|413) ")
+        s = self.raw(b"POST /api/blobs/" + digest_of(b"big").encode() + b" HTTP/1.1\r\nHost: localhost\r\n"
+                     b"Content-Length: 1099511627777\r\n\r\n")
+        self.assertIn(b" 413 ", s.recv(65536).split(b"\r\n")[0])
+        s.close()
+        self.until(lambda: not [f for f in self.tmp() if os.path.getsize(self.d.home + "/tmp/" + f) > 1 << 30])
+
+    def test_chunked(self):
+        data = os.urandom(200_000)
+        s = self.raw(b"POST /api/blobs/" + digest_of(data).encode() + b" HTTP/1.1\r\nHost: localhost\r\n"
+                     b"Transfer-Encoding: chunked\r\n\r\n")
+        for at in range(0, len(data), 70_000):
+            piece = data[at:at + 70_000]
+            s.sendall(b"%x\r\n" % len(piece) + piece + b"\r\n")
+        s.sendall(b"0\r\n\r\n")
+        self.assertTrue(s.recv(65536).startswith(b"HTTP/1.1 201 "))
+        s.close()
+        self.assertEqual(self.head(digest_of(data)), 200)
+
+    def test_a_client_that_leaves(self):
+        before = set(self.tmp())
+        for close in (lambda s: s.close(), lambda s: s.shutdown(socket.SHUT_WR)):
+            s = self.raw(b"POST /api/blobs/" + digest_of(b"never").encode() + b" HTTP/1.1\r\nHost: localhost\r\n"
+                         b"Content-Length: 100000000\r\n\r\n" + b"x" * 2_000_000)
+            self.until(lambda: set(self.tmp()) - before)
+            close(s)
+            self.until(lambda: set(self.tmp()) == before)
+            s.close()
+        self.assertEqual(self.head(digest_of(b"never")), 404)
+
+    def test_two_that_send_the_same(self):
+        data = os.urandom(4_000_000)
+        statuses = []
+        threads = [threading.Thread(target=lambda: statuses.append(self.upload(data))) for _ in range(4)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        self.assertLessEqual(set(statuses), {200, 201})
+        self.assertIn(201, statuses)
+        self.assertEqual(self.head(digest_of(data)), 200)
+
+    def test_memory_and_other_requests_meanwhile(self):
+        """96 MB go through a few MB, and the loop stays quick."""
+        before = self.d.rss()
+        block = os.urandom(1 << 20)
+        total = 96
+        h = hashlib.sha256()
+        for _ in range(total):
+            h.update(block)
+        s = self.raw(b"POST /api/blobs/sha256:" + h.hexdigest().encode() + b" HTTP/1.1\r\nHost: localhost\r\n"
+                     b"Content-Length: %d\r\n\r\n" % (total << 20), timeout=120)
+        slowest, most, stop = [0.0], [0], threading.Event()
+
+        def ask():
+            while not stop.is_set():
+                began = time.monotonic()
+                self.assertEqual(self.d.get("/api/version").status, 200)
+                slowest[0] = max(slowest[0], time.monotonic() - began)
+                most[0] = max(most[0], self.d.rss())
+        asker = threading.Thread(target=ask)
+        asker.start()
+        try:
+            for _ in range(total):
+                s.sendall(block)
+            self.assertTrue(s.recv(65536).startswith(b"HTTP/1.1 201 "))
+        finally:
+            stop.set()
+            asker.join()
+            s.close()
+        if not stray(HEARTHD):
+            self.assertLess(most[0] - before, 16 << 20)
+        self.assertLess(slowest[0], 1.0)
+
+    def test_killed_in_the_middle(self):
+        d = Daemon(HEARTHD, "--device", "ref").start()
+        try:
+            s = socket.create_connection(("127.0.0.1", d.port), timeout=10)
+            s.sendall(b"POST /api/blobs/" + digest_of(b"never").encode() + b" HTTP/1.1\r\nHost: localhost\r\n"
+                      b"Content-Length: 100000000\r\n\r\n" + b"x" * 3_000_000)
+            self.until(lambda: any(os.path.getsize(d.home + "/tmp/" + f) for f in os.listdir(d.home + "/tmp")))
+            d.process.send_signal(signal.SIGKILL)
+            d.process.wait()
+            s.close()
+            self.assertTrue(os.listdir(d.home + "/tmp"))
+            os.unlink(d.log_path)
+            d.start()
+            self.assertEqual(os.listdir(d.home + "/tmp"), [])
+            self.assertEqual(os.listdir(d.home + "/blobs"), [])
+        finally:
+            d.stop()
+
+    def test_going_down_in_the_middle(self):
+        d = Daemon(HEARTHD, "--device", "ref").start()
+        s = socket.create_connection(("127.0.0.1", d.port), timeout=10)
+        s.sendall(b"POST /api/blobs/" + digest_of(b"never").encode() + b" HTTP/1.1\r\nHost: localhost\r\n"
+                  b"Content-Length: 100000000\r\n\r\n" + b"x" * 3_000_000)
+        time.sleep(0.1)
+        self.assertLess(d.stop(), 4)
+        s.close()
+
+
+class Create(Base):
+    def test_from_files_and_from_a_model(self):
+        said = self.tiny("one", system="You are one.", license=["L1", "L2"], parameters={"temperature": 0.5, "stop": ["a"]})
+        self.assertEqual(said[0], "parsing GGUF")
+        self.assertEqual(said[-2], "writing manifest")
+        self.assertIn(self.digest, said[1])
+        self.assertEqual(len([s for s in said if " layer sha256:" in s]), 5)
+        said = self.create(model="two", from_="one", system="You are two.", license="L3", parameters={"top_k": 3})
+        self.assertEqual(said[0], "using existing layer " + self.digest)
+        self.assertEqual(len([s for s in said if s.startswith("using existing layer")]), 3)
+        self.assertEqual(len([s for s in said if s.startswith("creating new layer")]), 3)
+        self.assertIn("sha256-" + self.digest[7:], os.listdir(self.d.home + "/blobs"))
+
+    def test_the_same_input_gives_the_same_digest(self):
+        body = {"system": "S", "template": "{{ .Prompt }}", "parameters": {"top_k": 1}}
+        self.tiny("a1", **body)
+        self.tiny("a2", **body)
+        self.create(model="a3", from_="a1")
+        self.create(model="a4", from_="a1", system="other")
+        self.create(model="a5", from_="a4", system="S", parameters={"top_k": 1})
+        one = self.manifest("a1:latest")
+        self.assertEqual([self.manifest("a%d:latest" % i) for i in (2, 3)], [one, one])
+        self.assertNotEqual(self.manifest("a4:latest"), one)
+
+    def test_what_is_refused(self):
+        self.tiny("base")
+        other = digest_of(b"nobody has this")
+        self.refused(404, "model 'none' not found", model="x", from_="none")
+        self.refused(400, "neither 'from' or 'files'", model="x")
+        self.refused(400, "not from both", model="x", from_="base", files={"a.gguf": self.digest})
+        self.refused(404, "upload it first", model="x", files={"a.gguf": other})
+        self.refused(400, "must be relative", model="x", files={"/etc/a.gguf": self.digest})
+        self.refused(400, "must be relative", model="x", files={"../a.gguf": self.digest})
+        self.refused(400, "invalid digest", model="x", files={"a.gguf": "sha256:12"})
+        self.refused(400, "object of file names and digests", model="x", files={"a.gguf": 3})
+        self.refused(400, "no GGUF file", model="x", files={"model.safetensors": self.digest})
+        self.refused(400, "template error", model="x", from_="base", template="{{ if }}")
+        self.refused(400, "option \"top_k\" must be of type integer", model="x", from_="base", parameters={"top_k": "a"})
+        self.refused(400, "\"parameters\"", model="x", from_="base", parameters=[1])
+        self.refused(400, "message 1 needs a role", model="x", from_="base", messages=[{"role": "boss", "content": ""}])
+        self.refused(400, "message 2 needs", model="x", from_="base", messages=[{"role": "user", "content": "a"}, {"role": "user"}])
+        self.refused(400, "\"license\"", model="x", from_="base", license=3)
+        self.refused(400, "info field \"context_length\"", model="x", from_="base", info={"context_length": "long"})
+        self.refused(400, "only one adapter", model="x", from_="base", adapters={"a.gguf": self.digest, "b.gguf": self.digest})
+        self.refused(400, "\"model\" is missing", from_="base")
+        self.refused(400, "model", model="a b", from_="base")
+        self.refused(403, "only over the Unix socket", model="x", paths=[self.path], tcp=True)
+        self.refused(404, "opening", model="x", paths=[self.path + "no"])
+        self.refused(400, "absolute", model="x", paths=["tiny.gguf"])
+        self.refused(400, "two models", model="x", files={"a.gguf": self.digest, "b.gguf": self.digest})
+        junk = os.urandom(5000)
+        self.assertEqual(self.upload(junk), 201)
+        self.refused(400, "x.gguf", model="x", files={"x.gguf": digest_of(junk)})
+        self.assertNotIn("x:latest", [m["name"] for m in self.d.get("/api/tags").json["models"]])
+        self.assertEqual(self.head(digest_of(junk)), 200)  # it still waits
+
+    def test_a_path_of_the_same_user(self):
+        for reference in (False, True):
+            name, path = "path%d" % reference, "%s/own%d.gguf" % (self.files.name, reference)
+            tiny_gguf.write(path, n_ctx=1024 + reference)
+            said = self.create(model=name, paths=[path], reference=reference)
+            self.assertIn("parsing GGUF", said)
+            entry = next(m for m in self.d.get("/api/tags").json["models"] if m["name"] == name + ":latest")
+            self.assertEqual(entry.get("referenced", False), reference)
+
+    def test_without_a_stream(self):
+        self.tiny("base")
+        reply = self.d.ok("/api/create", {"model": "quiet", "from": "base", "stream": False})
+        self.assertEqual(reply, {"status": "success"})
+
+    def test_config(self):
+        self.tiny("configured", requires="0.1.0", renderer="r", parser="p",
+                  info={"model_family": "special", "context_length": 77, "capabilities": ["completion"]})
+        details = self.show("configured")["details"]
+        self.assertEqual(details["family"], "special")
+
+    def test_removed_with_its_texts(self):
+        d = Daemon(HEARTHD, "--device", "ref").start()
+        try:
+            d.ok("/api/create", {"model": "x", "paths": [self.path], "system": "S", "stream": False})
+            d.ok("/api/create", {"model": "y", "from": "x", "system": "T", "stream": False})
+            for name in "xy":
+                self.assertEqual(d.ask("DELETE", "/api/delete", {"model": name}).status, 200)
+            self.assertEqual(os.listdir(d.home + "/blobs"), [])
+        finally:
+            d.stop()
+
+
+@unittest.skipUnless(ollama, "the package ollama is not installed")
+class Client(Base):
+    def test_create_from_an_uploaded_file(self):
+        client = ollama.Client(host="http://127.0.0.1:%d" % self.d.port)
+        for _ in range(2):  # the second finds it there
+            self.assertEqual(client.create_blob(self.path), self.digest)
+        said = [p.status for p in client.create("theirs", files={"tiny.gguf": self.digest}, system="Be kind.",
+                                                parameters={"temperature": 0, "num_predict": 4}, license=["MIT"],
+                                                messages=[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
+                                                stream=True)]
+        self.assertEqual(said[-1], "success")
+        self.assertEqual(client.create("mine", from_="theirs", system="Be brief.").status, "success")
+        with self.assertRaises(ollama.ResponseError) as caught:
+            client.create("x", from_="none")
+        self.assertIn("not found", str(caught.exception))
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1] + sys.argv[1:])
