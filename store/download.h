@@ -53,6 +53,7 @@ struct downloaded {
     struct buf chunks;
     char etag[256], repo_commit[65];
     uint64_t fetched, resumed; /* bytes from the network, bytes that were there */
+    char journal[88], alias[32]; /* download.c's own: names in tmp/ to be seen to at the end */
 };
 
 /* Free space is checked first (ERR_IO with both numbers). On success the part is hashed, of the right

@@ -6,6 +6,7 @@
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -35,6 +36,20 @@ static ssize_t write_at(int fd, const void *p, size_t n, uint64_t offset)
     return pwrite(fd, p, n, (off_t)offset);
 }
 
+static int flush(int fd, uint64_t at, uint64_t n)
+{
+    return sync_file_range(fd, (off_t)at, (off_t)n, SYNC_FILE_RANGE_WRITE);
+}
+
+static int space(int fd, uint64_t *bytes)
+{
+    struct statvfs v;
+    if (fstatvfs(fd, &v) < 0)
+        return -1;
+    *bytes = (uint64_t)v.f_bavail * v.f_frsize;
+    return 0;
+}
+
 static int reserve(int fd, uint64_t bytes)
 {
     return fallocate(fd, 0, 0, (off_t)bytes);
@@ -43,6 +58,11 @@ static int reserve(int fd, uint64_t bytes)
 static int reflink(int to, int from)
 {
     return ioctl(to, FICLONE, from);
+}
+
+static int alias(int dir, const char *from, const char *to)
+{
+    return linkat(dir, from, dir, to, 0);
 }
 
 static int link_to(const char *target, int dir, const char *name)
@@ -75,11 +95,14 @@ const struct file_ops file_system = {
     .close = close_file,
     .read = read_at,
     .write = write_at,
+    .flush = flush,
+    .space = space,
     .reserve = reserve,
     .reflink = reflink,
     .mode = fchmod,
     .sync = fsync,
     .rename = renameat,
+    .alias = alias,
     .link = link_to,
     .unlink = unlink_below,
     .stat = stat_fd,

@@ -16,11 +16,14 @@ struct file_ops {
     int (*close)(int fd);
     ssize_t (*read)(int fd, void *p, size_t n, uint64_t offset);
     ssize_t (*write)(int fd, const void *p, size_t n, uint64_t offset);
+    int (*flush)(int fd, uint64_t at, uint64_t n); /* the disk may begin with these; no sync */
+    int (*space)(int fd, uint64_t *bytes);   /* free to us on the file's disk */
     int (*reserve)(int fd, uint64_t bytes);  /* blocks for a file of this size */
     int (*reflink)(int to, int from);        /* shares all extents */
     int (*mode)(int fd, mode_t mode);
     int (*sync)(int fd);                     /* a file's bytes and size; a directory's names */
     int (*rename)(int from_dir, const char *from, int to_dir, const char *to);
+    int (*alias)(int dir, const char *from, const char *to); /* a hard link: one file, two names */
     int (*link)(const char *target, int dir, const char *name); /* symbolic */
     int (*unlink)(int dir, const char *name);
     int (*stat)(int fd, struct stat *st);

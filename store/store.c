@@ -349,6 +349,7 @@ static struct store *new_store(const struct file_ops *ops, bool looking, struct 
     s->looking = looking;
     s->home_fd = s->lock_fd = s->blobs.blobs = s->blobs.tmp = -1;
     pthread_mutex_init(&s->mutex, NULL);
+    share_table_init(&s->shares);
     s->leases = lease_create();
     if (!s->leases) {
         err_no_memory(e, sizeof *s->leases, "the store");
@@ -425,6 +426,7 @@ void store_close(struct store *s)
     if (s->lock_fd >= 0)
         s->ops->close(s->lock_fd); /* last: now another may open */
     pthread_mutex_destroy(&s->mutex);
+    share_table_finish(&s->shares);
     lease_close(s->leases);
     free_net(&s->net);
     mem_free(s->home);

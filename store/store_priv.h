@@ -16,6 +16,16 @@
 #include "store/name.h"
 #include "store/store.h"
 
+/* download_share.c */
+struct share;
+struct share_table {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    struct share *first;
+};
+void share_table_init(struct share_table *t);
+void share_table_finish(struct share_table *t);
+
 struct store {
     const struct file_ops *ops;
     char *home;             /* absolute, without links */
@@ -26,6 +36,7 @@ struct store {
     /* Guards the catalog, and every change of blobs/: from the rename of a blob to the commit that
      * names it nobody else may commit. Not held while a file is read through. */
     pthread_mutex_t mutex;
+    struct share_table shares;  /* downloads that others may wait for */
     struct lease_table *leases; /* outlives the store while a model does */
     struct store_net net;   /* strings are the store's own; NULL or not empty */
     store_inspect *inspect; /* NULL: none was set */

@@ -46,6 +46,7 @@ struct transport_head {
     bool accepts_ranges;                   /* Accept-Ranges: bytes, or a Content-Range */
     long retry_after_s;                    /* -1: none; a date is turned into seconds */
     const char *url;                       /* where it came from, after redirects */
+    bool first_public;                     /* the URL that was asked led to a public address */
     const char *location, *content_type, *etag, *docker_digest, *www_authenticate;
     const char *linked_etag, *linked_size, *repo_commit; /* X-Linked-*, X-Repo-Commit of the hub */
     const char *next_url;                  /* Link: <...>; rel="next" */
@@ -63,6 +64,7 @@ struct transport_request {
     const struct transport_header *headers;
     size_t n_headers;
     bool plain;                /* http:// to this origin is wanted by the user (--insecure, loopback) */
+    bool from_public;          /* an earlier redirect led here, by transport_head's first_public */
     bool no_redirect;          /* a 3xx is handed out as it is */
     bool has_range;
     uint64_t first, last;      /* Range: bytes=first-last */

@@ -215,7 +215,8 @@ static void refuse_address(struct curl_transfer *c)
 
 static bool address_allowed(const struct curl_transfer *c, bool is_public)
 {
-    return !c->direct || c->hops == 0 || is_public || !c->first_public;
+    bool led = c->hops > 0 || c->r.from_public;
+    return !c->direct || !led || is_public || !c->first_public;
 }
 
 static curl_socket_t open_socket(void *user, curlsocktype purpose, struct curl_sockaddr *a)
@@ -239,7 +240,7 @@ static int before_request(void *user, char *address, char *local, int port, int 
     (void)local_port;
     bool is_public = address_text_is_public(address);
     if (c->hops == 0)
-        c->first_public = is_public || !c->direct;
+        c->first_public = is_public || !c->direct || c->r.from_public;
     snprintf(c->address, sizeof c->address, "%s", address);
     if (!address_allowed(c, is_public)) {
         refuse_address(c);
@@ -269,6 +270,7 @@ static bool take_head(struct curl_transfer *c)
                                         status == 307 || status == 308);
     c->x.head = c->reader.head;
     c->x.head.url = c->url;
+    c->x.head.first_public = c->first_public;
     if (c->redirect)
         return true;
     if (too_long(c))
@@ -766,6 +768,7 @@ static enum err_code curl_start(struct transport *base, const struct transport_r
     head_begin(&c->reader, &c->arena);
     c->x.head = c->reader.head;
     enum err_code code = copy_request(c, r, e);
+    c->first_public = r->from_public;
     if (!code)
         code = first_url(c, r->url, e);
     if (!code)

@@ -140,6 +140,25 @@ static int f_rename(int from_dir, const char *from, int to_dir, const char *to)
     record_end();
     return r;
 }
+static int f_flush(int fd, uint64_t at, uint64_t n)
+{
+    return fails(false) ? -1 : file_system.flush(fd, at, n);
+}
+static int f_space(int fd, uint64_t *bytes)
+{
+    return fails(false) ? -1 : file_system.space(fd, bytes);
+}
+static int f_alias(int dir, const char *from, const char *to)
+{
+    if (fails(true))
+        return -1;
+    record_begin();
+    int r = file_system.alias(dir, from, to);
+    if (r == 0)
+        record_name('H', dir, to, from);
+    record_end();
+    return r;
+}
 static int f_link(const char *target, int dir, const char *name)
 {
     if (fails(true))
@@ -180,6 +199,7 @@ const struct file_ops fault_ops = {
     .reserve = f_reserve, .reflink = f_reflink, .mode = f_mode,     .sync = f_sync,
     .rename = f_rename, .link = f_link,       .unlink = f_unlink,   .stat = f_stat,
     .stat_at = f_stat_at, .stat_path = f_stat_path,
+    .flush = f_flush,   .space = f_space,     .alias = f_alias,
 };
 
 /* ---- SQLite's -------------------------------------------------------------------------------- */

@@ -1,10 +1,14 @@
 /* The store's network calls, for tests that bring the other end.
  *
  *   fetch get URL [OPTION...]   one request; its body goes to --out, its head to stdout as JSON
+ *   fetch blob URL [OPTION...]  a download into the store at --home; what came of it to stdout as JSON
+ *   fetch part URL [OPTION...]  --range of it into --out, at its place
  *
  *   --ca FILE --plain --offline --no-redirect --auth VALUE --header NAME:VALUE --method M --body TEXT
  *   --body-file FILE --range FIRST-LAST --max BYTES --stall S --rate BYTES --cancel-ms MS --out FILE
- *   --times N (the same request N times, one after the other) */
+ *   --times N (the same request N times, one after the other)
+ *   --home DIR --digest HEX --size BYTES --mirror URL --connections N --give-up S --keep --events
+ *   --token VALUE (given after a 401) --threads N (as many downloads at once; --cancel-ms ends the first) */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -16,14 +20,19 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/json.h"
 #include "runtime/base/log.h"
-#include "store/transport.h"
+#include "store/download.h"
 
 struct options {
     const char *url, *out, *body_file;
     struct transport_options net;
     struct transport_request r;
     struct transport_header headers[8];
-    unsigned times, cancel_ms;
+    unsigned times, cancel_ms, threads;
+    const char *home, *digest, *token, *mirror;
+    uint64_t size;
+    bool keep, events;
+    struct download d;
+    struct store *store;
 };
 
 static atomic_bool cancelled;
@@ -102,6 +111,16 @@ static bool parse(struct options *o, int argc, char **argv)
         { .name = "--cancel-ms", .small = &o->cancel_ms },
         { .name = "--times", .small = &o->times },
         { .name = "--out", .text = &o->out },
+        { .name = "--home", .text = &o->home },
+        { .name = "--digest", .text = &o->digest },
+        { .name = "--token", .text = &o->token },
+        { .name = "--mirror", .text = &o->mirror },
+        { .name = "--size", .n = &o->size },
+        { .name = "--connections", .small = &o->d.connections },
+        { .name = "--give-up", .small = &o->d.give_up_s },
+        { .name = "--threads", .small = &o->threads },
+        { .name = "--keep", .flag = &o->keep },
+        { .name = "--events", .flag = &o->events },
     };
     for (int i = 0; i < argc; i++) {
         const struct option_row *row = NULL;
@@ -225,21 +244,162 @@ static int get(struct options *o)
     return 0;
 }
 
+/* ---- a download -------------------------------------------------------------------------------- */
+
+static enum err_code authorize(void *user, bool refused, const char **value, struct err *e)
+{
+    struct options *o = user;
+    static atomic_bool has; /* from the first refusal on */
+    (void)e;
+    if (refused)
+        atomic_store(&has, true);
+    *value = o->token && atomic_load(&has) ? o->token : o->r.authorization;
+    return ERR_OK;
+}
+
+static void event(void *user, const struct store_event *ev)
+{
+    if (((struct options *)user)->events)
+        printf("{\"status\": \"%s\", \"completed\": %llu, \"total\": %llu}\n", ev->status,
+               (unsigned long long)ev->completed, (unsigned long long)ev->total);
+}
+
+static void print_downloaded(enum err_code code, const struct err *err, const struct downloaded *d)
+{
+    struct buf b;
+    struct json_out j;
+    char hex[DIGEST_HEX_SIZE];
+    digest_hex(&d->part.digest, hex);
+    buf_init(&b, 1 << 20);
+    json_begin(&j, &b);
+    json_obj(&j);
+    json_kstr(&j, "code", err_name(code));
+    json_kstr(&j, "error", err->text);
+    json_kstr(&j, "digest", hex);
+    json_kstr(&j, "part", d->part.name);
+    json_kstr(&j, "etag", d->etag);
+    json_kint(&j, "size", (int64_t)d->part.size);
+    json_kint(&j, "fetched", (int64_t)d->fetched);
+    json_kint(&j, "resumed", (int64_t)d->resumed);
+    json_key(&j, "chunks");
+    json_arr(&j);
+    for (size_t i = 0; i + 32 <= d->chunks.n; i += 32) {
+        struct digest chunk;
+        memcpy(chunk.b, d->chunks.p + i, 32);
+        digest_hex(&chunk, hex);
+        json_str_value(&j, str_from(hex));
+    }
+    json_arr_end(&j);
+    json_obj_end(&j);
+    buf_putc(&b, '\n');
+    fflush(stdout);
+    if (b.failed || write(1, b.p, b.n) < 0)
+        exit(4);
+    buf_finish(&b);
+}
+
+static void one_blob(struct options *o, bool first)
+{
+    struct transport *t;
+    struct err e = { 0 };
+    struct downloaded out;
+    struct store_job job = { .event = event, .user = o, .cancel = first ? &cancelled : NULL };
+    if (transport_curl_create(&o->net, &t, &e)) {
+        fprintf(stderr, "%s\n", e.text);
+        exit(1);
+    }
+    enum err_code code = download_blob(o->store, t, &o->d, &job, &out, &e);
+    print_downloaded(code, &e, &out);
+    if (o->keep)
+        downloaded_keep(o->store, &out);
+    else
+        downloaded_finish(o->store, &out);
+    transport_destroy(t);
+}
+
+static void *another_blob(void *user)
+{
+    one_blob(user, false);
+    return NULL;
+}
+
+static int blobs(struct options *o)
+{
+    pthread_t canceller, threads[8];
+    struct err e = { 0 };
+    unsigned n = o->threads > 8 ? 8 : o->threads;
+    if (!o->home || store_open(o->home, &o->store, &e)) {
+        fprintf(stderr, "--home DIR is missing or bad: %s\n", e.text);
+        return 1;
+    }
+    if (o->cancel_ms && pthread_create(&canceller, NULL, cancel_later, &o->cancel_ms) == 0)
+        pthread_detach(canceller);
+    for (unsigned i = 1; i < n; i++)
+        if (pthread_create(&threads[i], NULL, another_blob, o))
+            return 1;
+    one_blob(o, true);
+    for (unsigned i = 1; i < n; i++)
+        pthread_join(threads[i], NULL);
+    store_close(o->store);
+    return 0;
+}
+
+static int part(struct options *o)
+{
+    struct transport *t;
+    struct err e = { 0 };
+    int fd = o->out ? open(o->out, O_RDWR) : -1;
+    struct store_job job = { .cancel = &cancelled };
+    if (fd < 0 || transport_curl_create(&o->net, &t, &e))
+        return 1;
+    enum err_code code = download_range(t, &o->d, o->r.first, o->r.last, &file_system, fd, &job, &e);
+    printf("{\"code\": \"%s\", \"error\": \"%s\"}\n", err_name(code), e.text);
+    transport_destroy(t);
+    close(fd);
+    return 0;
+}
+
+/* What the options say of a download. */
+static bool describe(struct options *o)
+{
+    char text[DIGEST_TEXT_SIZE];
+    o->d.label = "pulling it";
+    o->d.url = o->url;
+    o->d.plain = o->r.plain;
+    o->d.authorize = authorize;
+    o->d.user = o;
+    o->d.mirrors = &o->mirror;
+    o->d.n_mirrors = o->mirror != NULL;
+    o->d.has_size = o->size != UINT64_MAX;
+    o->d.size = o->d.has_size ? o->size : 0;
+    o->d.max_size = o->r.max_body;
+    o->d.has_digest = o->digest != NULL;
+    snprintf(text, sizeof text, "sha256:%s", o->digest ? o->digest : "");
+    return !o->digest || digest_parse(str_from(text), &o->d.digest);
+}
+
 int main(int argc, char **argv)
 {
+    static const struct {
+        const char *name;
+        int (*run)(struct options *o);
+    } commands[] = { { "get", get }, { "blob", blobs }, { "part", part } };
     struct err e;
-    struct options o = { .times = 1, .r.body_fd = -1 };
+    struct options o = { .times = 1, .threads = 1, .size = UINT64_MAX, .r.body_fd = -1 };
     json_setup();
-    log_set_level(LOG_ERROR);
-    if (argc < 3 || strcmp(argv[1], "get") != 0 || !parse(&o, argc - 3, argv + 3)) {
-        fprintf(stderr, "usage: fetch get URL [OPTION...]\n");
-        return 2;
-    }
-    if (transport_setup(&e)) {
+    log_set_level(LOG_WARN);
+    if (store_setup(&e) || transport_setup(&e)) {
         fprintf(stderr, "%s\n", e.text);
         return 1;
     }
-    o.r.url = argv[2];
-    o.r.headers = o.headers;
-    return get(&o);
+    for (size_t i = 0; argc > 2 && i < sizeof commands / sizeof *commands; i++) {
+        if (strcmp(argv[1], commands[i].name) != 0 || !parse(&o, argc - 3, argv + 3))
+            continue;
+        o.url = o.r.url = argv[2];
+        o.r.headers = o.headers;
+        if (describe(&o))
+            return commands[i].run(&o);
+    }
+    fprintf(stderr, "usage: fetch get|blob|part URL [OPTION...]\n");
+    return 2;
 }

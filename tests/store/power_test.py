@@ -135,6 +135,9 @@ class Disk:
             self.change((self.dirs[inode], name, None))
         elif kind == "L" and inode in self.dirs:
             self.change((self.dirs[inode], name, to))
+        elif kind == "H" and inode in self.dirs:
+            where = self.dirs[inode]
+            self.change((where, name, self.live[where, to]))
         elif kind == "R":
             a, b = self.dirs[inode], self.dirs[other]
             self.change((a, name, None), (b, to, self.live[a, name]))

@@ -1,0 +1,803 @@
+/* Downloads from a server that is a table: what it answers to the n-th request, and where it breaks. */
+#include <errno.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "store/commit.h"
+#include "store/download.h"
+#include "tests/store/place.h"
+
+#define SIZE ((size_t)9 * 1024 * 1024 + 77)
+#define CHUNK ((size_t)48 * 1024)
+#define URL "https://first.example/blob"
+
+/* ---- the server ---------------------------------------------------------------------------------- */
+
+struct answer {
+    int status;           /* 0: as an honest server would */
+    const char *etag, *url;
+    uint64_t shift;       /* added to the range that is told */
+    uint64_t total;       /* 0: the size */
+    uint64_t cut_after;   /* bytes of the body, then `err`; 0: all of them */
+    enum err_code err;    /* with cut_after 0: instead of a head */
+    long retry_after_s;
+    bool no_ranges, no_length, other_bytes;
+};
+
+struct server {
+    struct transport base;
+    uint8_t *data;
+    size_t size;
+    /* What it does at request n (0..) */
+    struct answer (*script)(struct server *s, unsigned n, const struct transport_request *r);
+    unsigned n;
+    struct fake_transfer *all;
+    uint64_t sent;
+    char authorization[32];
+    uint64_t first[64];
+    bool woken;
+};
+
+struct fake_transfer {
+    struct transfer x;
+    struct fake_transfer *next;
+    struct transport_request r;
+    struct answer a;
+    char url[64];
+    uint64_t at, end, sent;
+    bool begun, ended, handed;
+};
+
+static enum err_code fake_start(struct transport *t, const struct transport_request *r, struct transfer **out,
+                                struct err *e)
+{
+    struct server *s = (struct server *)t;
+    struct fake_transfer *f = mem_zero(1, sizeof *f);
+    *out = NULL;
+    if (!f)
+        return err_no_memory(e, sizeof *f, "a request");
+    f->r = *r;
+    f->x.user = r->user;
+    snprintf(f->url, sizeof f->url, "%s", r->url);
+    if (s->n < 64)
+        s->first[s->n] = r->has_range ? r->first : 0;
+    snprintf(s->authorization, sizeof s->authorization, "%s", r->authorization ? r->authorization : "");
+    f->a = s->script ? s->script(s, s->n, r) : (struct answer){ 0 };
+    s->n++;
+    f->next = s->all;
+    s->all = f;
+    *out = &f->x;
+    return ERR_OK;
+}
+
+static void fake_head(struct server *s, struct fake_transfer *f)
+{
+    bool ranges = f->r.has_range && !f->a.no_ranges;
+    int status = f->a.status ? f->a.status : ranges ? 206 : 200;
+    struct transport_head *h = &f->x.head;
+    *h = (struct transport_head){
+        .status = status, .url = f->a.url ? f->a.url : f->url, .etag = f->a.etag ? f->a.etag : "\"one\"",
+        .retry_after_s = f->a.retry_after_s ? f->a.retry_after_s : -1, .repo_commit = "", .location = "",
+        .content_type = "", .docker_digest = "", .www_authenticate = "", .linked_etag = "",
+        .linked_size = "", .next_url = "",
+    };
+    if (status >= 300)
+        return;
+    f->at = ranges ? f->r.first : 0;
+    f->end = ranges && f->r.last + 1 < s->size ? f->r.last + 1 : s->size;
+    h->has_range = ranges;
+    h->first = f->at + f->a.shift;
+    h->last = f->end - 1 + f->a.shift;
+    h->total = f->a.total ? f->a.total : s->size;
+    h->has_length = !f->a.no_length;
+    h->length = f->end - f->at;
+}
+
+/* One step of one transfer: its head, or some bytes. */
+static void fake_step(struct server *s, struct fake_transfer *f)
+{
+    struct err *e = &f->x.err;
+    if (!f->begun) {
+        f->begun = true;
+        if (f->a.err && !f->a.cut_after) {
+            err_set(e, f->a.err, "first.example broke it off");
+            f->ended = true;
+            return;
+        }
+        fake_head(s, f);
+        f->ended = f->r.on_head(f->r.user, &f->x.head, e) != ERR_OK;
+        return;
+    }
+    uint8_t other[CHUNK];
+    size_t n = f->end - f->at < CHUNK ? (size_t)(f->end - f->at) : CHUNK;
+    if (f->a.cut_after && f->sent + n > f->a.cut_after)
+        n = (size_t)(f->a.cut_after - f->sent);
+    memset(other, 'o', sizeof other);
+    if (n && f->r.on_body(f->r.user, f->a.other_bytes ? other : s->data + f->at, n, e))
+        f->ended = true;
+    f->at += n;
+    f->sent += n;
+    s->sent += n;
+    if (!f->ended && f->a.cut_after && f->sent == f->a.cut_after) {
+        err_set(e, f->a.err, "first.example broke it off");
+        f->ended = true;
+    }
+    f->ended |= f->at == f->end;
+}
+
+static struct transfer *fake_wait(struct transport *t, struct transfer *only, int timeout_ms)
+{
+    struct server *s = (struct server *)t;
+    (void)timeout_ms;
+    for (struct fake_transfer *f = s->all; f; f = f->next)
+        if (!f->ended && (!only || only == &f->x))
+            fake_step(s, f);
+    for (struct fake_transfer *f = s->all; f; f = f->next)
+        if (f->ended && !f->handed && (!only || only == &f->x)) {
+            f->handed = true;
+            return &f->x;
+        }
+    return NULL;
+}
+
+static void fake_end(struct transport *t, struct transfer *x)
+{
+    struct fake_transfer **at = &((struct server *)t)->all;
+    while (&(*at)->x != x)
+        at = &(*at)->next;
+    *at = (*at)->next;
+    mem_free(x);
+}
+
+static void fake_wake(struct transport *t)
+{
+    ((struct server *)t)->woken = true;
+}
+
+static const struct transport_ops fake_ops = {
+    .start = fake_start, .wait = fake_wait, .end = fake_end, .wake = fake_wake
+};
+
+static struct server *serve(size_t size, struct answer (*script)(struct server *, unsigned,
+                                                                 const struct transport_request *))
+{
+    struct server *s = calloc(1, sizeof *s);
+    s->base.ops = &fake_ops;
+    s->size = size;
+    s->script = script;
+    s->data = malloc(size + 1);
+    for (size_t i = 0; i < size; i++)
+        s->data[i] = (uint8_t)(i * 2654435761u >> 13);
+    return s;
+}
+
+static void unserve(struct server *s)
+{
+    assert_null(s->all);
+    free(s->data);
+    free(s);
+}
+
+/* ---- what is asked of it ------------------------------------------------------------------------- */
+
+static struct download want(const struct server *s, bool digest, bool size)
+{
+    struct download d = { .label = "pulling it", .url = URL, .has_size = size, .size = size ? s->size : 0,
+                          .has_digest = digest };
+    char hex[65], text[80];
+    hex_of(s->data, s->size, hex);
+    snprintf(text, sizeof text, "sha256:%s", hex);
+    if (digest)
+        assert_true(digest_parse(str_from(text), &d.digest));
+    return d;
+}
+
+static void assert_whole(struct place *p, const struct server *s, const struct downloaded *out)
+{
+    char name[200], hex[65], is[65];
+    snprintf(name, sizeof name, "home/tmp/%s", out->part.name);
+    assert_file_is(in(p, name), s->data, s->size);
+    snprintf(name, sizeof name, "tmp/%s", out->part.name);
+    assert_int_equal(mode_of(p->home, name), 0440);
+    assert_int_equal(out->part.size, s->size);
+    assert_int_equal(out->chunks.n, (s->size + CHUNK_BYTES - 1) / CHUNK_BYTES * 32);
+    for (size_t i = 0; i * CHUNK_BYTES < s->size; i++) {
+        size_t at = i * CHUNK_BYTES, n = s->size - at < CHUNK_BYTES ? s->size - at : CHUNK_BYTES;
+        struct digest d;
+        memcpy(d.b, out->chunks.p + 32 * i, 32);
+        digest_hex(&d, is);
+        hex_of(s->data + at, n, hex);
+        assert_string_equal(is, hex);
+    }
+}
+
+static void get_whole(struct place *p, struct server *s, const struct download *d, struct downloaded *out)
+{
+    ok(download_blob(p->s, &s->base, d, NULL, out, e));
+    assert_whole(p, s, out);
+}
+
+static void drop(struct place *p, struct downloaded *out, struct server *s)
+{
+    downloaded_finish(p->s, out);
+    assert_int_equal(entries(p->home, "tmp"), 0);
+    unserve(s);
+}
+
+static void test_whole(void **state)
+{
+    struct place *p = *state;
+    static const size_t sizes[] = { 0, 1, 131071, 131072, 131073, (size_t)4 << 20, SIZE };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int how = 0; how < 4; how++) {
+            if (sizes[i] == 0 && !(how & 2))
+                continue; /* an empty file has no ranges: the real server's test has it */
+            struct server *s = serve(sizes[i], NULL);
+            struct download d = want(s, how & 1, how & 2);
+            struct downloaded out;
+            get_whole(p, s, &d, &out);
+            assert_int_equal(out.fetched, s->size);
+            drop(p, &out, s);
+        }
+}
+
+/* The server dies on the way: what is there stays. */
+static void leave_half(struct place *p, struct server *s, const struct download *d)
+{
+    struct downloaded out;
+    s->sent = 0;
+    fails_with(ERR_IO, "broke it off", download_blob(p->s, &s->base, d, NULL, &out, e));
+    assert_int_equal(entries(p->home, "tmp"), 2);
+}
+
+static struct answer break_each(struct server *s, unsigned n, const struct transport_request *r)
+{
+    (void)s;
+    (void)r;
+    return n < 3 ? (struct answer){ .cut_after = 1000000, .err = ERR_IO } : (struct answer){ 0 };
+}
+
+static void test_broken_off(void **state)
+{
+    struct place *p = *state;
+    struct server *s = serve(SIZE, break_each);
+    struct download d = want(s, true, true);
+    struct downloaded out;
+    get_whole(p, s, &d, &out);
+    assert_int_equal(out.fetched, SIZE); /* not a byte twice */
+    drop(p, &out, s);
+}
+
+static struct answer dies_at_half(struct server *s, unsigned n, const struct transport_request *r)
+{
+    (void)n;
+    (void)r;
+    if (s->sent > 3000000)
+        return (struct answer){ .err = ERR_IO };
+    return (struct answer){ .cut_after = 1500000, .err = ERR_IO };
+}
+
+static void test_resume(void **state)
+{
+    struct place *p = *state;
+    for (int digest = 0; digest < 2; digest++) {
+        struct server *s = serve(SIZE, dies_at_half);
+        struct download d = want(s, digest, true);
+        struct downloaded out;
+        d.give_up_s = 1;
+        leave_half(p, s, &d);
+        uint64_t before = s->sent, begun = download_begun(p->s, &d);
+        assert_true(begun > 0 && begun <= before && before - begun <= 8 * DOWNLOAD_PIECE);
+        reopen(p);
+        s->script = NULL;
+        get_whole(p, s, &d, &out);
+        assert_true(out.resumed >= begun - (digest ? 0 : DOWNLOAD_PIECE));
+        assert_true(before + out.fetched - SIZE <= 8 * DOWNLOAD_PIECE);
+        downloaded_keep(p->s, &out);
+        ok(download_blob(p->s, &s->base, &d, NULL, &out, e)); /* sealed, and fetched no more */
+        assert_true(out.fetched <= (digest ? 0 : DOWNLOAD_PIECE));
+        assert_whole(p, s, &out);
+        drop(p, &out, s);
+    }
+}
+
+static void test_rot(void **state)
+{
+    struct place *p = *state;
+    struct server *s = serve(SIZE, NULL);
+    struct download d = want(s, true, true);
+    struct downloaded out;
+    char part[300], journal[300];
+    get_whole(p, s, &d, &out);
+    snprintf(part, sizeof part, "%s/tmp/%s", p->home, out.part.name);
+    snprintf(journal, sizeof journal, "%s/tmp/%s", p->home, out.journal);
+    downloaded_keep(p->s, &out);
+    size_t n;
+    char *bytes = read_file(part, &n), *records = read_file(journal, &n);
+    bytes[5 * DOWNLOAD_PIECE + 3] ^= 1; /* a piece that is not as it was */
+    chmod(part, 0600);
+    write_file(part, bytes, SIZE);
+    records[n - 3] ^= 1;                /* a record that is torn */
+    write_file(journal, records, n);
+    free(bytes);
+    free(records);
+    get_whole(p, s, &d, &out);
+    assert_true(out.fetched > DOWNLOAD_PIECE && out.fetched <= 2 * DOWNLOAD_PIECE);
+    drop(p, &out, s);
+}
+
+static struct answer other_etag(struct server *s, unsigned n, const struct transport_request *r)
+{
+    (void)s;
+    (void)n;
+    (void)r;
+    return (struct answer){ .etag = "\"two\"" };
+}
+
+static struct answer changes_once(struct server *s, unsigned n, const struct transport_request *r)
+{
+    (void)s;
+    (void)r;
+    return (struct answer){ .etag = n < 2 ? "\"one\"" : "\"two\"", .other_bytes = n < 2 };
+}
+
+static struct answer changes_always(struct server *s, unsigned n, const struct transport_request *r)
+{
+    static const char *const tags[] = { "\"a\"", "\"b\"" };
+    (void)s;
+    (void)r;
+    return (struct answer){ .etag = tags[n % 2] };
+}
+
+static void test_changed(void **state)
+{
+    struct place *p = *state;
+    struct server *s = serve(SIZE, dies_at_half);
+    struct download d = want(s, false, false);
+    struct downloaded out;
+    d.give_up_s = 1;
+    leave_half(p, s, &d);
+    s->script = other_etag;
+    get_whole(p, s, &d, &out);
+    assert_int_equal(out.resumed, 0);
+    assert_string_equal(out.etag, "\"two\"");
+    downloaded_finish(p->s, &out);
+    s->script = changes_once;
+    s->n = 0;
+    get_whole(p, s, &d, &out);
+    downloaded_finish(p->s, &out);
+    s->script = changes_always;
+    fails_with(ERR_CONFLICT, "changes each time", download_blob(p->s, &s->base, &d, NULL, &out, e));
+    unserve(s);
+}
+
+static struct answer shifted(struct server *s, unsigned n, const struct transport_request *r)
+{
+    (void)s;
+    (void)n;
+    (void)r;
+    return (struct answer){ .shift = 1 };
+}
+
+static struct answer wrong_size(struct server *s, unsigned n, const struct transport_request *r)
+{
+    (void)n;
+    (void)r;
+    return (struct answer){ .total = s->size + 1 };
+}
+
+static struct answer wrong_bytes(struct server *s, unsigned n, const struct transport_request *r)
+{
+    (void)s;
+    (void)r;
+    return (struct answer){ .other_bytes = n == 1 };
+}
+
+static struct answer gone(struct server *s, unsigned n, const struct transport_request *r)
+{
+    (void)s;
+    (void)n;
+    (void)r;
+    return (struct answer){ .status = 404 };
+}
+
+static struct answer forbidden(struct server *s, unsigned n, const struct transport_request *r)
+{
+    (void)s;
+    (void)n;
+    (void)r;
+    return (struct answer){ .status = 403 };
+}
+
+static struct answer refuses(struct server *s, unsigned n, const struct transport_request *r)
+{
+    (void)s;
+    (void)n;
+    (void)r;
+    return (struct answer){ .err = ERR_FORBIDDEN };
+}
+
+static struct answer troubles(struct server *s, unsigned n, const struct transport_request *r)
+{
+    (void)s;
+    (void)n;
+    (void)r;
+    return (struct answer){ .status = 502 };
+}
+
+static void test_lies(void **state)
+{
+    struct place *p = *state;
+    static const struct {
+        struct answer (*script)(struct server *, unsigned, const struct transport_request *);
+        enum err_code code;
+        const char *says;
+        size_t left; /* files in tmp/ */
+    } rows[] = {
+        { shifted, ERR_FORMAT, "sent other bytes than it was asked for", 2 },
+        { wrong_size, ERR_FORMAT, "where 9437261 were promised", 2 },
+        { wrong_bytes, ERR_FORMAT, "that was promised: it was thrown away", 0 },
+        { gone, ERR_NOT_FOUND, "first.example answered 404", 2 },
+        { forbidden, ERR_FORBIDDEN, "first.example answered 403", 2 },
+        { refuses, ERR_FORBIDDEN, "broke it off", 2 },
+        { troubles, ERR_IO, "gave up after 1 seconds without a byte", 2 },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct server *s = serve(SIZE, rows[i].script);
+        struct download d = want(s, true, true);
+        struct downloaded out;
+        d.give_up_s = 1;
+        fails_with(rows[i].code, rows[i].says, download_blob(p->s, &s->base, &d, NULL, &out, e));
+        assert_int_equal(entries(p->home, "tmp"), rows[i].left);
+        s->script = NULL;
+        get_whole(p, s, &d, &out);
+        drop(p, &out, s);
+    }
+}
+
+static struct answer no_ranges(struct server *s, unsigned n, const struct transport_request *r)
+{
+    (void)s;
+    (void)r;
+    return (struct answer){ .no_ranges = true, .no_length = n % 2, .cut_after = n == 0 ? 700000 : 0,
+                            .err = n == 0 ? ERR_IO : ERR_OK };
+}
+
+static struct answer some_ranges(struct server *s, unsigned n, const struct transport_request *r)
+{
+    (void)s;
+    (void)r;
+    return (struct answer){ .no_ranges = n > 0 };
+}
+
+static void test_without_ranges(void **state)
+{
+    struct place *p = *state;
+    for (int how = 0; how < 4; how++) {
+        struct server *s = serve(SIZE, no_ranges);
+        struct download d = want(s, how & 1, how & 2);
+        struct downloaded out;
+        get_whole(p, s, &d, &out);
+        drop(p, &out, s);
+    }
+    struct server *s = serve(SIZE, some_ranges); /* first it has them, then no more */
+    struct download d = want(s, true, true);
+    struct downloaded out;
+    get_whole(p, s, &d, &out);
+    drop(p, &out, s);
+    s = serve(SIZE, no_ranges);
+    d = want(s, false, false);
+    d.max_size = 1000000;
+    s->n = 1;
+    fails_with(ERR_TOO_LARGE, "more than 1000000 bytes", download_blob(p->s, &s->base, &d, NULL, &out, e));
+    d.max_size = SIZE - 1;
+    s->script = NULL;
+    fails_with(ERR_TOO_LARGE, "more than", download_blob(p->s, &s->base, &d, NULL, &out, e));
+    unserve(s);
+}
+
+/* ---- logins, redirects, mirrors ------------------------------------------------------------------ */
+
+struct login {
+    unsigned asked, refused;
+};
+
+static enum err_code authorize(void *user, bool refused, const char **value, struct err *e)
+{
+    struct login *l = user;
+    (void)e;
+    l->asked++;
+    l->refused += refused;
+    *value = l->refused ? "Bearer new" : "Bearer old";
+    return ERR_OK;
+}
+
+static struct answer wants_new(struct server *s, unsigned n, const struct transport_request *r)
+{
+    (void)s;
+    (void)n;
+    return (struct answer){ .status = strcmp(r->authorization, "Bearer new") == 0 ? 0 : 401 };
+}
+
+static struct answer wants_more(struct server *s, unsigned n, const struct transport_request *r)
+{
+    (void)s;
+    (void)n;
+    (void)r;
+    return (struct answer){ .status = 401 };
+}
+
+static void test_login(void **state)
+{
+    struct place *p = *state;
+    struct server *s = serve(SIZE, wants_new);
+    struct download d = want(s, true, true);
+    struct downloaded out;
+    struct login l = { 0 };
+    d.authorize = authorize;
+    d.user = &l;
+    get_whole(p, s, &d, &out);
+    assert_int_equal(l.refused, 1);
+    downloaded_finish(p->s, &out);
+    s->script = wants_more;
+    l = (struct login){ 0 };
+    fails_with(ERR_FORBIDDEN, "answered 401", download_blob(p->s, &s->base, &d, NULL, &out, e));
+    assert_int_equal(l.refused, 1); /* no loop */
+    unserve(s);
+}
+
+/* A signed URL that is good for three requests; nobody brings it our login. */
+static struct answer signs(struct server *s, unsigned n, const struct transport_request *r)
+{
+    bool there = strncmp(r->url, "https://second.example/", 23) == 0;
+    (void)s;
+    assert_true(there == !r->authorization);
+    if (there)
+        return (struct answer){ .status = n % 4 == 3 ? 403 : 0 };
+    return (struct answer){ .url = "https://second.example/signed?key=1" };
+}
+
+static void test_redirect(void **state)
+{
+    struct place *p = *state;
+    struct server *s = serve(SIZE * 4, signs);
+    struct download d = want(s, true, true);
+    struct downloaded out;
+    struct login l = { 0 };
+    d.authorize = authorize;
+    d.user = &l;
+    get_whole(p, s, &d, &out);
+    assert_int_equal(out.fetched, s->size);
+    drop(p, &out, s);
+}
+
+static struct answer mirrored(struct server *s, unsigned n, const struct transport_request *r)
+{
+    bool mirror = strncmp(r->url, "http://mirror", 13) == 0;
+    (void)s;
+    assert_true(r->plain == mirror && (mirror ? !r->authorization : r->authorization != NULL));
+    if (!mirror)
+        return (struct answer){ 0 };
+    return n < 3 ? (struct answer){ .cut_after = 2000000, .err = ERR_IO } : (struct answer){ .status = 404 };
+}
+
+static void test_mirrors(void **state)
+{
+    struct place *p = *state;
+    static const char *const mirrors[] = { "http://mirror1/x", "http://mirror2/x" };
+    struct server *s = serve(SIZE, mirrored);
+    struct download d = want(s, true, true);
+    struct downloaded out;
+    struct login l = { 0 };
+    d.authorize = authorize;
+    d.user = &l;
+    d.mirrors = mirrors;
+    d.n_mirrors = 2;
+    get_whole(p, s, &d, &out);
+    assert_int_equal(out.fetched, SIZE);
+    drop(p, &out, s);
+}
+
+static struct answer busy(struct server *s, unsigned n, const struct transport_request *r)
+{
+    (void)s;
+    (void)r;
+    return n ? (struct answer){ 0 } : (struct answer){ .status = 429, .retry_after_s = 1 };
+}
+
+static void test_busy(void **state)
+{
+    struct place *p = *state;
+    struct server *s = serve(SIZE, busy);
+    struct download d = want(s, true, true);
+    struct downloaded out;
+    int64_t start = clock_ns();
+    get_whole(p, s, &d, &out);
+    int64_t ms = (clock_ns() - start) / 1000000;
+    assert_true(ms >= 1000 && ms < 1000 + 1000 * SLOWER);
+    drop(p, &out, s);
+}
+
+/* ---- two of one; a few bytes --------------------------------------------------------------------- */
+
+struct one {
+    struct place *p;
+    struct server *s;
+    struct download d;
+    struct store_job job;
+    enum err_code code;
+    struct downloaded out;
+};
+
+static void *download(void *user)
+{
+    struct one *o = user;
+    o->code = download_blob(o->p->s, &o->s->base, &o->d, &o->job, &o->out, NULL);
+    return NULL;
+}
+
+static atomic_bool first_is_there, second_heard, stop;
+
+static void first_event(void *user, const struct store_event *ev)
+{
+    (void)user;
+    (void)ev;
+    atomic_store(&first_is_there, true);
+    while (!atomic_load(&second_heard)) /* the first goes on when the second has heard of it */
+        usleep(1000);
+}
+
+static void second_event(void *user, const struct store_event *ev)
+{
+    bool *cancel = user;
+    assert_true(ev->has_digest);
+    if (*cancel)
+        atomic_store(&stop, true);
+    atomic_store(&second_heard, true);
+}
+
+static void share(struct place *p, bool cancel)
+{
+    struct server *a = serve(SIZE, NULL), *b = serve(SIZE, NULL);
+    struct one first = { .p = p, .s = a, .d = want(a, true, true), .job = { first_event, NULL, &stop } };
+    struct one second = { .p = p, .s = b, .d = first.d, .job = { second_event, &cancel, NULL } };
+    pthread_t threads[2];
+    atomic_store(&stop, false);
+    atomic_store(&first_is_there, false);
+    atomic_store(&second_heard, false);
+    assert_int_equal(pthread_create(&threads[0], NULL, download, &first), 0);
+    while (!atomic_load(&first_is_there))
+        usleep(1000);
+    assert_int_equal(pthread_create(&threads[1], NULL, download, &second), 0);
+    pthread_join(threads[0], NULL);
+    pthread_join(threads[1], NULL);
+    assert_int_equal(first.code, cancel ? ERR_CANCELLED : ERR_OK);
+    assert_int_equal(second.code, ERR_OK);
+    assert_whole(p, b, &second.out);
+    assert_int_equal(b->sent, cancel ? SIZE : 0);
+    if (!cancel)
+        assert_whole(p, a, &first.out);
+    downloaded_finish(p->s, &first.out);
+    drop(p, &second.out, a);
+    unserve(b);
+}
+
+static void test_shared(void **state)
+{
+    share(*state, false);
+    share(*state, true);
+}
+
+static void test_range(void **state)
+{
+    struct place *p = *state;
+    struct server *s = serve(SIZE, break_each);
+    struct download d = want(s, true, true);
+    uint8_t *bad = malloc(SIZE);
+    memset(bad, 0, SIZE);
+    static const uint64_t rows[][2] = { { 0, 0 }, { 1000, 300000 }, { 2 << 20, (3 << 20) - 1 }, { SIZE - 1, SIZE - 1 },
+                                        { 0, SIZE - 1 } };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        FILE *f = fopen(write_file(in(p, "bad"), bad, SIZE), "r+");
+        ok(download_range(&s->base, &d, rows[i][0], rows[i][1], &file_system, fileno(f), NULL, e));
+        fclose(f);
+        memcpy(bad + rows[i][0], s->data + rows[i][0], rows[i][1] - rows[i][0] + 1);
+        assert_file_is(in(p, "bad"), bad, SIZE);
+        memset(bad, 0, SIZE);
+    }
+    free(bad);
+    unserve(s);
+}
+
+/* ---- faults -------------------------------------------------------------------------------------- */
+
+/* After whatever went wrong: nothing is leaked, and the next time all is well. */
+static void see_after(struct place *p, struct server *s, const struct download *d, uint64_t live)
+{
+    struct downloaded out;
+    assert_true(entries(p->home, "tmp") <= 2);
+    assert_int_equal(mem_live(), live);
+    get_whole(p, s, d, &out);
+    drop(p, &out, s);
+}
+
+static enum err_code try(struct place *p, struct server *s, const struct download *d)
+{
+    struct downloaded out;
+    struct err err = { 0 };
+    enum err_code code = download_blob(p->s, &s->base, d, NULL, &out, &err);
+    fault_after(0, 0, false);
+    mem_fail_after(0, false);
+    if (!code)
+        assert_whole(p, s, &out);
+    else
+        assert_true(err.code == code && strlen(err.text) > 10);
+    downloaded_finish(p->s, &out);
+    return code;
+}
+
+static void test_faults(void **state)
+{
+    struct place *p = *state;
+    static const int errors[] = { EIO, ENOSPC };
+    struct server *warm = serve(1, NULL); /* the table of leases, which stays */
+    struct download first = want(warm, true, true);
+    see_after(p, warm, &first, mem_live());
+    for (size_t i = 0; i < 2; i++) {
+        unsigned bad = 0;
+        for (uint64_t n = 1, good = 0; good < 8; n++) { /* a flush or a close may fail unseen */
+            struct server *s = serve(300000, NULL);
+            struct download d = want(s, true, true);
+            uint64_t live = mem_live();
+            fault_after(n, errors[i], errors[i] == ENOSPC);
+            enum err_code code = try(p, s, &d);
+            assert_true(code == ERR_OK || code == ERR_IO);
+            good = code ? 0 : good + 1;
+            bad += code != ERR_OK;
+            see_after(p, s, &d, live);
+        }
+        assert_true(bad > 5);
+    }
+}
+
+static void test_no_memory(void **state)
+{
+    struct place *p = *state;
+    unsigned bad = 0;
+    for (uint64_t n = 1, good = 0; good < 6; n++) {
+        struct server *s = serve(300000, NULL);
+        struct download d = want(s, true, true);
+        uint64_t live = mem_live();
+        mem_fail_after(n, n % 2);
+        enum err_code code = try(p, s, &d);
+        assert_true(code == ERR_OK || code == ERR_NO_MEMORY);
+        good = code ? 0 : good + 1;
+        bad += code != ERR_OK;
+        see_after(p, s, &d, live);
+    }
+    assert_true(bad > 10);
+}
+
+static int setup_store(void **state)
+{
+    int bad = setup_in_memory(state);
+    if (!bad)
+        reopen(*state);
+    return bad;
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup_store, teardown)
+    const struct CMUnitTest tests[] = {
+        T(test_whole), T(test_broken_off), T(test_resume), T(test_rot), T(test_changed), T(test_lies),
+        T(test_without_ranges), T(test_login), T(test_redirect), T(test_mirrors), T(test_busy),
+        T(test_shared), T(test_range), T(test_faults), T(test_no_memory),
+    };
+    log_set_level(LOG_ERROR);
+    if (prepare_process())
+        return 1;
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
