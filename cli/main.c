@@ -44,6 +44,11 @@ const struct command cli_commands[] = {
     { "push", NULL, "NAME [DESTINATION]", "bring a model to a registry",
       "DESTINATION is what it is called there; without it, NAME itself names a registry.",
       B(ARG_INSECURE) | B(ARG_LIMIT_RATE) | B(ARG_DETACH) | B(ARG_JSON), 1, 2, false, true, push_run },
+    { "quantize", NULL, "SOURCE NAME TYPE", "make a smaller model of one in F32, F16 or BF16",
+      "SOURCE is a model of the store, or a GGUF file (a path that begins with / or . or ends in\n"
+      ".gguf; of a file in parts the first). NAME is what the new one is called. TYPE is F16, BF16,\n"
+      "Q8_0, Q6_K, Q5_K_M, Q5_K_S, Q4_K_M, Q4_K_S or Q4_0. Template, parameters and licence stay.",
+      B(ARG_JSON), 3, 3, false, true, quantize_run },
     { "cp", NULL, "SOURCE DESTINATION", "give a model a second name", NULL, 0, 2, 2, false, true, cp_run },
     { "rm", NULL, "MODEL...", "remove models", NULL, 0, 1, -1, false, true, rm_run },
     { "stop", NULL, "MODEL", "take a model out of memory, or end its pull", NULL, 0, 1, 1, false, true, stop_run },

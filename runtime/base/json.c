@@ -67,7 +67,7 @@ enum err_code json_read_bounded(struct str text, size_t max_bytes, size_t max_va
     *out = json_loadb(text.p ? text.p : "", text.n, JSON_ALLOW_NUL | JSON_DECODE_ANY, &je);
     if (*out)
         return ERR_OK;
-    if (json_error_code(&je) == json_error_out_of_memory)
+    if (json_error_code(&je) == json_error_out_of_memory || !je.text[0]) /* no word: no memory for its lexer */
         return err_no_memory(e, text.n, what);
     return err_set(e, ERR_INVALID, "%s is not valid JSON: %s (line %d, column %d)", what, je.text,
                    je.line, je.column);

@@ -66,6 +66,22 @@ enum err_code words_metadata(const struct words *w, size_t max_array, struct buf
 /* [{"name":..., "type":..., "shape":[...]}, ...] */
 enum err_code words_tensors(const struct words *w, struct buf *json, struct err *e);
 
+/* ---- quantising ----------------------------------------------------------------------------- */
+
+/* A file of F32, F16 or BF16 (or the first of its shards) made into one of a smaller type, as a stream
+ * (model/quantize.h). Thread: any, one at a time; needs no runtime. */
+struct quantizer;
+enum err_code quantizer_check(const char *type, struct err *e); /* ERR_INVALID lists the types */
+/* ERR_UNSUPPORTED: the file is quantised already. Reads the header alone. */
+enum err_code quantizer_open(const char *path, const char *type, struct quantizer **out, struct err *e);
+void quantizer_close(struct quantizer *q);               /* NULL is fine */
+uint64_t quantizer_bytes(const struct quantizer *q);     /* of the file that comes out */
+const char *quantizer_text(const struct quantizer *q);   /* "quantizing F16 model to Q4_K_M" */
+typedef enum err_code quantizer_write(void *user, const void *bytes, size_t n, struct err *e);
+/* Hands the file to `write`, on the caller's thread; not ERR_OK of it ends the run with it. */
+enum err_code quantizer_run(struct quantizer *q, unsigned threads, quantizer_write *write, void *user,
+                            struct err *e);
+
 /* ---- device -------------------------------------------------------------------------------- */
 
 struct runtime;
