@@ -22,8 +22,10 @@ const struct command cli_commands[] = {
       B(ARG_VERBOSE) | B(ARG_KEEP_ALIVE) | B(ARG_OPTION) | B(ARG_SYSTEM) | B(ARG_FORMAT) |
           B(ARG_THINK) | B(ARG_HIDE_THINKING) | B(ARG_SUFFIX) | B(ARG_DRY_RUN) | B(ARG_JSON), 1, -1,
       false, true, run_run },
-    { "list", "ls", "[PREFIX]", "models in the store", NULL,
-      B(ARG_JSON) | B(ARG_OUTDATED), 0, 1, false, true, list_run },
+    { "list", "ls", "[FILTER...]", "models in the store",
+      "All words of a FILTER must be true: a part of the name, family:llama, quant:Q4_K, cap:tools,\n"
+      "source:hf.co, license:apache, 'context>=8192', 'size<4GB', 'params<8B'.",
+      B(ARG_JSON) | B(ARG_OUTDATED), 0, -1, false, true, list_run },
     { "ps", NULL, "[PREFIX]", "models in memory", NULL, B(ARG_JSON), 0, 1, false, true, ps_run },
     { "show", NULL, "MODEL", "what a model is", NULL,
       B(ARG_JSON) | B(ARG_VERBOSE) | B(ARG_TEMPLATE) | B(ARG_PARAMETERS) | B(ARG_SHOW_SYSTEM) |

@@ -1,4 +1,5 @@
 /* hearth list, ps, show, rm, cp, stop. */
+#include <ctype.h>
 #include <inttypes.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@
 
 #define NS_DAY INT64_C(86400000000000)
 #define ID_LETTERS 12
+#define MAX_PATH 4096
 
 /* ---- requests about one model -------------------------------------------------------------------- */
 
@@ -195,7 +197,7 @@ static enum err_code print_list(struct cli *c, const struct list *list, const js
         return code;
     table_init(&table, list->heads, list->n_columns);
     for (size_t i = 0; i < n; i++)
-        if (prefixed(c, models[i].name, list->kind))
+        if (list->kind == LIST_TAGS || prefixed(c, models[i].name, list->kind))
             list->row(&table, &models[i]);
     mem_free(models);
     return table_print(&table) ? ERR_OK : err_no_memory(e, 0, "a table");
@@ -247,11 +249,41 @@ static enum err_code list_transfers(struct cli *c, const struct list *list, cons
     return code;
 }
 
+/* The words of a filter go to the daemon, which knows what they mean (store/filter.h). */
+static void put_filter(struct buf *path, const struct cli *c)
+{
+    buf_puts(path, "?filter=");
+    for (int i = 0; i < c->argc; i++) {
+        if (i)
+            buf_putc(path, '+');
+        for (const unsigned char *p = (const unsigned char *)c->argv[i]; *p; p++)
+            if (isalnum(*p) || strchr("-._~/:", *p))
+                buf_putc(path, (char)*p);
+            else
+                buf_printf(path, "%%%02X", *p);
+    }
+}
+
+static enum err_code get_list(struct cli *c, const struct list *list, struct buf *reply, struct err *e)
+{
+    struct buf path;
+    buf_init(&path, MAX_PATH);
+    buf_puts(&path, list->path);
+    if (list->kind == LIST_TAGS && c->argc > 0)
+        put_filter(&path, c);
+    enum err_code code = path.failed ? err_set(e, ERR_USAGE, "the filter is too long")
+                                     : client_call(&c->client, "GET", path.p, (struct str){ 0 }, reply, e);
+    if (path.failed)
+        buf_init(reply, 0);
+    buf_finish(&path);
+    return code;
+}
+
 static enum err_code show_list(struct cli *c, const struct list *list, struct err *e)
 {
     struct buf reply;
     json_t *root = NULL;
-    enum err_code code = client_call(&c->client, "GET", list->path, (struct str){ 0 }, &reply, e);
+    enum err_code code = get_list(c, list, &reply, e);
 
     if (code == ERR_OK && c->given[ARG_JSON])
         cli_print_json(buf_str(&reply));

@@ -72,6 +72,9 @@ struct http_request {
 void http_body_pause(struct http_request *r);
 void http_body_resume(struct http_request *r); /* may call on_body before it returns */
 
+/* The value of `key` in the query, decoded ("+" is a space), mem_alloc'ed; NULL: absent, or no memory. */
+char *http_query(const struct http_request *r, const char *key);
+
 /* The body's memory, to be freed with mem_free; the request's own slice is then empty. */
 char *http_take_body(struct http_request *r, size_t *n);
 /* Adds "NAME: VALUE" to the reply to come; at most 200 bytes of such lines. */

@@ -141,19 +141,47 @@ static int hex(char ch)
     return -1;
 }
 
-static bool decode_path(struct head *h, struct str raw)
+/* Into raw.n + 1 bytes at `out`; gives the length. */
+static size_t decode(struct str raw, char *out)
 {
-    h->path = mem_alloc(raw.n + 1);
-    if (!h->path)
-        return false;
+    size_t n = 0;
     for (size_t i = 0; i < raw.n; i++) {
         int a = i + 2 < raw.n ? hex(raw.p[i + 1]) : -1, b = i + 2 < raw.n ? hex(raw.p[i + 2]) : -1;
         bool coded = raw.p[i] == '%' && a >= 0 && b >= 0;
-        h->path[h->path_n++] = coded ? (char)(a * 16 + b) : raw.p[i];
+        out[n++] = coded ? (char)(a * 16 + b) : raw.p[i];
         i += coded ? 2 : 0;
     }
-    h->path[h->path_n] = '\0';
-    return true;
+    out[n] = '\0';
+    return n;
+}
+
+static bool decode_path(struct head *h, struct str raw)
+{
+    h->path = mem_alloc(raw.n + 1);
+    if (h->path)
+        h->path_n = decode(raw, h->path);
+    return h->path != NULL;
+}
+
+char *http_query(const struct http_request *r, const char *key)
+{
+    for (size_t at = 0, end; at < r->query.n; at = end + 1) {
+        for (end = at; end < r->query.n && r->query.p[end] != '&';)
+            end++;
+        struct str pair = { r->query.p + at, end - at };
+        const char *mark = memchr(pair.p, '=', pair.n);
+        size_t n = mark ? (size_t)(mark - pair.p) : pair.n;
+        if (!str_is((struct str){ pair.p, n }, key))
+            continue;
+        struct str raw = mark ? (struct str){ mark + 1, pair.n - n - 1 } : (struct str){ "", 0 };
+        char *value = mem_strndup(raw.p, raw.n);
+        for (char *p = value; p && *p; p++)
+            *p = *p == '+' ? ' ' : *p;
+        if (value)
+            decode((struct str){ value, raw.n }, value); /* never longer */
+        return value;
+    }
+    return NULL;
 }
 
 /* Origin form, or absolute form whose authority then counts as the Host (RFC 9112 3.2.2). */

@@ -39,6 +39,7 @@ struct task {
     struct model_request req;
     struct buf reply;    /* the body of a 200; empty for copy and delete */
     char *path;          /* delete: of the model's file */
+    char *filter;        /* tags; NULL: none */
     atomic_bool gone;
     enum err_code (*act)(struct task *t, struct err *e); /* Thread: the lane's */
     struct err err;      /* set when err.code is */
@@ -51,6 +52,7 @@ static void task_end(struct task *t)
     model_request_finish(&t->req);
     buf_finish(&t->reply);
     mem_free(t->path);
+    mem_free(t->filter);
     mem_free(t);
 }
 
@@ -155,7 +157,7 @@ static struct model_details details_of(const struct store_model *m)
 static enum err_code act_tags(struct task *t, struct err *e)
 {
     struct store_list *list;
-    enum err_code c = store_list(t->d->store, &list, e);
+    enum err_code c = store_list_matching(t->d->store, t->filter ? t->filter : "", &list, e);
     if (c)
         return c;
     struct model_entry *v = mem_zero(list->n, sizeof *v);
@@ -173,6 +175,10 @@ static enum err_code act_tags(struct task *t, struct err *e)
             .embedding_length = m->facts.embedding_length,
             .referenced = m->by_reference,
             .capabilities = str_from(m->facts.capabilities),
+            .origin = str_from(m->origin),
+            .source = str_from(m->source),
+            .revision = str_from(m->revision),
+            .license = str_from(m->facts.license),
         };
     }
     if (v)
@@ -186,8 +192,10 @@ void models_tags(struct daemon *d, struct http_request *r, int arg)
 {
     (void)arg;
     struct task *t = task_create(d, r);
-    if (t)
-        task_submit(t, LANE_STORE, act_tags, task_done);
+    if (!t)
+        return;
+    t->filter = http_query(r, "filter");
+    task_submit(t, LANE_STORE, act_tags, task_done);
 }
 
 static struct model_entry running_entry(struct daemon *d, const struct resident *r)

@@ -267,6 +267,7 @@ struct model_entry { /* of /api/tags and /api/ps */
     bool referenced;          /* tags: the file lies outside the store (import by reference) */
     struct str path;          /* tags, ours: of a referenced file; absent for others */
     struct str capabilities;  /* tags: "completion,tools"; an array in JSON, absent when empty */
+    struct str origin, source, revision, license; /* tags, ours: how and whence it came; absent when empty */
     /* ps */
     int64_t expires_wall_ns;
     uint64_t size_vram;

@@ -311,6 +311,10 @@ static void put_entry(struct json_out *j, enum model_list_kind kind, const struc
         json_kbool(j, "referenced", true);
     put_str_if(j, "path", v->path);
     put_words_if(j, "capabilities", v->capabilities);
+    put_str_if(j, "origin", v->origin);
+    put_str_if(j, "source", v->source);
+    put_str_if(j, "revision", v->revision);
+    put_str_if(j, "license", v->license);
     json_obj_end(j);
 }
 

@@ -14,6 +14,7 @@
 #include <sqlite3.h>
 
 #include "runtime/base/log.h"
+#include "store/filter.h"
 
 /* ---- SQLite's memory ------------------------------------------------------------------------- */
 
@@ -540,16 +541,37 @@ struct list_box {
     struct arena arena;
 };
 
+static size_t keep_matching(const struct store_filter *f, struct store_model *models, size_t n)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++)
+        if (store_filter_matches(f, &models[i]))
+            models[kept++] = models[i];
+    return kept;
+}
+
 enum err_code store_list(struct store *s, struct store_list **out, struct err *e)
 {
+    return store_list_matching(s, "", out, e);
+}
+
+enum err_code store_list_matching(struct store *s, const char *filter, struct store_list **out,
+                                  struct err *e)
+{
     struct store_model *models = NULL;
+    struct store_filter f;
+    enum err_code code = store_filter_parse(str_from(filter), &f, e);
+    if (code)
+        return code;
     struct list_box *box = mem_zero(1, sizeof *box);
     if (!box)
         return err_no_memory(e, sizeof *box, "listing models");
     pthread_mutex_lock(&s->mutex);
     store_catch_up(s);
-    enum err_code code = catalog_list(s->catalog, &box->arena, &models, &box->list.n, e);
+    code = catalog_list(s->catalog, &box->arena, &models, &box->list.n, e);
     pthread_mutex_unlock(&s->mutex);
+    if (!code && f.n)
+        box->list.n = keep_matching(&f, models, box->list.n);
     box->list.models = models;
     if (code)
         store_list_destroy(&box->list);

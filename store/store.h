@@ -139,6 +139,9 @@ struct store_list {
 };
 /* Looks at no file. 1,000 models: a few milliseconds. */
 enum err_code store_list(struct store *s, struct store_list **out, struct err *e);
+/* Those of which all words of the filter are true (filter.h says which words there are); "": all. */
+enum err_code store_list_matching(struct store *s, const char *filter, struct store_list **out,
+                                  struct err *e);
 void store_list_destroy(struct store_list *l); /* NULL is fine */
 
 /* A second name for the same model; takes the place of what `to` named. ERR_NOT_FOUND: no `from`. */

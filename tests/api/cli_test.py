@@ -345,7 +345,8 @@ class Models(Case):
             "NAME            ID              SIZE      MODIFIED",
             "smollm2:135m    abababababab    99 MB     3 minutes ago",
             "Big\u6f22:x         abababababab    4.2 GB    3 minutes ago"])
-        self.assertEqual(len(self.hearth("list", "BIG")[0].splitlines()), 2)
+        self.daemon.script["/api/tags?filter=BIG+size%3C5GB+a%2Bb%25"] = plain({"models": reply["models"][1:]})
+        self.assertEqual(len(self.hearth("list", "BIG", "size<5GB", "a+b%")[0].splitlines()), 2)
         self.assertEqual(json.loads(self.hearth("list", "--json")[0]), reply)
 
     def test_ps(self):
