@@ -665,21 +665,58 @@ enum err_code catalog_places(struct catalog *c, const struct digest *d, uint64_t
     return read_files(c, a, out, e);
 }
 
-enum err_code catalog_chunks(struct catalog *c, const struct digest *d, struct arena *a, struct str *out,
-                             struct err *e)
+/* The one column of a blob's row; p NULL when there is no such row. */
+static enum err_code blob_bytes(struct catalog *c, enum statement q, const struct digest *d, struct arena *a,
+                                struct str *out, struct err *e)
 {
-    sqlite3_stmt *st = c->prepared[Q_CHUNKS];
+    sqlite3_stmt *st = c->prepared[q];
     bool row = false;
     *out = (struct str){ 0 };
-    enum err_code code = query(c, Q_CHUNKS, e, "d", d);
+    enum err_code code = query(c, q, e, "d", d);
     if (!code)
-        code = step_row(c, Q_CHUNKS, &row, e);
+        code = step_row(c, q, &row, e);
     if (!code && row) {
         *out = (struct str){ copy_text(st, 0, a), (size_t)sqlite3_column_bytes(st, 0) };
         if (!out->p)
-            code = err_no_memory(e, out->n, "reading a blob's hashes");
+            code = err_no_memory(e, out->n, statements[q].what);
     }
-    done(c, Q_CHUNKS);
+    done(c, q);
+    return code;
+}
+
+enum err_code catalog_chunks(struct catalog *c, const struct digest *d, struct arena *a, struct str *out,
+                             struct err *e)
+{
+    return blob_bytes(c, Q_CHUNKS, d, a, out, e);
+}
+
+enum err_code catalog_source(struct catalog *c, const struct digest *d, struct arena *a, struct str *out,
+                             struct err *e)
+{
+    return blob_bytes(c, Q_SOURCE, d, a, out, e);
+}
+
+enum err_code catalog_lists_file(struct catalog *c, const struct digest *d, bool *out, struct err *e)
+{
+    int64_t yes = 0;
+    enum err_code code = run(c, Q_LISTED, &yes, e, "d", d);
+    *out = yes != 0;
+    return code;
+}
+
+static enum err_code unnamed_row(struct catalog *c, struct arena *a, void *row, struct err *e)
+{
+    (void)a;
+    return read_digest(c->prepared[Q_UNNAMED], 0, row) ? ERR_OK : bad_row(Q_UNNAMED, e);
+}
+
+enum err_code catalog_unnamed(struct catalog *c, struct arena *a, struct digest **out, size_t *n,
+                              struct err *e)
+{
+    void *rows = NULL;
+    enum err_code code = collect(c, Q_UNNAMED, sizeof **out, unnamed_row, a, &rows, n, e);
+    done(c, Q_UNNAMED);
+    *out = rows;
     return code;
 }
 

@@ -88,6 +88,14 @@ enum err_code catalog_text(struct catalog *c, const struct digest *model, enum m
 /* The SHA-256 of each MiB, one after the other; p NULL: not recorded. */
 enum err_code catalog_chunks(struct catalog *c, const struct digest *d, struct arena *a, struct str *out,
                              struct err *e);
+/* Where its bytes came from last: p NULL or "" when that is not known. */
+enum err_code catalog_source(struct catalog *c, const struct digest *d, struct arena *a, struct str *out,
+                             struct err *e);
+/* Whether blobs/ has a file of it by right: it is a blob's, or to be collected. */
+enum err_code catalog_lists_file(struct catalog *c, const struct digest *d, bool *out, struct err *e);
+/* Those whose files catalog_prune and the collection after it would remove. */
+enum err_code catalog_unnamed(struct catalog *c, struct arena *a, struct digest **out, size_t *n,
+                              struct err *e);
 struct catalog_trash {
     struct digest digest;
     bool owned; /* blobs/ is to keep its file after all */

@@ -56,6 +56,13 @@
       " ORDER BY l.position")                                                                      \
     X(BLOB,         "looking for a blob",                                                          \
       "SELECT size, body IS NOT NULL FROM blobs WHERE digest = ?1")                                \
+    X(SOURCE,       "reading where a blob came from",                                              \
+      "SELECT source FROM blobs WHERE digest = ?1")                                                \
+    X(LISTED,       "looking for a file",                                                          \
+      "SELECT " OWN_FILE("?1") " OR EXISTS (SELECT 1 FROM trash WHERE digest = ?1)")               \
+    X(UNNAMED,      "looking for blobs without a model",                                           \
+      "SELECT digest FROM trash WHERE NOT " OWN_FILE("trash.digest")                               \
+      " UNION SELECT digest FROM files WHERE path = x'' AND " NOBODYS("files.digest"))             \
     X(CHUNKS,       "reading a blob's hashes",                                                     \
       "SELECT hashes FROM chunks WHERE digest = ?1")                                               \
     X(FILES,        "reading a blob's places",                                                     \

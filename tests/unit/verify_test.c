@@ -1,0 +1,336 @@
+/* verify, repair, prune: what is found, what is made anew, what goes. Real files, real SQLite. */
+#include <fcntl.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "store/commit.h"
+#include "store/verify.h"
+#include "tests/store/place.h"
+
+#define MIB ((size_t)1 << 20)
+#define BIG (5 * MIB + 77)
+
+/* ---- what is told ---------------------------------------------------------------------------- */
+
+static struct {
+    char text[2048];
+    enum verdict verdict;
+    size_t n, n_bad;
+    uint64_t bad[8], progress, last;
+    atomic_bool cancel;
+} told;
+
+static void hear(void *user, const struct store_verdict *v)
+{
+    (void)user;
+    told.n++;
+    told.verdict = v->verdict;
+    snprintf(told.text, sizeof told.text, "%s", v->text);
+    told.n_bad = v->n_bad;
+    for (size_t i = 0; i < v->n_bad && i < 8; i++)
+        told.bad[i] = v->bad[i];
+}
+
+static void follow(void *user, const struct store_event *ev)
+{
+    (void)user;
+    assert_true(ev->completed >= told.last || told.progress == 0);
+    told.last = ev->completed;
+    told.progress++;
+}
+
+static struct store_verified verify(struct place *p, const char *name, bool repair)
+{
+    struct store_verify in = { .name = name, .repair = repair, .report = hear, .job = { .event = follow } };
+    struct store_verified out;
+    memset(&told, 0, sizeof told);
+    ok(store_verify(p->s, &in, &out, e));
+    return out;
+}
+
+static char *big_bytes(void)
+{
+    char *bytes = malloc(BIG);
+    assert_non_null(bytes);
+    for (size_t i = 0; i < BIG; i++)
+        bytes[i] = (char)(i * 2654435761u >> 23);
+    return bytes;
+}
+
+static const char *big_file(struct place *p)
+{
+    char *bytes = big_bytes();
+    const char *path = write_file(in(p, "big.gguf"), bytes, BIG);
+    free(bytes);
+    return path;
+}
+
+static const char *blob_path(struct place *p, const char *name)
+{
+    static char path[512];
+    struct store_model *m = NULL;
+    ok(store_resolve(p->s, name, &m, e));
+    snprintf(path, sizeof path, "%s", m->path);
+    store_model_destroy(m);
+    return path;
+}
+
+/* One byte of it is another, as a bad disk leaves it: neither size nor time tell. */
+static void flip(const char *path, off_t at)
+{
+    struct stat st;
+    char byte;
+    assert_int_equal(stat(path, &st), 0);
+    chmod(path, 0640);
+    int fd = open(path, O_RDWR);
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, &byte, 1, at), 1);
+    byte = (char)(byte ^ 1);
+    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+    struct timespec t[2] = { st.st_mtim, st.st_mtim };
+    assert_int_equal(futimens(fd, t), 0);
+    close(fd);
+    chmod(path, 0440);
+}
+
+/* ---- verify ---------------------------------------------------------------------------------- */
+
+static void a_sound_model_is_said_to_be(void **state)
+{
+    struct place *p = *state;
+    reopen(p);
+    ok(import_file(p->s, "m", big_file(p), STORE_COPY, e));
+    ok(import_file(p->s, "r", in(p, "big.gguf"), STORE_REFERENCE, e)); /* a second place of the same blob */
+    add(p, "small", "x", STORE_COPY);
+    ok(import_file(p->s, "empty", write_file(in(p, "empty"), "", 0), STORE_COPY, e));
+    struct store_verified v = verify(p, "small", false);
+    assert_int_equal(v.files, 1);
+    v = verify(p, NULL, false);
+    assert_int_equal(v.files, 4);
+    assert_int_equal(v.bytes, 2 * BIG + 1);
+    assert_int_equal(v.bad, 0);
+    assert_int_equal(told.verdict, VERDICT_SOUND);
+    assert_string_equal(told.text, "");
+    assert_true(told.progress > 0);
+    fails_with(ERR_NOT_FOUND, "model 'none' not found",
+               store_verify(p->s, &(struct store_verify){ .name = "none" }, &v, e));
+}
+
+static void the_bad_parts_are_named(void **state)
+{
+    struct place *p = *state;
+    reopen(p);
+    ok(import_file(p->s, "m", big_file(p), STORE_COPY, e));
+    const char *blob = blob_path(p, "m");
+    ok(resolve(p->s, "m", e)); /* a look at its size and time shows nothing */
+    flip(blob, (off_t)(MIB + 5));
+    flip(blob, (off_t)(2 * MIB + 5));
+    flip(blob, (off_t)(BIG - 1));
+    ok(resolve(p->s, "m", e));
+    struct store_verified v = verify(p, "m", false);
+    assert_int_equal(v.bad, 1);
+    assert_int_equal(told.verdict, VERDICT_DAMAGED);
+    assert_int_equal(told.n_bad, 3);
+    assert_int_equal(told.bad[0], 2);
+    assert_int_equal(told.bad[2], 6);
+    assert_non_null(strstr(told.text, "model 'm:latest': MiB 2, 3 and 6 of 6 of blob "));
+    assert_non_null(strstr(told.text, " are damaged"));
+    fails_with(ERR_CONFLICT, "damaged", resolve(p->s, "m", e)); /* and now it is not loaded */
+    reopen(p);
+    fails_with(ERR_CONFLICT, "damaged", resolve(p->s, "m", e));
+}
+
+static void a_damaged_file_is_mended_from_where_it_came(void **state)
+{
+    struct place *p = *state;
+    struct stat before, after;
+    reopen(p);
+    ok(import_file(p->s, "m", big_file(p), STORE_COPY, e));
+    char *bytes = big_bytes();
+    const char *blob = blob_path(p, "m");
+    flip(blob, (off_t)(3 * MIB));
+    assert_int_equal(stat(in(p, "big.gguf"), &before), 0);
+    struct store_verified v = verify(p, "m", true);
+    assert_int_equal(v.bad, 0);
+    assert_int_equal(v.repaired, 1);
+    assert_non_null(strstr(told.text, "MiB 4 of 6 of blob "));
+    assert_non_null(strstr(told.text, "was damaged, and is repaired"));
+    ok(resolve(p->s, "m", e));
+    assert_file_is(blob, bytes, BIG);
+    assert_int_equal(mode_of(p->home, blob + strlen(p->home) + 1), 0440);
+    assert_int_equal(entries(p->home, "tmp"), 0);
+    assert_int_equal(verify(p, "m", false).bad, 0);
+    /* one that is gone, or cut short, is made whole */
+    assert_int_equal(unlink(blob), 0);
+    assert_int_equal(verify(p, "m", false).bad, 1);
+    assert_non_null(strstr(told.text, "is gone"));
+    assert_int_equal(verify(p, "m", true).repaired, 1);
+    assert_file_is(blob, bytes, BIG);
+    chmod(blob, 0640);
+    assert_int_equal(truncate(blob, 100), 0);
+    assert_int_equal(verify(p, "m", false).bad, 1);
+    assert_non_null(strstr(told.text, "has 100 bytes, not "));
+    assert_int_equal(verify(p, "m", true).repaired, 1);
+    assert_file_is(blob, bytes, BIG);
+    assert_int_equal(stat(in(p, "big.gguf"), &after), 0);
+    assert_int_equal(before.st_mtim.tv_nsec, after.st_mtim.tv_nsec);
+    /* where the source is another file by now, nothing is made of it */
+    flip(blob, 9);
+    bytes[0] = (char)(bytes[0] + 1);
+    write_file(in(p, "big.gguf"), bytes, BIG);
+    assert_int_equal(verify(p, "m", true).bad, 1);
+    assert_non_null(strstr(told.text, "it could not be repaired: what is at '"));
+    assert_int_equal(entries(p->home, "tmp"), 0);
+    unlink(in(p, "big.gguf"));
+    assert_int_equal(verify(p, "m", true).bad, 1);
+    assert_non_null(strstr(told.text, "could not be repaired: opening '"));
+    free(bytes);
+}
+
+static void a_file_of_the_users_is_never_written(void **state)
+{
+    struct place *p = *state;
+    size_t n;
+    reopen(p);
+    const char *file = big_file(p);
+    ok(import_file(p->s, "r", file, STORE_REFERENCE, e));
+    flip(file, 1);
+    char *damaged = read_file(file, &n);
+    assert_int_equal(verify(p, "r", true).bad, 1);
+    assert_int_equal(told.verdict, VERDICT_DAMAGED);
+    assert_non_null(strstr(told.text, "MiB 1 of 6 of /"));
+    assert_file_is(file, damaged, n);
+    assert_int_equal(entries(p->home, "blobs"), 0);
+    fails_with(ERR_CONFLICT, "has changed", resolve(p->s, "r", e));
+    free(damaged);
+}
+
+static void hashes_that_were_not_recorded_are(void **state)
+{
+    struct place *p = *state;
+    reopen(p);
+    ok(import_file(p->s, "m", big_file(p), STORE_COPY, e));
+    const char *blob = blob_path(p, "m");
+    store_close(p->s);
+    p->s = NULL;
+    sql(in(p, "home/db"), "DELETE FROM chunks");
+    reopen(p);
+    assert_int_equal(verify(p, "m", false).bad, 0);
+    flip(blob, 0);
+    assert_int_equal(verify(p, "m", false).bad, 1);
+    assert_int_equal(told.n_bad, 1);
+    assert_int_equal(told.bad[0], 1);
+    store_close(p->s);
+    p->s = NULL;
+    sql(in(p, "home/db"), "DELETE FROM chunks");
+    reopen(p);
+    assert_int_equal(verify(p, "m", false).bad, 1); /* then only that it is */
+    assert_int_equal(told.n_bad, 0);
+    assert_non_null(strstr(told.text, " is damaged"));
+    assert_int_equal(verify(p, "m", true).repaired, 1);
+    assert_int_equal(verify(p, "m", false).bad, 0);
+}
+
+static void verifying_can_be_stopped(void **state)
+{
+    struct place *p = *state;
+    struct store_verified out;
+    reopen(p);
+    ok(import_file(p->s, "m", big_file(p), STORE_COPY, e));
+    memset(&told, 0, sizeof told);
+    atomic_store(&told.cancel, true);
+    struct store_verify in = { .job = { .cancel = &told.cancel } };
+    fails_with(ERR_CANCELLED, "cancelled", store_verify(p->s, &in, &out, e));
+    ok(resolve(p->s, "m", e)); /* and nothing was noted */
+}
+
+/* ---- prune ----------------------------------------------------------------------------------- */
+
+static char pruned[1024];
+
+static void hear_item(void *user, const struct store_pruned_item *i)
+{
+    size_t n = strlen(pruned);
+    (void)user;
+    snprintf(pruned + n, sizeof pruned - n, "%c:%.14s ", "bds"[i->kind], i->name);
+}
+
+static uint64_t prune(struct place *p, bool dry, uint64_t older)
+{
+    struct store_prune in = { .dry_run = dry, .older_s = older, .item = hear_item };
+    uint64_t freed = 0;
+    pruned[0] = '\0';
+    ok(store_prune(p->s, &in, &freed, e));
+    return freed;
+}
+
+static void leave_download(struct place *p, char letter, const char *tail, long age)
+{
+    char path[512], key[65];
+    struct timespec t[2];
+    memset(key, letter, 64);
+    key[64] = '\0';
+    snprintf(path, sizeof path, "%s/tmp/dl-%s.%s", p->home, key, tail);
+    write_file(path, "bytes", 5);
+    clock_gettime(CLOCK_REALTIME, &t[0]);
+    t[0].tv_sec -= age;
+    t[1] = t[0];
+    assert_int_equal(utimensat(AT_FDCWD, path, t, 0), 0);
+}
+
+static void prune_takes_what_nothing_names(void **state)
+{
+    struct place *p = *state;
+    struct digest d, key;
+    char path[512];
+    reopen(p);
+    add(p, "kept", "kept", STORE_COPY);
+    add(p, "held", "held", STORE_COPY);
+    ok(manifest_digest(STR("held"), &d, e));
+    assert_true(store_lease(p->s, &d, NULL));
+    ok(store_remove(p->s, "held", NULL, e));
+    snprintf(path, sizeof path, "%s/blobs/stranger", p->home);
+    write_file(path, "x", 1);
+    leave_download(p, 'a', "part", PRUNE_OLDER_S + 10);
+    leave_download(p, 'a', "journal", PRUNE_OLDER_S + 10);
+    leave_download(p, 'b', "part", 60);
+    leave_download(p, 'c', "part", PRUNE_OLDER_S + 10);
+    memset(key.b, 0xcc, sizeof key.b);
+    assert_true(store_hold(p->s, &key)); /* somebody is at it */
+    assert_int_equal(prune(p, false, 0), 2 * 4096);
+    assert_null(strstr(pruned, "b:")); /* it is leased */
+    assert_non_null(strstr(pruned, "d:dl-aaaaaaaaaaa"));
+    assert_non_null(strstr(pruned, "s:stranger"));
+    assert_int_equal(entries(p->home, "tmp"), 2);
+    assert_int_equal(entries(p->home, "blobs"), 3); /* kept, held, the stranger */
+    /* without its lease it would go, and goes */
+    lease_put(p->s->leases, &d);
+    assert_int_equal(prune(p, true, 30), 2 * 4096);
+    assert_non_null(strstr(pruned, "b:sha256-"));
+    assert_non_null(strstr(pruned, "d:dl-bbbbbbbbbbb"));
+    assert_int_equal(entries(p->home, "tmp"), 2);
+    assert_int_equal(entries(p->home, "blobs"), 3);
+    assert_int_equal(prune(p, false, 30), 2 * 4096);
+    assert_int_equal(entries(p->home, "tmp"), 1);
+    assert_int_equal(entries(p->home, "blobs"), 2);
+    assert_int_equal(prune(p, false, 30), 0);
+    store_release(p->s, &key);
+    unlink(path);
+    ok(resolve(p->s, "kept", e));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define T(f) cmocka_unit_test_setup_teardown(f, setup_in_memory, teardown)
+        T(a_sound_model_is_said_to_be),
+        T(the_bad_parts_are_named),
+        T(a_damaged_file_is_mended_from_where_it_came),
+        T(a_file_of_the_users_is_never_written),
+        T(hashes_that_were_not_recorded_are),
+        T(verifying_can_be_stopped),
+        T(prune_takes_what_nothing_names),
+#undef T
+    };
+    return prepare_process() ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
+}
