@@ -438,7 +438,7 @@ static enum err_code describe(struct remote *r, const struct hub *h, const struc
     struct remote_model *m = &r->model;
     m->name = h->ask.name;
     m->kind = "hub";
-    m->plain = h->endpoint_plain;
+    m->plain = h->endpoint_plain || h->mirror_plain;
     m->source = source_of(r, &h->ask, e);
     m->revision = h->repo.commit;
     m->license = h->repo.license;

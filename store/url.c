@@ -216,13 +216,14 @@ static enum err_code probe(struct remote *r, const char *url, bool plain, struct
     return code;
 }
 
-/* ---- revisions: an ETag, or the length --------------------------------------------------------- */
+/* ---- revisions: an ETag without its quotes, or the length --------------------------------------------------------- */
 
 static void put_revision(struct buf *b, const struct probe *p)
 {
-    if (p->etag[0])
-        buf_puts(b, p->etag);
-    else if (p->has_size)
+    for (const char *c = p->etag; *c; c++)
+        if (*c > ' ' && *c <= '~' && *c != '"' && *c != '\\')
+            buf_putc(b, *c);
+    if (!p->etag[0] && p->has_size)
         buf_printf(b, "length=%" PRIu64, p->size);
 }
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import pathlib
+import resource
 import subprocess
 import sys
 import tempfile
@@ -270,7 +271,8 @@ def urls(remote, ca, folder):
         layer = got["layers"][0]
         truth("a URL", (got["name"], got["kind"], got["source"]) == ("tiny-q8_0:latest", "url", url), str(got))
         truth("its layer", (layer["size"], layer["digest"], layer["url"]) == (len(GGUF), "", url + "?secret=1"), str(layer))
-        truth("its revision", got["revision"] and got["revision"] == layer["etag"], str(got))
+        truth("its revision", got["revision"] and f'"{got["revision"]}"' == layer["etag"], str(got))
+        first = got["revision"]
         truth("revision again", remote("revision", got["source"])["revision"] == got["revision"])
         for pin in (f"@sha256:{digest}", f"#sha256={digest.upper()}"):
             truth(pin, remote("open", url + pin)["layers"][0]["digest"] == f"sha256:{digest}")
@@ -283,7 +285,7 @@ def urls(remote, ca, folder):
         truth("no ranges, no etag", got["layers"][0]["size"] == len(GGUF) and got["revision"] == f"length={len(GGUF)}", str(got))
         truth("http on loopback", remote("open", f"http://127.0.0.1:{plain}/a/Tiny-Q8_0.gguf")["plain"])
         (www / "Tiny-Q8_0.gguf").write_bytes(GGUF + b"new")
-        truth("a new revision", remote("revision", url)["revision"] not in ("", layer["etag"]))
+        truth("a new revision", remote("revision", url)["revision"] not in ("", first))
         for text, code, says in (
                 (f"{base}/a/none.gguf?secret=1", "not_found", f"there is no file at {base}/a/none.gguf (status 404)"),
                 (f"{base}/gone/x.gguf", "not_found", "status 410"), (f"{base}/closed/x.gguf", "forbidden", "not open to all"),
@@ -318,7 +320,9 @@ def main():
             truth("no credential reached the CDN", not hub.leaks, str(hub.leaks))
         endpoints(remote, repos)
         urls(remote, ca, folder)
-        print(f"{remote.n} questions, {len(FAULTS)} faults")
+        most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+        truth("memory", most <= 64 or b"__asan_init" in pathlib.Path(sys.argv[1]).read_bytes(), f"{most} MiB")
+        print(f"{remote.n} questions, {len(FAULTS)} faults, at most {most} MiB of memory")
     for fault in FAULTS:
         print(fault)
     return 1 if FAULTS else 0

@@ -159,6 +159,7 @@ static void a_quantisation_is_chosen(void **state)
         { "big-chat.gguf\nbig-code.gguf", "code", ERR_OK, "big-code.gguf" },
         { "big-chat.gguf\nbig-code.gguf", "cod", ERR_NOT_FOUND, "there is: big-chat.gguf, big-code.gguf" },
         { "big-chat.gguf\nbig_code.gguf", "code", ERR_NOT_FOUND, "has no 'code'" },
+        { "xcode.gguf\nyours.gguf", "code", ERR_NOT_FOUND, "has no 'code'" },
         { "4B-Q4_0.gguf\n8B-Q4_0.gguf", "4B-Q4_0", ERR_OK, "4B-Q4_0.gguf" },
         { "4B-Q4_0.gguf\n8B-Q4_0.gguf", "4b", ERR_OK, "4B-Q4_0.gguf" },
         /* more than one */
@@ -168,6 +169,8 @@ static void a_quantisation_is_chosen(void **state)
         /* one file in two places */
         { "x/m-Q4_0.gguf\nm-Q4_0.gguf", "Q4_0", ERR_OK, "m-Q4_0.gguf" },
         { "Q4_0/m-Q4_0-00001-of-00002.gguf\nQ4_0/m-Q4_0-00002-of-00002.gguf\nm-Q4_0.gguf", "Q4_0", ERR_OK, "m-Q4_0.gguf" },
+        { "m-Q4_0-00001-of-00001.gguf\nm-Q4_0.gguf", "Q4_0", ERR_OK, "m-Q4_0.gguf" },
+        { "m-Q4_0-00001-of-00001.gguf\nx/m-Q4_0.gguf", "Q4_0", ERR_OK, "x/m-Q4_0.gguf" },
         { "x/m-Q4_0.gguf\ny/m-Q4_0.gguf", "Q4_0", ERR_NOT_FOUND, "2 models" },
         /* nothing to choose from */
         { "README.md\nmodel.safetensors", "", ERR_NOT_FOUND, "holds no GGUF model" },
@@ -366,7 +369,7 @@ static void infos_are_read(void **state)
         { "{\"sha\":12}", ERR_FORMAT, "", false },
         { "{\"sha\":\"main\"}", ERR_FORMAT, "", false },
         { "{\"sha\":\"../../../../../../../../../../../../..xxx\"}", ERR_FORMAT, "", false },
-        { "{\"sha\":\"012345678\\u00009abcdef0123456789abcdef01234567\"}", ERR_FORMAT, "", false },
+        { "{\"sha\":\"012345678\\u0000abcdef0123456789abcdef01234567\"}", ERR_FORMAT, "", false },
         { "<html>", ERR_FORMAT, "", false },
         { "", ERR_FORMAT, "", false },
     };
