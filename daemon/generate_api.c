@@ -415,6 +415,8 @@ static void work_prompt(struct job *j)
     struct gen *g = OWNER(struct gen, job, j);
     struct prompt_want want = {
         .words = lookup_words(&g->lookup),
+        .template = lookup_template(&g->lookup),
+        .history = model_texts_history(&g->lookup.texts, &g->req),
         .req = &g->req,
         .n_ctx = g->n_ctx,
         .now_s = clock_wall_ns() / 1000000000,
@@ -468,6 +470,9 @@ static enum err_code check_able(struct gen *g, struct err *e)
 {
     const struct gen_request *r = &g->req;
     const char *name = g->name;
+    if (g->lookup.texts.has_adapter && (g->kind <= GEN_CHAT || g->kind == GEN_SCORE))
+        return err_set(e, ERR_UNSUPPORTED, "\"%.200s\" has an adapter (LoRA), and adapters are not applied yet: "
+                       "run the model that it was made of", name);
     if (g->kind > GEN_CHAT)
         return ERR_OK;
     if (r->n_images)
@@ -499,7 +504,8 @@ static void on_found(struct lookup *l)
         gen_fail(g);
         return;
     }
-    g->can = model_can(lookup_words(l), words_entry_format(l->entry));
+    model_texts_apply(&l->texts, &g->req);
+    g->can = model_can(lookup_words(l), lookup_template(l), words_entry_format(l->entry));
     g->n_ctx = context_of(g);
     if (gen_failed(g, check_able(g, &g->err)))
         gen_fail(g);

@@ -16,7 +16,7 @@ static const char *keep(struct arena *a, const char *text)
 
 static const char *capabilities(const struct words *w, const struct output_format *f, struct arena *a)
 {
-    struct model_can can = model_can(w, f);
+    struct model_can can = model_can(w, words_template(w), f);
     char text[64];
     snprintf(text, sizeof text, "%s%s%s%s", words_header(w)->has_weights ? "completion," : "",
              can.tools ? "tools," : "", can.insert ? "insert," : "", can.thinking ? "thinking," : "");

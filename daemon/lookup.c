@@ -15,6 +15,9 @@ static void work_resolve(struct job *j)
         err_set(&l->err, ERR_NOT_FOUND, "model '%s': its file is gone", l->name);
         store_model_destroy(l->model);
         l->model = NULL;
+    } else if (model_texts_read(l->d->store, l->model, &l->texts, &l->err)) {
+        store_model_destroy(l->model);
+        l->model = NULL;
     }
 }
 
@@ -37,6 +40,7 @@ static void done_resolve(struct job *j)
     l->want = (struct words_want){
         .path = l->model->path,
         .identity = l->identity,
+        .template = l->texts.template,
         .ready = words_ready,
     };
     words_cache_get(l->d->words, &l->want);
@@ -59,6 +63,7 @@ void lookup_finish(struct lookup *l)
     if (l->d)
         words_cache_put(l->d->words, l->entry);
     store_model_destroy(l->model);
+    model_texts_finish(&l->texts);
     mem_free(l->name);
     *l = (struct lookup){ 0 };
 }
@@ -66,4 +71,9 @@ void lookup_finish(struct lookup *l)
 const struct words *lookup_words(const struct lookup *l)
 {
     return words_entry_words(l->entry);
+}
+
+const struct chat_template *lookup_template(const struct lookup *l)
+{
+    return words_entry_template(l->entry);
 }

@@ -1,10 +1,11 @@
-/* A model's name -> what the store knows of it, and its words. The first steps of every request
+/* A model's name -> what the store knows of it, its texts, and its words. The first steps of every request
  * that names a model: the store's thread resolves and checks, then the words come from the cache
  * or are read on a worker. */
 #ifndef HEARTH_DAEMON_LOOKUP_H
 #define HEARTH_DAEMON_LOOKUP_H
 
 #include "daemon/daemon.h"
+#include "daemon/model_texts.h"
 #include "daemon/words_cache.h"
 
 struct lookup {
@@ -12,6 +13,7 @@ struct lookup {
     char *name;
     struct store_model *model;    /* results; NULL on failure */
     struct words_entry *entry;
+    struct model_texts texts;     /* of the model */
     struct err err;
     void (*done)(struct lookup *l); /* Thread: loop; also on failure, then err is set */
     /* inside */
@@ -26,5 +28,6 @@ enum err_code lookup_start(struct lookup *l, struct daemon *d, struct str name, 
                            void (*done)(struct lookup *l), struct err *e);
 void lookup_finish(struct lookup *l); /* after `done`, or when it was never started */
 const struct words *lookup_words(const struct lookup *l);
+const struct chat_template *lookup_template(const struct lookup *l); /* the model's, its file's, or NULL */
 
 #endif

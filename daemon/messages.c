@@ -160,12 +160,14 @@ static json_t *message_of(const char *role, struct str content)
     return json_pack("{s:s, s:s%}", "role", role, "content", content.p ? content.p : "", content.n);
 }
 
-json_t *messages_for(const struct gen_request *r, struct str source, enum call_form form)
+json_t *messages_for(const struct gen_request *r, const json_t *history, struct str source, enum call_form form)
 {
     json_t *list = json_array();
     bool ok = list != NULL, leads = has_role(json_array_get(r->messages, 0), "system");
     if (ok && r->system.n && !leads)
         ok = json_array_append_new(list, message_of("system", r->system)) == 0;
+    for (size_t i = 0; ok && i < json_array_size(history); i++)
+        ok = json_array_append_new(list, formed(json_array_get(history, i), source, form)) == 0;
     if (ok && !r->messages)
         ok = json_array_append_new(list, message_of("user", r->prompt)) == 0;
     for (size_t i = 0; ok && i < json_array_size(r->messages); i++)

@@ -6,7 +6,7 @@
 #include "daemon/protocol.h"
 
 /* The list that the template sees, its own to change: the system text in front unless the messages
- * bring one, a prompt as one user message. Reasoning that came under a name the template does not
+ * bring one, then the history (NULL: none), then the messages, or a prompt as one user message. Reasoning that came under a name the template does not
  * know (thinking, reasoning, reasoning_content) gets the one that it does; a tool's result
  * (tool_name) its name. `source`: the template's. NULL: out of memory. */
 enum call_form {
@@ -15,7 +15,7 @@ enum call_form {
     CALLS_BY_NINE,    /* objects, and each call and result has an id of nine letters or digits, as Mistral's want */
     CALL_FORMS
 };
-json_t *messages_for(const struct gen_request *r, struct str source, enum call_form form);
+json_t *messages_for(const struct gen_request *r, const json_t *history, struct str source, enum call_form form);
 /* Some message has calls: a template may want their arguments the other way. */
 bool messages_have_calls(const json_t *messages);
 /* Leaves out the oldest message that may go: not the system's, not the last. False: none may. */

@@ -13,6 +13,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
+#include "store/commit.h"
 
 #define OWNER(type, member, p) ((type *)(void *)((char *)(p) - offsetof(type, member)))
 #define MAX_REPLY ((size_t)512 << 20)
@@ -277,19 +278,28 @@ static enum err_code put_model_info(const struct words *w, bool verbose, struct 
     return ERR_OK;
 }
 
-static void put_modelfile(struct buf *out, const struct store_model *m, struct str template)
+#define MAX_LICENSES 64
+
+/* Every licence of the model, and all of them as one text. */
+static enum err_code read_licenses(struct task *t, struct arena *a, struct str out[MAX_LICENSES], size_t *n,
+                                   struct buf *all, struct err *e)
 {
-    buf_printf(out, "# Modelfile of %s\nFROM %s\n", m->name, m->path);
-    if (template.n) {
-        buf_puts(out, "TEMPLATE \"\"\"");
-        buf_put(out, template.p, template.n);
-        buf_puts(out, "\"\"\"\n");
+    enum err_code c = ERR_OK;
+    for (*n = 0; *n < MAX_LICENSES; ++*n) {
+        struct str *text = &out[*n];
+        c = store_layer_text(t->d->store, t->lookup.model, MEDIA_LICENSE, *n, a, text, e);
+        if (c || !text->p)
+            return c;
+        buf_puts(all, *n ? "\n" : "");
+        buf_put(all, text->p, text->n);
     }
+    return c;
 }
 
-static void add_capabilities(struct show_reply *s, const struct words *w, const struct output_format *f)
+static void add_capabilities(struct show_reply *s, const struct lookup *l)
 {
-    struct model_can can = model_can(w, f);
+    const struct words *w = lookup_words(l);
+    struct model_can can = model_can(w, lookup_template(l), words_entry_format(l->entry));
     if (words_header(w)->has_weights)
         s->capabilities[s->n_capabilities++] = STR("completion");
     if (can.tools)
@@ -300,20 +310,18 @@ static void add_capabilities(struct show_reply *s, const struct words *w, const 
         s->capabilities[s->n_capabilities++] = STR("thinking");
 }
 
-static enum err_code act_show(struct task *t, struct err *e)
+static struct show_reply show_of(const struct lookup *l)
 {
-    const struct words *w = lookup_words(&t->lookup);
-    const struct store_model *m = t->lookup.model;
-    const struct model_header *h = words_header(w);
-    const struct chat_template *template = words_template(w);
-    struct buf info, tensors, modelfile;
-    buf_init(&info, MAX_REPLY);
-    buf_init(&tensors, MAX_REPLY);
-    buf_init(&modelfile, MAX_REPLY);
+    const struct store_model *m = l->model;
+    const struct model_header *h = words_header(lookup_words(l));
+    const struct chat_template *template = lookup_template(l);
     struct show_reply s = {
         .details = details_of(m),
         .template = template ? chat_template_source(template) : (struct str){ 0 },
-        .template_family = str_from(words_template_family(w)),
+        .template_family = words_entry_own_template(l->entry) ? (struct str){ 0 }
+                                                              : str_from(words_template_family(lookup_words(l))),
+        .system = l->texts.system,
+        .messages = l->texts.messages,
         .modified_wall_ns = m->modified_ns,
         .digest = str_from(m->digest_hex),
         .origin = str_from(m->origin),
@@ -325,20 +333,38 @@ static enum err_code act_show(struct task *t, struct err *e)
         s.details.family = str_from(h->arch);
     if (!s.details.quantization_level.n)
         s.details.quantization_level = str_from(h->file_type);
-    add_capabilities(&s, w, words_entry_format(t->lookup.entry));
-    put_modelfile(&modelfile, m, s.template);
-    enum err_code c = put_model_info(w, t->req.verbose, &info, e);
-    c = c ? c : words_tensors(w, &tensors, e);
-    if (!c) {
-        s.model_info = buf_str(&info);
-        s.tensors = buf_str(&tensors);
-        s.modelfile = buf_str(&modelfile);
+    add_capabilities(&s, l);
+    return s;
+}
+
+static enum err_code act_show(struct task *t, struct err *e)
+{
+    enum { INFO, TENSORS, MODELFILE, LICENSE, PARAMETERS, BUFS };
+    const struct words *w = lookup_words(&t->lookup);
+    const struct model_texts *texts = &t->lookup.texts;
+    struct show_reply s = show_of(&t->lookup);
+    struct str licenses[MAX_LICENSES];
+    struct arena arena = { 0 };
+    struct buf b[BUFS];
+    size_t n = 0;
+    for (int i = 0; i < BUFS; i++)
+        buf_init(&b[i], MAX_REPLY);
+    enum err_code c = read_licenses(t, &arena, licenses, &n, &b[LICENSE], e);
+    if (!c && !(c = put_model_info(w, t->req.verbose, &b[INFO], e)) && !(c = words_tensors(w, &b[TENSORS], e))) {
+        model_texts_parameters(texts, &b[PARAMETERS]);
+        model_texts_modelfile(texts, t->lookup.model, s.template, licenses, n, &b[MODELFILE]);
+        s.model_info = buf_str(&b[INFO]);
+        s.tensors = buf_str(&b[TENSORS]);
+        s.modelfile = buf_str(&b[MODELFILE]);
+        s.license = buf_str(&b[LICENSE]);
+        s.parameters = buf_str(&b[PARAMETERS]);
         show_reply_write(&t->reply, &s);
-        t->reply.failed |= info.failed || tensors.failed || modelfile.failed;
     }
-    buf_finish(&info);
-    buf_finish(&tensors);
-    buf_finish(&modelfile);
+    for (int i = 0; i < BUFS; i++) {
+        t->reply.failed |= b[i].failed;
+        buf_finish(&b[i]);
+    }
+    arena_finish(&arena);
     return c;
 }
 

@@ -18,9 +18,8 @@ static bool fills_in(const struct tokenizer *t)
            tokenizer_fim(t, FIM_SUFFIX) != TOKEN_NONE && tokenizer_fim(t, FIM_MIDDLE) != TOKEN_NONE;
 }
 
-struct model_can model_can(const struct words *w, const struct output_format *f)
+struct model_can model_can(const struct words *w, const struct chat_template *t, const struct output_format *f)
 {
-    const struct chat_template *t = words_template(w);
     struct str source = t ? chat_template_source(t) : (struct str){ 0 };
     const struct model_header *h = words_header(w);
     struct output_format_info info = output_format_info(f);
@@ -266,7 +265,7 @@ static enum err_code render_any(struct rendering *x, struct err *e)
     enum err_code first = ERR_OK;
     struct err again;
     for (enum call_form form = 0; form < CALL_FORMS; form++) {
-        json_t *messages = messages_for(x->w->req, chat_template_source(x->t), form);
+        json_t *messages = messages_for(x->w->req, x->w->history, chat_template_source(x->t), form);
         if (!messages || json_object_set_new(x->vars, "messages", messages))
             return err_no_memory(e, 0, "the template's messages");
         x->out->dropped = 0;
@@ -379,7 +378,7 @@ static enum err_code make(const struct prompt_want *w, struct prompt *out, struc
     else if (!c && own)
         c = output_format_create(own, words_tokenizer(w->words), &out->own_format, e);
     if (!c)
-        c = make_by(w, r->raw ? NULL : own ? own : words_template(w->words), out, e);
+        c = make_by(w, r->raw ? NULL : own ? own : w->template, out, e);
     chat_template_destroy(own);
     return c;
 }

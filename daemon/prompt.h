@@ -20,10 +20,13 @@ struct model_can {
     bool completion, tools, thinking;
     bool insert; /* the vocabulary or the template can fill in the middle */
 };
-struct model_can model_can(const struct words *w, const struct output_format *f);
+/* t: the template that is used, or NULL; f: of it. */
+struct model_can model_can(const struct words *w, const struct chat_template *t, const struct output_format *f);
 
 struct prompt_want {
     const struct words *words;
+    const struct chat_template *template; /* the model's; NULL: it has none */
+    const json_t *history;                /* messages of the model's that come first; NULL */
     const struct gen_request *req;
     uint32_t n_ctx;   /* most tokens; 0: no limit */
     int64_t now_s;    /* what strftime_now sees */

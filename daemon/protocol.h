@@ -305,6 +305,7 @@ struct show_reply {
     struct str model_info;            /* JSON object, written as it is; when read: model_info_tree */
     struct str tensors;               /* JSON array; empty: absent */
     const json_t *model_info_tree, *tensors_tree;
+    const json_t *messages;           /* array of {role, content}, or NULL */
     struct str capabilities[8];
     size_t n_capabilities;
     int64_t modified_wall_ns;

@@ -422,6 +422,10 @@ void show_reply_write(struct buf *out, const struct show_reply *r)
     put_str_if(&j, "template", r->template);
     put_str_if(&j, "template_family", r->template_family);
     put_str_if(&j, "system", r->system);
+    if (json_array_size(r->messages)) {
+        json_key(&j, "messages");
+        json_tree_value(&j, r->messages);
+    }
     put_details(&j, &r->details);
     put_raw_or_tree(&j, "model_info", r->model_info, r->model_info_tree, true);
     put_raw_or_tree(&j, "tensors", r->tensors, r->tensors_tree, false);
@@ -464,7 +468,8 @@ enum err_code show_reply_read(const json_t *root, struct show_reply *r, struct e
         read_string(root, "template_family", &r->template_family, e) ||
         read_string(root, "system", &r->system, e) || read_details(root, &r->details, e) ||
         read_object(root, "model_info", &r->model_info_tree, e) ||
-        read_array(root, "tensors", &r->tensors_tree, e) || read_capabilities(root, r, e) ||
+        read_array(root, "tensors", &r->tensors_tree, e) || read_array(root, "messages", &r->messages, e) ||
+        read_capabilities(root, r, e) ||
         read_time(root, "modified_at", &r->modified_wall_ns, e) ||
         read_string(root, "digest", &r->digest, e) || read_uint(root, "size", &r->size, e) ||
         read_string(root, "path", &r->path, e) || read_string(root, "origin", &r->origin, e) ||

@@ -86,6 +86,8 @@ static enum err_code render(struct gen *g, struct err *e)
 {
     struct prompt_want want = {
         .words = lookup_words(&g->lookup),
+        .template = lookup_template(&g->lookup),
+        .history = model_texts_history(&g->lookup.texts, &g->req),
         .req = &g->req,
         .now_s = clock_wall_ns() / 1000000000,
     };

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 
 struct words_entry {
@@ -11,7 +12,10 @@ struct words_entry {
     struct job job;
     char *path;
     struct file_identity identity;
-    struct words *words; /* the worker's until `ready`, and so the next two */
+    char *source;        /* of the model's own template; NULL: none */
+    size_t source_n;
+    struct words *words; /* the worker's until `ready`, and so the next three */
+    struct chat_template *template;
     struct output_format *format;
     struct grammars *grammars;
     bool ready, failed;
@@ -59,8 +63,10 @@ static void entry_free(struct words_entry *x)
 {
     grammars_destroy(x->grammars);
     output_format_destroy(x->format);
+    chat_template_destroy(x->template);
     words_destroy(x->words);
     mem_free(x->path);
+    mem_free(x->source);
     mem_free(x);
 }
 
@@ -104,13 +110,25 @@ static void trim(struct words_cache *c)
     }
 }
 
+static enum err_code load_template(struct words_entry *x, struct err *e)
+{
+    if (!x->source)
+        return ERR_OK;
+    enum err_code c = chat_template_create((struct str){ x->source, x->source_n }, "the model's template",
+                                           &x->template, e);
+    if (c == ERR_OK || c == ERR_NO_MEMORY || !words_template(x->words))
+        return c;
+    log_line(LOG_WARN, "msg=\"a model's template cannot be used: its file's is\" path=\"%s\"", x->path);
+    return ERR_OK;
+}
+
 static enum err_code load(struct words_entry *x, struct err *e)
 {
     enum err_code c = words_load(x->path, &x->words, e);
-    if (c)
+    if (c || (c = load_template(x, e)))
         return c;
     const struct tokenizer *t = words_tokenizer(x->words);
-    c = output_format_create(words_template(x->words), t, &x->format, e);
+    c = output_format_create(words_entry_template(x), t, &x->format, e);
     return c || !t ? c : grammars_create(t, &x->grammars, e);
 }
 
@@ -165,16 +183,18 @@ static void fail(struct words_want *w)
 static void start_load(struct words_cache *c, struct words_want *w)
 {
     struct words_entry *x = mem_zero(1, sizeof *x);
-    char *path = mem_strdup(w->path);
-    if (!x || !path) {
+    char *path = mem_strdup(w->path), *source = w->template.n ? mem_strndup(w->template.p, w->template.n) : NULL;
+    if (!x || !path || (w->template.n && !source)) {
         mem_free(x);
         mem_free(path);
+        mem_free(source);
         err_no_memory(&w->err, sizeof *x, "a vocabulary");
         fail(w);
         return;
     }
     *x = (struct words_entry){
-        .next = c->entries, .cache = c, .path = path, .identity = w->identity, .waiting = w,
+        .next = c->entries, .cache = c, .path = path, .identity = w->identity, .source = source,
+        .source_n = w->template.n, .waiting = w,
     };
     x->job.work = work_load;
     x->job.done = done_load;
@@ -187,12 +207,18 @@ static void start_load(struct words_cache *c, struct words_want *w)
     c->entries = x;
 }
 
+static bool is_wanted(const struct words_entry *x, const struct words_want *w)
+{
+    return same_file(&x->identity, &w->identity) && strcmp(x->path, w->path) == 0 &&
+           str_eq((struct str){ x->source, x->source_n }, w->template);
+}
+
 void words_cache_get(struct words_cache *c, struct words_want *w)
 {
     struct words_entry *x = c->entries;
     w->entry = NULL;
     w->next = NULL;
-    while (x && !(same_file(&x->identity, &w->identity) && strcmp(x->path, w->path) == 0))
+    while (x && !is_wanted(x, w))
         x = x->next;
     if (!x) {
         start_load(c, w);
@@ -215,6 +241,16 @@ void words_cache_put(struct words_cache *c, struct words_entry *entry)
 const struct words *words_entry_words(const struct words_entry *entry)
 {
     return entry->words;
+}
+
+const struct chat_template *words_entry_template(const struct words_entry *entry)
+{
+    return entry->template ? entry->template : words_template(entry->words);
+}
+
+bool words_entry_own_template(const struct words_entry *entry)
+{
+    return entry->template != NULL;
 }
 
 const struct output_format *words_entry_format(const struct words_entry *entry)

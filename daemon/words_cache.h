@@ -1,4 +1,4 @@
-/* Vocabularies and templates, kept per file with how the model spells what it says and the grammars that bind it: tokenising and rendering never load weights, and a
+/* Vocabularies and templates, kept per file and template with how the model spells what it says and the grammars that bind it: tokenising and rendering never load weights, and a
  * second request does not read the file's head again.
  *
  * A reference is counted. What nobody holds stays for a while (the WORDS_KEEP last used), so that
@@ -31,6 +31,7 @@ struct words_want {
     /* the caller's */
     const char *path;               /* must stay until `ready` */
     struct file_identity identity;
+    struct str template;            /* the model's own, in the place of the file's; empty: none */
     void (*ready)(struct words_want *w);
     /* results, in `ready`: the entry, to be put back, or NULL and the error */
     struct words_entry *entry;
@@ -41,6 +42,9 @@ struct words_want {
 void words_cache_get(struct words_cache *c, struct words_want *w);
 void words_cache_put(struct words_cache *c, struct words_entry *entry); /* NULL is fine */
 const struct words *words_entry_words(const struct words_entry *entry);
+/* The model's own template, else the file's, or NULL. One that cannot be read gives way to the file's. */
+const struct chat_template *words_entry_template(const struct words_entry *entry);
+bool words_entry_own_template(const struct words_entry *entry);
 const struct output_format *words_entry_format(const struct words_entry *entry);
 struct grammars *words_entry_grammars(const struct words_entry *entry); /* NULL: no tokenizer */
 

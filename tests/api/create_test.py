@@ -312,6 +312,92 @@ class Create(Base):
             d.stop()
 
 
+class Layers(Base):
+    """What a model's texts do where requests are rendered and answered."""
+    GO = "{{ range .Messages }}[{{ .Role }}]{{ .Content }}{{ end }}>"
+
+    def render(self, model, **body):
+        return self.d.ok("/api/render", dict(model=model, **body))["prompt"]
+
+    def chat(self, *texts):
+        return [{"role": "user" if i % 2 == 0 else "assistant", "content": t} for i, t in enumerate(texts)]
+
+    def test_system_history_and_template(self):
+        self.tiny("plain")
+        self.create(model="dressed", from_="plain", system="SYS", template=self.GO, messages=self.chat("q", "a"))
+        said = self.chat("hello")
+        self.assertEqual(self.render("dressed", messages=said), "[system]SYS[user]q[assistant]a[user]hello>")
+        self.assertEqual(self.render("dressed", prompt="hello"), "[system]SYS[user]q[assistant]a[user]hello>")
+        own = [{"role": "system", "content": "MINE"}] + said
+        self.assertEqual(self.render("dressed", messages=own), "[user]q[assistant]a[system]MINE[user]hello>")
+        self.assertEqual(self.render("dressed", prompt="hello", system="MINE"), "[system]MINE[user]q[assistant]a[user]hello>")
+        self.assertEqual(self.render("dressed", prompt="hello", raw=True), "hello")
+        self.assertEqual(self.render("dressed", prompt="hello", template="({{ .Prompt }})"), "(q)a(hello)")
+        self.assertEqual(self.render("plain", messages=said), "<s><|user|>hello</s><|assistant|>")
+
+    def test_a_jinja_template(self):
+        self.tiny("jinja", template="{% for m in messages %}<{{ m.content }}>{% endfor %}", system="S")
+        self.assertEqual(self.render("jinja", messages=self.chat("x")), "<S><x>")
+
+    def test_a_template_replaces_and_another_stays(self):
+        self.tiny("t0", template="a{{ .Prompt }}")
+        self.create(model="t1", from_="t0", template="b{{ .Prompt }}")
+        self.create(model="t2", from_="t1", system="unused")
+        for _ in range(2):
+            self.assertEqual([self.render("t%d" % i, prompt="x") for i in range(3)], ["ax", "bx", "bx"])
+
+    def test_parameters_are_defaults(self):
+        self.tiny("params", template="{{ .Prompt }}", parameters={"num_predict": 3, "temperature": 0, "num_ctx": 256, "seed": 1})
+        ask = {"model": "params", "prompt": "hello", "stream": False}
+        self.assertEqual(self.d.ok("/api/generate", ask)["eval_count"], 3)
+        self.assertEqual(self.d.ok("/api/generate", dict(ask, options={"num_predict": 5}))["eval_count"], 5)
+        running = next(m for m in self.d.get("/api/ps").json["models"] if m["context_length"] == 256)
+        self.assertTrue(running)
+        # merged key by key: the new one over the old
+        self.create(model="params2", from_="params", parameters={"num_predict": 4})
+        self.assertEqual(self.d.ok("/api/generate", dict(ask, model="params2"))["eval_count"], 4)
+        self.assertIn("num_ctx", self.show("params2")["parameters"])
+
+    def test_stops_of_the_model(self):
+        self.tiny("free", template="{{ .Prompt }}", parameters={"num_predict": 40, "temperature": 0})
+        whole = self.d.ok("/api/generate", {"model": "free", "prompt": "hello", "stream": False})["response"]
+        word = whole[5:6] or whole[:1]
+        self.create(model="bound", from_="free", parameters={"stop": [word]})
+        cut = self.d.ok("/api/generate", {"model": "bound", "prompt": "hello", "stream": False})
+        self.assertEqual((cut["response"], cut["done_reason"]), (whole[:whole.index(word)], "stop"))
+        other = self.d.ok("/api/generate", {"model": "bound", "prompt": "hello", "stream": False, "options": {"stop": ["\0none"]}})
+        self.assertEqual(other["response"], whole)
+
+    def test_weights_are_shared(self):
+        d = Daemon(HEARTHD, "--device", "ref").start()
+        try:
+            for name, template in (("s1", "a{{ .Prompt }}"), ("s2", "b{{ .Prompt }}")):
+                d.ok("/api/create", {"model": name, "paths": [self.path], "template": template, "stream": False})
+                d.ok("/api/generate", {"model": name, "prompt": "x", "stream": False, "options": {"num_predict": 1}})
+            self.assertEqual(len(d.get("/api/ps").json["models"]), 1)
+        finally:
+            d.stop()
+
+    def test_show(self):
+        self.tiny("shown", template=self.GO, system="Two\nlines", license=["MIT", "and \"more\"\nof it"],
+                  parameters={"stop": ["<a>", " b"], "top_p": 0.5}, messages=self.chat("q", "a"))
+        shown = self.show("shown")
+        self.assertEqual(shown["system"], "Two\nlines")
+        self.assertEqual(shown["template"], self.GO)
+        self.assertEqual(shown["license"], 'MIT\nand "more"\nof it')
+        self.assertEqual(shown["parameters"].split("\n"), ['%-30s "<a>"' % "stop", '%-30s " b"' % "stop", "%-30s 0.5" % "top_p"])
+        self.assertEqual(shown["messages"], self.chat("q", "a"))
+        for line in ('SYSTEM "Two\nlines"\n', 'PARAMETER stop <a>\n', 'PARAMETER stop " b"\n', "PARAMETER top_p 0.5\n",
+                     'LICENSE """and "more"\nof it"""\n', "MESSAGE user q\n", "TEMPLATE " + self.GO + "\n"):
+            self.assertIn(line, shown["modelfile"])
+
+    def test_an_adapter_is_kept_and_not_run(self):
+        self.tiny("lora", adapters={"lora.gguf": self.digest})
+        self.assertIn("ADAPTER /", self.show("lora")["modelfile"])
+        self.refused(400, "has an adapter", "/api/generate", model="lora", prompt="x")
+        self.refused(400, "has an adapter", "/api/chat", model="lora", messages=self.chat("x"))
+
+
 @unittest.skipUnless(ollama, "the package ollama is not installed")
 class Client(Base):
     def test_create_from_an_uploaded_file(self):
@@ -327,6 +413,10 @@ class Client(Base):
         with self.assertRaises(ollama.ResponseError) as caught:
             client.create("x", from_="none")
         self.assertIn("not found", str(caught.exception))
+        shown = client.show("mine")
+        self.assertEqual(shown.license, "MIT")
+        self.assertIn("Be brief.", shown.modelfile)
+        self.assertLessEqual(client.chat("mine", [{"role": "user", "content": "hi"}]).eval_count, 4)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ class Together(unittest.TestCase):
 
     def test_show_one_part(self):
         self.assertEqual(self.hearth("show", "--template", "tiny:x")[0], tiny_gguf.TEMPLATE + "\n")
-        self.assertIn('TEMPLATE """' + tiny_gguf.TEMPLATE, self.hearth("show", "--modelfile", "tiny:x")[0])
+        self.assertIn('TEMPLATE ' + tiny_gguf.TEMPLATE, self.hearth("show", "--modelfile", "tiny:x")[0])
         for part in ("--system", "--parameters", "--license"):
             self.assertEqual(self.hearth("show", part, "tiny:x")[0], "")
         self.assertIn("choose one", self.hearth("show", "--system", "--template", "tiny:x", rc=2)[1])
