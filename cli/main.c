@@ -18,9 +18,11 @@ const struct command cli_commands[] = {
     { "run", NULL, "MODEL [PROMPT...]", "ask a model, or talk with it",
       "With a PROMPT, or with text on standard input (which goes before it), prints one answer.\n"
       "Else it is a conversation: /? lists its commands, \"\"\" begins and ends text of several\n"
-      "lines, Ctrl-C stops an answer, Ctrl-D leaves.",
+      "lines, Ctrl-C stops an answer, Ctrl-D leaves. A MODEL that is\n"
+      "not here is pulled first.",
       B(ARG_VERBOSE) | B(ARG_KEEP_ALIVE) | B(ARG_OPTION) | B(ARG_SYSTEM) | B(ARG_FORMAT) |
-          B(ARG_THINK) | B(ARG_HIDE_THINKING) | B(ARG_SUFFIX) | B(ARG_DRY_RUN) | B(ARG_JSON), 1, -1,
+          B(ARG_THINK) | B(ARG_HIDE_THINKING) | B(ARG_SUFFIX) | B(ARG_DRY_RUN) | B(ARG_JSON) |
+          B(ARG_INSECURE), 1, -1,
       false, true, run_run },
     { "list", "ls", "[FILTER...]", "models in the store",
       "All words of a FILTER must be true: a part of the name, family:llama, quant:Q4_K, cap:tools,\n"

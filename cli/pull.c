@@ -54,7 +54,7 @@ static void say_how_to_go_on(const struct cli *c, const char *verb, const char *
                 verb, name);
         e->text[0] = '\0'; /* all is said */
     } else if (e->code == ERR_IO || e->code == ERR_TIMEOUT)
-        fprintf(stderr, "What has arrived is kept: `hearth %s %s` continues from there.\n", verb, name);
+        fprintf(stderr, "`hearth %s %s` goes on from what has arrived.\n", verb, name);
 }
 
 static void say_detached(const struct cli *c, const char *verb, const char *name)
@@ -109,7 +109,9 @@ static enum err_code print_plan(const json_t *root, struct err *e)
     printf("%s\n", p.present ? "here      already\n" : "");
     table_init(&table, heads, 4);
     for (size_t i = 0; i < p.n_files; i++) {
-        table_cell(&table, "%.*s", (int)files[i].name.n, files[i].name.n ? files[i].name.p : "");
+        /* a digest is told from others by less than all of it */
+        bool digest = str_starts(files[i].name, STR("sha256:")) && files[i].name.n > 19;
+        table_cell(&table, "%.*s", digest ? 19 : (int)files[i].name.n, files[i].name.n ? files[i].name.p : "");
         table_cell(&table, "%.*s", (int)files[i].kind.n, files[i].kind.n ? files[i].kind.p : "");
         table_cell(&table, "%s", files[i].size ? words_bytes(files[i].size, size) : "not known");
         table_cell(&table, "%s", words_bytes(files[i].missing, size));

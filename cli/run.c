@@ -131,6 +131,16 @@ static enum err_code run_once(struct cli *c, struct str prompt, struct err *e)
     return code;
 }
 
+/* The two ways in which the daemon says that it has no such model; a file of one that is gone is not among
+ * them. */
+static bool is_missing(const struct err *e)
+{
+    struct str text = str_from(e->text);
+
+    return e->code == ERR_NOT_FOUND &&
+           (str_ends(text, STR(" not found")) || str_ends(text, STR(" not found, try pulling it first")));
+}
+
 /* A model that is not there is pulled, where the daemon may; nothing of an answer has come by then. Where it
  * cannot be, it is still no such model (and offline, nothing more is to be said). */
 static enum err_code run_pulling(struct cli *c, struct str prompt, struct err *e)
@@ -138,7 +148,7 @@ static enum err_code run_pulling(struct cli *c, struct str prompt, struct err *e
     struct err why = { 0 };
     enum err_code code = run_once(c, prompt, e);
 
-    if (code != ERR_NOT_FOUND || c->given[ARG_DRY_RUN] || !str_ends(str_from(e->text), STR("not found")))
+    if (code == ERR_OK || c->given[ARG_DRY_RUN] || !is_missing(e))
         return answer_explain(code, e);
     switch (pull_missing(c, c->argv[0], &why)) {
     case ERR_OK:

@@ -534,12 +534,12 @@ class Transfers(Case):
         self.daemon.close()
         os.unlink(self.socket)
         err = self.pull(chunked(*lines(PULL[0], PULL[1], {"error": "reset", "code": "io"})), "m", rc=1)[1]
-        self.assertIn("`hearth pull m` continues from there", err)
+        self.assertIn("`hearth pull m` goes on from what has arrived", err)
 
     def test_offline_says_so(self):
         err = self.pull(plain({"error": "offline: nothing is pulled"}, "409 Conflict"), "m", rc=1)[1]
         self.assertIn("hearth: offline: nothing is pulled", err)
-        self.assertNotIn("continues", err)
+        self.assertNotIn("arrived", err)
 
     def test_ctrl_c_says_how_to_go_on(self):
         def forever(request, connection):
