@@ -7,7 +7,7 @@
  *
  * Resume: a piece counts when its bytes on the disk still have the checksum of its record, so a power
  * cut that lost either is found out without a sync. At most one piece a connection is fetched twice:
- * 8 x 128 KiB. A body that changed (other size, other etag, other digest) begins anew.
+ * 8 x 64 KiB. A body that changed (other size, other etag, other digest) begins anew.
  * Both files outlive a restart for DOWNLOAD_KEEP_S seconds after their last change, and are then collected.
  *
  * Two downloads of one blob in one process are one: the second waits and hears the first one's progress;
@@ -25,7 +25,7 @@
 #include "store/store_priv.h"
 #include "store/transport.h"
 
-#define DOWNLOAD_PIECE ((uint64_t)128 * 1024)
+#define DOWNLOAD_PIECE ((uint64_t)64 * 1024)
 #define DOWNLOAD_KEEP_S (7 * 86400)
 #define DOWNLOAD_GIVE_UP_S 600
 

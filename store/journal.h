@@ -15,7 +15,7 @@
 #include "store/digest.h"
 #include "store/file.h"
 
-#define PIECE_BYTES ((uint64_t)128 * 1024)
+#define PIECE_BYTES ((uint64_t)64 * 1024)
 
 /* Pieces 0..n-1 of a file of `size` bytes; all but the last have PIECE_BYTES. */
 struct pieces {

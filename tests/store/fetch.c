@@ -264,7 +264,22 @@ static void event(void *user, const struct store_event *ev)
                (unsigned long long)ev->completed, (unsigned long long)ev->total);
 }
 
-static void print_downloaded(enum err_code code, const struct err *err, const struct downloaded *d)
+/* KiB that are this process's alone. */
+static int64_t anonymous(void)
+{
+    char line[256];
+    long long n = 0;
+    FILE *f = fopen("/proc/self/status", "re");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "RssAnon: %lld", &n) == 1)
+            break;
+    if (f)
+        fclose(f);
+    return n;
+}
+
+static void print_downloaded(enum err_code code, const struct err *err, const struct downloaded *d,
+                             int64_t idle)
 {
     struct buf b;
     struct json_out j;
@@ -281,6 +296,7 @@ static void print_downloaded(enum err_code code, const struct err *err, const st
     json_kint(&j, "size", (int64_t)d->part.size);
     json_kint(&j, "fetched", (int64_t)d->fetched);
     json_kint(&j, "resumed", (int64_t)d->resumed);
+    json_kint(&j, "idle_kib", idle);
     json_key(&j, "chunks");
     json_arr(&j);
     for (size_t i = 0; i + 32 <= d->chunks.n; i += 32) {
@@ -304,12 +320,13 @@ static void one_blob(struct options *o, bool first)
     struct err e = { 0 };
     struct downloaded out;
     struct store_job job = { .event = event, .user = o, .cancel = first ? &cancelled : NULL };
+    int64_t idle = anonymous();
     if (transport_curl_create(&o->net, &t, &e)) {
         fprintf(stderr, "%s\n", e.text);
         exit(1);
     }
     enum err_code code = download_blob(o->store, t, &o->d, &job, &out, &e);
-    print_downloaded(code, &e, &out);
+    print_downloaded(code, &e, &out, idle);
     if (o->keep)
         downloaded_keep(o->store, &out);
     else

@@ -1,8 +1,9 @@
 """The other end of the store's network calls, all of it on this machine.
 
-  own_network()        goes on in a network namespace with public-looking addresses (or exits 77)
+  own_network()        goes on with a network of its own, with public-looking addresses, and mounts (or exits 77)
   free_port(host)      a port that was free a moment ago
   Ca(folder)           a private CA; .issue(NAME, dns=, ips=, expired=) gives (certificate, key)
+  kill_between(process, ports)  SIGKILL, and how many bytes never reached it
   Nginx(folder, conf)  a real nginx with these server blocks; .log() is what was asked of it
   Hostile(handler)     a server that sends whatever handler(connection, request) sends
 
@@ -11,6 +12,7 @@ All are context managers, and may be used without a namespace, on 127.0.0.1.
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -36,10 +38,10 @@ def need(*programs):
 
 
 def own_network():
-    """Starts this program again in a network of its own: loopback, PUBLIC and OTHER."""
+    """Starts this program again with a network (loopback, PUBLIC, OTHER) and mounts of its own."""
     need("unshare", "ip")
     if not os.environ.get(OWN):
-        for how in (["unshare", "-n"], ["unshare", "-rn"]):
+        for how in (["unshare", "-nm"], ["unshare", "-rnm"]):
             if subprocess.run([*how, "true"], capture_output=True).returncode == 0:
                 os.environ[OWN] = "1"
                 sys.stdout.flush()
@@ -59,6 +61,27 @@ def free_port(host="127.0.0.1"):
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         s.bind((host, 0))
         return s.getsockname()[1]
+
+
+def queued(*ports):
+    """Bytes on their way from these ports of ours: sent, as a server counts, and read by nobody yet."""
+    total = 0
+    for row in pathlib.Path("/proc/self/net/tcp").read_text().splitlines()[1:]:
+        local, remote, _, queues = row.split()[1:5]
+        sending, unread = (int(n, 16) for n in queues.split(":"))
+        total += sending if int(local.split(":")[1], 16) in ports else 0
+        total += unread if int(remote.split(":")[1], 16) in ports else 0
+    return total
+
+
+def kill_between(process, *ports):
+    """SIGKILL; gives the bytes that were on their way to it from these ports."""
+    process.send_signal(signal.SIGSTOP)
+    before = -1
+    while before != (before := queued(*ports)):
+        time.sleep(0.1)
+    process.kill()
+    return before
 
 
 def wait_for(host, port, process=None, seconds=10):
