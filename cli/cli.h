@@ -5,7 +5,7 @@
  *   client    HTTP over one connection                reach    finding or starting the daemon
  *   run.c     one answer      repl.c  a conversation  answer   the request both make, and its stats
  *   models.c  list ps show rm cp stop                 transfer.c import
- *   quantize.c quantize
+ *   quantize.c quantize                               adopt.c  adopt
  *   pull.c    pull push list --outdated               secrets  what a registry and the hub ask for
  *   follow    a long call to its end                  bars     how far it is
  *   words.c   tokenize, detokenize                    bench.c  speeds and perplexity
@@ -62,7 +62,9 @@
     X(ARG_PLAN,        "dry-run",     0,   NULL,    "tell the files, sizes and licence and whether it fits, and fetch nothing") \
     X(ARG_DETACH,      "detach",      0,   NULL,    "begin it, and leave it to the daemon")        \
     X(ARG_ALL,         "all",         0,   NULL,    "every model whose place has another one now") \
-    X(ARG_OUTDATED,    "outdated",    0,   NULL,    "those whose place has another one now")
+    X(ARG_OUTDATED,    "outdated",    0,   NULL,    "those whose place has another one now") \
+    X(ARG_EVERY,       "all",         0,   NULL,    "take all that were found, but for names that are here") \
+    X(ARG_FROM,        "from",        0,   "DIR",   "look in this directory, and nowhere else")
 
 enum arg {
 #define X(id, name, letter, value, text) id,
@@ -117,7 +119,7 @@ void help_command(FILE *to, const struct command *command);
 command_run help_run, completion_run;
 
 command_run run_run, list_run, ps_run, show_run, rm_run, cp_run, stop_run, import_run, pull_run,
-    push_run, quantize_run, tokenize_run, bench_run;
+    push_run, quantize_run, adopt_run, tokenize_run, bench_run;
 
 /* pull.c: brings a model that a command found missing; says so. ERR_CONFLICT: the daemon is offline. */
 enum err_code pull_missing(struct cli *c, const char *name, struct err *e);

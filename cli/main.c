@@ -53,6 +53,11 @@ const struct command cli_commands[] = {
       ".gguf; of a file in parts the first). NAME is what the new one is called. TYPE is F16, BF16,\n"
       "Q8_0, Q6_K, Q5_K_M, Q5_K_S, Q4_K_M, Q4_K_S or Q4_0. Template, parameters and licence stay.",
       B(ARG_JSON), 3, 3, false, true, quantize_run },
+    { "adopt", NULL, "[NAME...]", "take models of other programs where they are",
+      "Without NAME: lists what Ollama, LM Studio, llama.cpp and the Hugging Face hub's tools have on this\n"
+      "machine (their variables, as OLLAMA_MODELS and HF_HOME, count). A model that is taken is checked,\n"
+      "and then used where it is: nothing is copied, and nothing there is ever changed.",
+      B(ARG_EVERY) | B(ARG_FROM) | B(ARG_JSON), 0, -1, false, true, adopt_run },
     { "cp", NULL, "SOURCE DESTINATION", "give a model a second name", NULL, 0, 2, 2, false, true, cp_run },
     { "rm", NULL, "MODEL...", "remove models", NULL, 0, 1, -1, false, true, rm_run },
     { "stop", NULL, "MODEL", "take a model out of memory, or end its pull", NULL, 0, 1, 1, false, true, stop_run },

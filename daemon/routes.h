@@ -16,8 +16,8 @@ void routes_help(struct buf *out); /* method, path, sentence: one line each */
 route_handler models_version, models_tags, models_ps, models_show, models_copy, models_delete;
 /* transfer_api.c */
 route_handler transfer_import, transfer_stop;
-/* quantize_api.c */
-route_handler transfer_quantize;
+/* quantize_api.c, adopt_api.c */
+route_handler transfer_quantize, transfer_adopt;
 /* pull_api.c; arg: an enum pull_route */
 enum pull_route { PULL_PULL, PULL_PUSH, PULL_OUTDATED };
 route_handler transfer_pull;

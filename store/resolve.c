@@ -1,4 +1,4 @@
-#include "store/store_priv.h"
+#include "store/adopt_priv.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -96,7 +96,7 @@ static enum err_code hash_again(const struct place *p, struct err *e)
     struct file_id id;
     struct blob_meter meter = { 0 };
     int fd = is_own(p) ? blob_open(&p->s->blobs, &p->layer->digest)
-                       : open(p->file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+                       : adopt_open(p->file->path, 0);
     if (fd < 0)
         return unreadable(p, errno, e);
     struct blob_source from = { .fd = fd, .path = is_own(p) ? "a file in blobs/" : p->file->path };
