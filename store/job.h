@@ -50,6 +50,8 @@ struct store_net {
     const char *ca_file;
     const char *hf_endpoint;  /* NULL: https://huggingface.co */
     unsigned connections;     /* 0: 8 */
+    const char *realms;       /* "REGISTRY=HOST,...": hosts that make a registry's tokens, beside its own */
+    const char *key_hosts;    /* "REGISTRY,...": where the store's key is shown, beside Ollama's */
 };
 
 /* Secrets travel with one job; they are in no log, no sentence, and not in the catalog. */

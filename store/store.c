@@ -253,6 +253,8 @@ static void free_net(struct store_net *net)
     mem_free((char *)net->mirror);
     mem_free((char *)net->ca_file);
     mem_free((char *)net->hf_endpoint);
+    mem_free((char *)net->realms);
+    mem_free((char *)net->key_hosts);
     *net = (struct store_net){ 0 };
 }
 
@@ -263,7 +265,9 @@ enum err_code store_set_net(struct store *s, const struct store_net *net, struct
         const char *from, **to;
     } rows[] = { { net->mirror, &copy.mirror },
                  { net->ca_file, &copy.ca_file },
-                 { net->hf_endpoint, &copy.hf_endpoint } };
+                 { net->hf_endpoint, &copy.hf_endpoint },
+                 { net->realms, &copy.realms },
+                 { net->key_hosts, &copy.key_hosts } };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (rows[i].from && rows[i].from[0] && !(*rows[i].to = mem_strdup(rows[i].from))) {
             free_net(&copy);

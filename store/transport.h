@@ -50,6 +50,7 @@ struct transport_head {
     const char *location, *content_type, *etag, *docker_digest, *www_authenticate;
     const char *linked_etag, *linked_size, *repo_commit; /* X-Linked-*, X-Repo-Commit of the hub */
     const char *next_url;                  /* Link: <...>; rel="next" */
+    const char *range;                     /* Range: how far an upload is, "0-1023" */
 };
 
 struct transport_header {

@@ -17,7 +17,7 @@ void head_begin(struct head_reader *r, struct arena *arena)
     static const struct transport_head none = {
         .retry_after_s = -1, .url = "", .location = "", .content_type = "", .etag = "",
         .docker_digest = "", .www_authenticate = "", .linked_etag = "", .linked_size = "",
-        .repo_commit = "", .next_url = "",
+        .repo_commit = "", .next_url = "", .range = "",
     };
     size_t bytes = r->bytes;
     *r = (struct head_reader){ .head = none, .arena = arena, .bytes = bytes };
@@ -191,6 +191,7 @@ static const struct header_row headers[] = {
     TEXT("x-linked-etag", linked_etag, SHORT_TEXT),
     TEXT("x-linked-size", linked_size, SHORT_TEXT),
     TEXT("x-repo-commit", repo_commit, SHORT_TEXT),
+    TEXT("range", range, SHORT_TEXT),
 };
 
 static enum head_line bad(enum err_code code, struct str name, const char *host, struct err *e)

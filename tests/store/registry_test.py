@@ -1,0 +1,733 @@
+#!/usr/bin/env python3
+"""Pulls from and pushes to Debian's docker-registry, on loopback.
+
+  registry_test.py MOVER [CASE...]     MOVER: tests/store/mover.c
+"""
+import base64
+import json
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from net import Ca, Hostile, Nginx, free_port, need  # noqa: E402
+from net.registry import (DOCKER, IMAGE_CONFIG, OCI, OLLAMA, Registry, TokenMaker, digest, make_manifest,  # noqa: E402
+                          put, put_blob)
+
+MOVER = None
+CASES = []
+
+
+def case(f):
+    CASES.append(f)
+    return f
+
+
+def gguf(seed, size=3000):
+    return b"GGUF" + random.Random(seed).randbytes(size - 4)
+
+
+def settled(nginx):
+    """Its log, when the last request has got into it (that is after its reply)."""
+    rows = None
+    while rows != (rows := nginx.log()):
+        time.sleep(0.1)
+    return rows
+
+
+class Ran:
+    def __init__(self, status, out, err):
+        self.status, self.err = status, err
+        self.rows = [json.loads(line) for line in out.splitlines() if line.startswith('{"')]
+        self.events = [r for r in self.rows if "status" in r]
+        self.statuses = []
+        for e in self.events:
+            if not self.statuses or self.statuses[-1] != e["status"]:
+                self.statuses.append(e["status"])
+        self.sentence = next((line for line in reversed(err.splitlines()) if not line.startswith("ts=")), "")
+        self.model = next((r for r in reversed(self.rows) if "manifest" in r), None)
+        self.text = out
+
+
+class Store:
+    def __init__(self, folder, *always):
+        self.home, self.always = str(folder), always
+
+    def words(self, *words):
+        return [MOVER, self.home, *map(str, words), *self.always]
+
+    def __call__(self, *words, good=True):
+        r = subprocess.run(self.words(*words), capture_output=True, text=True, timeout=100)
+        if r.returncode < 0 or "not given back" in r.stderr or "Sanitizer" in r.stderr:
+            raise AssertionError(f"{words}: {r.returncode}\n{r.stderr}")
+        if good is not None and (r.returncode == 0) != good:
+            raise AssertionError(f"{words}: exit status {r.returncode}\n{r.stdout}{r.stderr}")
+        return r.stdout if words[0] == "text" else Ran(r.returncode, r.stdout, r.stderr)
+
+
+def refused(store, words, code, *parts):
+    r = store(*words, good=False)
+    for part in (code + ": ", *parts):
+        assert part in r.sentence, f"{words}: {r.sentence!r} does not say {part!r}\n{r.err}"
+    return r
+
+
+def write(folder, name, data):
+    path = pathlib.Path(folder) / name
+    path.write_bytes(data)
+    return path
+
+
+def bytes_of(model, kind="model"):
+    return [pathlib.Path(f["path"]).read_bytes() for f in model["files"] if f["kind"] == kind]
+
+
+# ---- there and back -------------------------------------------------------------------------------------
+
+@case
+def push_and_pull(d):
+    """The same bytes and the same digest on another store; what is there is not sent or fetched again."""
+    shards = [gguf(1), gguf(2, 5000)]
+    files = [write(d, f"m-0000{i + 1}-of-00002.gguf", s) for i, s in enumerate(shards)]
+    a, b = Store(d / "a"), Store(d / "b")
+    with Registry(d / "r") as r:
+        front = free_port()
+        conf = f"server {{ listen 127.0.0.1:{front}; location / {{ proxy_pass {r.url}; proxy_set_header Host $http_host; }} }}"
+        with Nginx(d / "n", conf, [("127.0.0.1", front)]) as n:
+            name = f"http://127.0.0.1:{front}/me/big:v1"
+            a("import", "mine", *files)
+            mine = a("show", "mine").model
+            pushed = a("push", "mine", name)
+            assert pushed.statuses == ["retrieving manifest", f"pushing {digest(shards[0])[7:19]}",
+                                       f"pushing {digest(shards[1])[7:19]}",
+                                       f"pushing {json.loads(mine['manifest'])['config']['digest'][7:19]}",
+                                       "pushing manifest", "success"], pushed.statuses
+            asked = len(settled(n))
+            assert a("push", "mine", name).statuses == pushed.statuses
+            assert [m for _, m, *_ in settled(n)[asked:]] == ["HEAD", "HEAD", "HEAD", "PUT"], settled(n)[asked:]
+
+            pulled = b("pull", name)
+            assert pulled.statuses == ["pulling manifest", f"pulling {digest(shards[0])[7:19]}",
+                                       f"pulling {digest(shards[1])[7:19]}",
+                                       f"pulling {json.loads(mine['manifest'])['config']['digest'][7:19]}",
+                                       "verifying sha256 digest", "writing manifest", "success"], pulled.statuses
+            assert bytes_of(pulled.model) == shards
+            for key in ("digest", "manifest", "config"):
+                assert pulled.model[key] == mine[key], key
+            assert pulled.model["name"] == f"127.0.0.1:{front}/me/big:v1"
+            assert pulled.model["source"] == name and pulled.model["origin"] == "registry"
+            assert pulled.model["revision"] == "sha256:" + mine["digest"]
+
+            asked = len(settled(n))
+            again = b("pull", name)
+            assert again.statuses == pulled.statuses and again.model == pulled.model, [(k, again.model[k], pulled.model[k]) for k in again.model if again.model[k] != pulled.model[k]]
+            assert [row[1:3] for row in settled(n)[asked:]] == [("GET", "/v2/me/big/manifests/v1")], settled(n)[asked:]
+
+            asked = len(settled(n))
+            other = b("pull", name, "here:too").model
+            assert other["name"] == "here:too" and other["digest"] == mine["digest"]
+            assert len(settled(n)) == asked + 1, settled(n)[asked:]
+            assert b("pull", f"{name}@sha256:{mine['digest']}").model["digest"] == mine["digest"]
+            assert settled(n)[-1][2] == f"/v2/me/big/manifests/sha256:{mine['digest']}"
+            assert b("pull", f"http://127.0.0.1:{front}/me/big@sha256:{mine['digest']}", "pinned").model["name"] == "pinned:latest"
+            refused(b, ("pull", f"http://127.0.0.1:{front}/me/big:v2"), "not_found", "me/big:v2", "it has the tags v1")
+            refused(b, ("pull", f"http://127.0.0.1:{front}/me/none"), "not_found", "me/none:latest")
+
+
+@case
+def texts(d):
+    """Templates, licences and parameters go into the catalog and come out again byte for byte."""
+    model, config = gguf(3), b'{"model_format": "gguf", "x": "\\u0000y"}\n'
+    layers = [(model, OLLAMA + "model", None), ("{{ .Prompt }} \u00e9".encode(), OLLAMA + "template", None),
+              (b"MIT\n", OLLAMA + "license", None), (b"Apache\r\n", OLLAMA + "license", None),
+              (b'{"stop":["<|x|>"]}', OLLAMA + "params", None), (b"", OLLAMA + "system", None)]
+    a, b = Store(d / "a"), Store(d / "b")
+    with Registry(d / "r") as r, Registry(d / "r2") as r2:
+        sent = put(r, "lib/x", "1", layers, (config, IMAGE_CONFIG))
+        m = a("pull", f"{r.url}/lib/x:1").model
+        assert m["manifest"].encode() == sent and m["digest"] == digest(sent)[7:]
+        assert a("text", f"{r.host}/lib/x:1", "template", 0).encode() == layers[1][0]
+        assert [a("text", f"{r.host}/lib/x:1", "license", i) for i in (0, 1)] == ["MIT\n", "Apache\n"]
+        a("push", f"{r.host}/lib/x:1", f"{r2.url}/else/where:9")
+        status, got, head = r2.ask("GET", "/v2/else/where/manifests/9", headers={"Accept": DOCKER})
+        assert status == 200 and got == sent and head["content-type"] == DOCKER
+        for data, *_ in [*layers, (config,)]:
+            assert r2.ask("GET", f"/v2/else/where/blobs/{digest(data)}")[1] == data
+        assert b("pull", f"{r2.url}/else/where:9").model["digest"] == m["digest"]
+
+
+@case
+def other_shapes(d):
+    """What oras and Docker's model runner push, and an index; and what is no model."""
+    m, mm, text = gguf(4), gguf(5), b"Apache-2.0"
+    a, b = Store(d / "a"), Store(d / "b")
+    empty = (b"{}", "application/vnd.oci.empty.v1+json")
+    with Registry(d / "r") as r:
+        shapes = {
+            "oras": put(r, "t/oras", "1", [(m, "application/octet-stream", "dir/model.gguf")], empty, OCI,
+                        artifactType="application/vnd.example.model"),
+            "odd": put(r, "t/odd", "1", [(m, "application/vnd.example.weights.v7", "Model.GGUF"),
+                                         (mm, "application/vnd.example.weights.v7", "mmproj-Model.gguf")], empty, OCI),
+            "dmr": put(r, "t/dmr", "1", [(m, "application/vnd.docker.ai.gguf.v3", None),
+                                         (text, "application/vnd.docker.ai.license", None),
+                                         (mm, "application/vnd.docker.ai.mmproj", None)],
+                       (b'{"config":{"format":"gguf"}}', "application/vnd.docker.ai.model.config.v0.1+json"), OCI),
+        }
+        for shape, sent in shapes.items():
+            got = a("pull", f"{r.url}/t/{shape}:1").model
+            assert got["manifest"].encode() == sent, shape
+            assert bytes_of(got) == [m], shape
+            if shape != "oras":
+                assert bytes_of(got, "projector") == [mm], shape
+            a("push", f"{r.host}/t/{shape}:1", f"{r.url}/again/{shape}:2")
+            assert r.ask("GET", f"/v2/again/{shape}/manifests/2", headers={"Accept": OCI})[1] == sent, shape
+            assert b("pull", f"{r.url}/again/{shape}:2").model["digest"] == digest(sent)[7:]
+        assert a("text", f"{r.host}/t/dmr:1", "license", 0) == text.decode()
+
+        one = {"mediaType": OCI, "digest": digest(shapes["oras"]), "size": len(shapes["oras"])}
+        two = {"mediaType": OCI, "digest": digest(put(r, "t/oras", "x", [(b"x", "application/x", None)], empty, OCI)),
+               "size": 1}
+        index = "application/vnd.oci.image.index.v1+json"
+
+        def put_index(tag, *entries):
+            body = json.dumps({"schemaVersion": 2, "mediaType": index, "manifests": entries}).encode()
+            assert r.ask("PUT", f"/v2/t/oras/manifests/{tag}", body, {"Content-Type": index})[0] == 201
+        two["size"] = len(r.ask("GET", "/v2/t/oras/manifests/x", headers={"Accept": OCI})[1])
+        put_index("single", one)
+        put_index("told", two, {**one, "artifactType": "application/vnd.example.gguf"})
+        put_index("many", two, one)
+        for tag in ("single", "told"):
+            assert a("pull", f"{r.url}/t/oras:{tag}").model["digest"] == digest(shapes["oras"])[7:], tag
+        refused(a, ("pull", f"{r.url}/t/oras:many"), "unsupported", "an index of 2 manifests", "@sha256:")
+        refused(a, ("pull", f"{r.url}/t/oras:x"), "unsupported", "layer 1 is 'application/x'")
+        put(r, "t/text", "1", [(b"MIT", OLLAMA + "license", None)])
+        refused(a, ("pull", f"{r.url}/t/text:1"), "unsupported", "none of its 1 layers is a GGUF model")
+        put(r, "t/elf", "1", [(b"\x7fELF" + bytes(100), OLLAMA + "model", None)])
+        refused(a, ("pull", f"{r.url}/t/elf:1"), "format", "no GGUF")
+        assert not [p for p in (d / "a" / "tmp").iterdir()], "what is no model was kept"
+
+
+@case
+def moved_tag(d):
+    """A tag that stands for another model: told with both digests; outdated before, not after."""
+    a = Store(d / "a")
+    with Registry(d / "r") as r:
+        first = put(r, "t/m", "latest", [(gguf(6), OLLAMA + "model", None)])
+        name = f"{r.url}/t/m"
+        a("pull", name, "mine")
+        a("pull", name, "kept")
+        assert a("outdated", "mine").rows == [{"outdated": False, "revision": digest(first)}]
+        second = put(r, "t/m", "latest", [(gguf(7), OLLAMA + "model", None)])
+        assert a("outdated", "mine").rows == [{"outdated": True, "revision": digest(second)}]
+        assert a("show", "mine").model["digest"] == digest(first)[7:]
+        moved = a("pull", name, "mine")
+        assert f"moved from {digest(first)} to {digest(second)}" in moved.statuses, moved.statuses
+        assert moved.statuses[-2:] == ["removing unused layers", "success"]
+        assert f"from={digest(first)} to={digest(second)}" in moved.err
+        assert a("outdated", "mine").rows[0]["outdated"] is False
+        assert a("outdated", "kept").rows[0]["outdated"] is True
+        f = write(d, "x.gguf", gguf(8))
+        a("import", "local", f)
+        refused(a, ("outdated", "local"), "unsupported", "was not pulled")
+
+
+@case
+def plans(d):
+    a = Store(d / "a")
+    m, extra = gguf(9, 70000), gguf(10)
+    with Registry(d / "r") as r:
+        put(r, "t/m", "1", [(m, OLLAMA + "model", None)])
+        put(r, "t/m", "2", [(m, OLLAMA + "model", None), (extra, OLLAMA + "projector", None), (b"MIT", OLLAMA + "license", None)])
+        p = a("plan", f"{r.url}/t/m:1").rows[-1]
+        assert p["missing"] == p["size"] == len(m) + 2 and not p["present"] and p["room"]
+        assert [(f["kind"], f["size"], f["missing"]) for f in p["files"]] == [("config", 2, 2), ("model", len(m), len(m))]
+        assert not list((d / "a" / "blobs").iterdir()) and not list((d / "a" / "tmp").iterdir())
+        a("pull", f"{r.url}/t/m:1")
+        p = a("plan", f"{r.url}/t/m:1").rows[-1]
+        assert p["missing"] == 0 and p["present"] and p["name"] == f"{r.host}/t/m:1"
+        p = a("plan", f"{r.url}/t/m:2").rows[-1]
+        assert p["missing"] == len(extra) + 3 and not p["present"], p
+
+
+@case
+def mounts(d):
+    """To another repository of the registry that it came from, no byte is sent."""
+    a = Store(d / "a")
+    m = gguf(11, 100000)
+    with Registry(d / "r") as r:
+        front = free_port()
+        conf = f"server {{ listen 127.0.0.1:{front}; location / {{ proxy_pass {r.url}; proxy_set_header Host $http_host; }} }}"
+        with Nginx(d / "n", conf, [("127.0.0.1", front)]) as n:
+            sent = put(r, "from/m", "1", [(m, OLLAMA + "model", None), (b"MIT", OLLAMA + "license", None)])
+            a("pull", f"http://127.0.0.1:{front}/from/m:1")
+            a("push", f"127.0.0.1:{front}/from/m:1", f"http://127.0.0.1:{front}/to/m:2")
+            asked = [row for row in settled(n) if row[2].startswith("/v2/to/m")]
+            assert [row[1] for row in asked] == ["HEAD", "POST"] * 3 + ["PUT"], asked
+            assert all(f"&from=from%2Fm" in row[2] and row[3] == 201 for row in asked if row[1] == "POST")
+            assert r.ask("GET", "/v2/to/m/manifests/2", headers={"Accept": DOCKER})[1] == sent
+
+
+@case
+def by_reference(d):
+    a = Store(d / "a")
+    path = write(d, "mine.gguf", gguf(12))
+    a("reference", "mine", path)
+    with Registry(d / "r") as r:
+        a("push", "mine", f"{r.url}/t/mine:1")
+        assert r.ask("GET", f"/v2/t/mine/blobs/{digest(gguf(12))}")[1] == gguf(12)
+        path.write_bytes(gguf(13))
+        refused(a, ("push", "mine", f"{r.url}/t/mine:2"), "conflict", "changed")
+        assert r.ask("GET", "/v2/t/mine/manifests/2")[0] == 404
+
+
+@case
+def large(d):
+    """In chunks, and what the registry lost is sent again."""
+    a, b = Store(d / "a"), Store(d / "b")
+    data = gguf(14, 40 << 20)
+    a("import", "big", write(d, "big.gguf", data))
+    with Registry(d / "r") as r:
+        name = f"{r.url}/t/big:1"
+        done = a("push", "big", name)
+        seen = [e["completed"] for e in done.events if e.get("total") == len(data)]
+        assert seen == sorted(seen) and seen[-1] == len(data), seen
+        assert b("pull", name).model["digest"] == a("show", "big").model["digest"]
+        assert bytes_of(b("show", f"{r.host}/t/big:1").model) == [data]
+
+
+# ---- who may -----------------------------------------------------------------------------------------------
+
+def certified(d):
+    ca = Ca(d / "ca")
+    return ca, ca.issue("here", dns=["localhost"], ips=["127.0.0.1"])
+
+
+@case
+def tls(d):
+    ca, cert = certified(d)
+    with Registry(d / "r", certificate=cert) as r:
+        sent = put(r, "t/m", "1", [(gguf(20), OLLAMA + "model", None)])
+        stranger, friend = Store(d / "a"), Store(d / "b", "--ca", ca.file)
+        refused(stranger, ("pull", f"{r.host}/t/m:1"), "forbidden", "checking the certificate of", r.host)
+        refused(friend, ("pull", f"http://{r.host}/t/m:1"), "", r.host)
+        m = friend("pull", f"{r.host}/t/m:1").model
+        assert m["digest"] == digest(sent)[7:] and m["source"] == f"https://{r.host}/t/m:1"
+        friend("push", m["name"], f"{r.host}/t/m:2")
+        assert r.ask("GET", "/v2/t/m/manifests/2", headers={"Accept": DOCKER})[1] == sent
+    with Registry(d / "p") as r:
+        put(r, "t/m", "1", [(gguf(20), OLLAMA + "model", None)])
+        refused(Store(d / "c"), ("pull", f"{r.host}/t/m:1"), "io", r.host)
+        got = Store(d / "c")("pull", f"{r.host}/t/m:1", "--insecure")
+        assert got.model["source"] == f"{r.url}/t/m:1" and "plain http" in got.err
+    refused(Store(d / "c"), ("pull", "http://example.org/t/m:1"), "invalid", "--insecure")
+
+
+@case
+def passwords(d):
+    ca, cert = certified(d)
+    a = Store(d / "a", "--ca", ca.file)
+    a("import", "m", write(d, "m.gguf", gguf(21)))
+    with Registry(d / "r", certificate=cert, users={"ann": "p:w \u00e9"}) as r:
+        ann = ("--user", "ann", "--password", "p:w \u00e9")
+        refused(a, ("push", "m", f"{r.host}/t/m:1"), "forbidden", r.host, "wants a name and a password")
+        wrong = refused(a, ("push", "m", f"{r.host}/t/m:1", "--user", "ann", "--password", "hunter2"), "forbidden", r.host)
+        a("push", "m", f"{r.host}/t/m:1", *ann)
+        refused(a, ("pull", f"{r.host}/t/m:1"), "forbidden", "wants a name and a password")
+        refused(a, ("pull", f"{r.host}/t/m:1", "--user", "a:b", "--password", "x"), "invalid", "':'")
+        good = a("pull", f"{r.host}/t/m:1", *ann)
+        for text in (wrong.err, wrong.text, good.err, good.text):
+            for secret in ("hunter2", "p:w", base64.b64encode("ann:p:w \u00e9".encode()).decode()):
+                assert secret not in text, text
+    # over plain http too, where that was asked for
+    with Registry(d / "p", users={"ann": "pw"}) as r:
+        a("push", "m", f"{r.url}/t/m:1", "--user", "ann", "--password", "pw")
+        assert a("pull", f"{r.url}/t/m:1", "x", "--user", "ann", "--password", "pw").model["name"] == "x:latest"
+
+
+def policy(user, password, scopes):
+    if user and (user, password) != ("ann", "secret"):
+        return None
+    return [(n, acts if user else [x for x in acts if x == "pull"]) for n, acts in scopes if user or n.startswith("public/")]
+
+
+@case
+def tokens(d):
+    """A token server on the registry's own host; for anybody, for ann, and for nobody with a wrong password."""
+    ca, cert = certified(d)
+    a, b = Store(d / "a", "--ca", ca.file), Store(d / "b", "--ca", ca.file)
+    ann = ("--user", "ann", "--password", "secret")
+    a("import", "m", write(d, "m.gguf", gguf(22, 70000)))
+    with TokenMaker(d / "t", policy, cert) as maker, Registry(d / "r", certificate=cert, tokens=maker) as r:
+        refused(a, ("push", "m", f"{r.host}/public/m:1"), "forbidden", r.host)
+        refused(a, ("push", "m", f"{r.host}/public/m:1", "--user", "ann", "--password", "wrong1"), "forbidden",
+                "wrong name or password")
+        before = len(maker.server.requests)
+        a("push", "m", f"{r.host}/public/m:1", *ann)
+        assert len(maker.server.requests) <= before + 2, "one token for HEADs and one to write"
+        a("push", "m", f"{r.host}/own/m:1", *ann)
+        before = len(maker.server.requests)
+        b("pull", f"{r.host}/public/m:1")
+        assert len(maker.server.requests) == before + 1
+        assert "authorization" not in maker.server.requests[-1].headers
+        refused(b, ("pull", f"{r.host}/own/m:1"), "forbidden", r.host)
+        b("pull", f"{r.host}/own/m:1", *ann)
+        b("push", f"{r.host}/own/m:1", f"{r.host}/own/n:1", *ann)
+        assert b("outdated", f"{r.host}/public/m:1").rows[0]["outdated"] is False
+        for q in maker.server.requests:
+            assert "service=models" in q.path and "scope=repository%3A" in q.path, q.path
+
+
+class Asked:
+    """A registry of our own that wants a token, and shows whom it was asked with."""
+    def __init__(self, challenge, cert=None, token="tok"):
+        self.challenge, self.token, self.files, self.tokens = challenge, token, {}, []
+        self.server = Hostile(self.serve, certificate=cert)
+        self.url, self.host = self.server.url, self.server.url.split("//")[1]
+
+    def add(self, repo, tag, layers, config=(b"{}", IMAGE_CONFIG)):
+        body = make_manifest(layers, config)
+        self.files[f"/v2/{repo}/manifests/{tag}"] = body
+        for data, *_ in [*layers, config]:
+            self.files[f"/v2/{repo}/blobs/{digest(data)}"] = data
+        return body
+
+    def serve(self, c, q):
+        if q.path.startswith("/token"):
+            self.tokens.append(q)
+            return c.reply(200, json.dumps({"token": self.token}).encode())
+        if self.challenge and q.headers.get("authorization") != f"Bearer {self.token}":
+            return c.reply(401, b"{}", www_authenticate=self.challenge.replace("SELF", self.url))
+        data = self.files.get(q.path)
+        return c.reply(200, data) if data is not None else c.reply(404, b'{"errors":[{"message":"no \\u0007such"}]}')
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.stop()
+
+
+@case
+def realms(d):
+    """A realm elsewhere hears nothing, unless the user has paired it with the registry."""
+    ca, cert = certified(d)
+    a = Store(d / "a", "--ca", ca.file)
+    ann = ("--user", "ann", "--password", "secret")
+    with Asked(None, cert) as other, Asked("", cert) as r:
+        r.token = other.token
+        r.challenge = f'Bearer realm="{other.url}/token",service="s",scope="repository:t/m:pull"'
+        r.add("t/m", "1", [(gguf(30), OLLAMA + "model", None)])
+        name = f"localhost:{r.server.port}/t/m:1"
+        for who in ((), ann):
+            got = refused(a, ("pull", name, *who), "forbidden", "another host", "127.0.0.1", "realms =")
+            assert not other.server.requests and not other.server.connections, "the realm was asked"
+            assert "secret" not in got.err
+        refused(a, ("pull", name, "--realms", "localhost=127.0.0.1"), "forbidden", "another host")
+        a("pull", name, *ann, "--realms", f"example.org=1.2.3.4,localhost:{r.server.port}=127.0.0.1")
+        assert other.tokens[0].headers["authorization"] == "Basic " + base64.b64encode(b"ann:secret").decode()
+        assert not [q for q in r.server.requests if q.headers.get("authorization", "").startswith("Basic")]
+        # its own host on another port
+        r.challenge = f'Bearer realm="https://localhost:{other.server.port}/token"'
+        a("pull", name, "again", *ann)
+        assert len(other.tokens) == 2 and "scope=repository%3At%2Fm%3Apull" in other.tokens[1].path
+        for bad, code, part in ((f'Bearer realm="http://localhost:{other.server.port}/token"', "forbidden", "plain http"),
+                                ('Bearer realm="file:///etc/passwd"', "format", "no URL"),
+                                ('Bearer realm="https://u:p@localhost/token"', "format", "no URL"),
+                                ('Bearer realm="https://localhost/token#x"', "format", "no URL"),
+                                ('Bearer service="x"', "format", "no realm"), ('Bearer realm="', "format", "cannot be read"),
+                                ("Negotiate abc==", "forbidden", "no kind that is known"),
+                                ("", "forbidden", "no kind that is known")):
+            r.challenge = bad or "X-Odd"
+            refused(a, ("pull", name, "bad", *ann), code, part)
+        assert len(other.tokens) == 2
+
+
+@case
+def loops_end(d):
+    """A registry that is never content is asked twice."""
+    a = Store(d / "a")
+    with Asked('Bearer realm="SELF/token"') as r:
+        r.files = {}
+        r.serve_token = r.token
+        r.challenge = 'Bearer realm="SELF/token"'
+
+        def never(c, q):
+            if q.path.startswith("/token"):
+                r.tokens.append(q)
+                return c.reply(200, b'{"token":"t"}')
+            return c.reply(401, b"{}", www_authenticate=f'Bearer realm="{r.url}/token"')
+        r.server.handler = never
+        refused(a, ("pull", f"{r.url}/t/m:1"), "forbidden", r.host)
+        assert len(r.tokens) == 1 and len(r.server.requests) == 3, [q.path for q in r.server.requests]
+
+
+@case
+def bad_tokens(d):
+    a = Store(d / "a")
+    with Asked('Bearer realm="SELF/token"') as r:
+        for reply, code, part in ((b'{"token":"a b"}', "format", "none that can be sent"),
+                                  (b'{"token":"a\\r\\nX: y"}', "format", "none that can be sent"),
+                                  (b'{"token":""}', "format", "none that can be sent"), (b"{}", "format", "none that can"),
+                                  (b'{"token":7}', "format", "none that can be sent"), (b"[]", "format", "none that can"),
+                                  (b"<html>", "format", "no JSON"), (b'{"token":"' + b"x" * 70000 + b'"}', "too_large", ""),
+                                  (b'{"token":"' + b"x" * 40000 + b'"}', "format", "none that can be sent"),
+                                  (b"[" * 10000, "format", "no JSON")):
+            def serve(c, q, reply=reply):
+                if q.path.startswith("/token"):
+                    return c.reply(200, reply)
+                return c.reply(401, b"{}", www_authenticate=f'Bearer realm="{r.url}/token"')
+            r.server.handler = serve
+            refused(a, ("pull", f"{r.url}/t/m:1"), code, part)
+
+
+@case
+def ollamas_key(d):
+    """The pair as ssh-keygen has it, and the signature that Ollama's registry looks for."""
+    need("ssh-keygen", "openssl")
+    a, b = Store(d / "a"), Store(d / "b")
+    public = a("key").text.strip()
+    folder = d / "a" / "keys"
+    assert oct(folder.stat().st_mode & 0o777) == "0o700"
+    assert oct((folder / "id_ed25519").stat().st_mode & 0o777) == "0o600"
+    assert (folder / "id_ed25519.pub").read_text() == public + " hearth\n"
+    made = subprocess.run(["ssh-keygen", "-y", "-f", folder / "id_ed25519"], capture_output=True, text=True, check=True)
+    assert made.stdout.split()[:2] == public.split(), made
+    assert a("key").text.strip() == public
+    # one of ssh-keygen's is used as it is; one with a passphrase, or that is none, is refused
+    os.makedirs(d / "b" / "keys", 0o700)
+    key = d / "b" / "keys" / "id_ed25519"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "a long comment here", "-f", key], check=True)
+    assert b("key").text.split() == (d / "b" / "keys" / "id_ed25519.pub").read_text().split()[:2]
+    subprocess.run(["ssh-keygen", "-q", "-p", "-N", "secret", "-f", key], check=True, capture_output=True)
+    refused(b, ("key",), "conflict", "passphrase")
+    for data in (b"", b"x", key.read_bytes()[:100], b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n"):
+        key.write_bytes(data)
+        refused(b, ("key",), "format", "no ed25519 key")
+
+    with Asked('Bearer realm="SELF/token?x=1",service="ollama.com",scope="repository:t/m:pull repository:t/n:pull"') as r:
+        r.add("t/m", "1", [(gguf(31), OLLAMA + "model", None)])
+        a("pull", f"{r.url}/t/m:1")
+        assert "authorization" not in r.tokens[0].headers, "the key is not for everybody"
+        a("pull", f"{r.url}/t/m:1", "again", "--key-hosts", r.host)
+        q = r.tokens[1]
+        keys = [pair.split("=")[0] for pair in q.path.split("?")[1].split("&")]
+        assert keys == ["x", "nonce", "scope", "scope", "service", "ts"], q.path
+        shown, signature = q.headers["authorization"].split(":")
+        assert shown == public.split()[1]
+        empty = base64.b64encode(b"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855").decode()
+        write(d, "text", f"GET,{r.url}{q.path},{empty}".encode())
+        write(d, "signature", base64.b64decode(signature))
+        write(d, "key.der", bytes.fromhex("302a300506032b6570032100") + base64.b64decode(shown)[-32:])
+        subprocess.run(["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", d / "key.der", "-keyform", "DER", "-rawin",
+                        "-in", d / "text", "-sigfile", d / "signature"], check=True, capture_output=True)
+        a("pull", f"{r.url}/t/m:1", "third", "--key-hosts", r.host, "--user", "ann", "--password", "pw")
+        assert r.tokens[2].headers["authorization"].startswith("Basic ")
+
+
+# ---- mirrors, and lies ---------------------------------------------------------------------------------------
+
+@case
+def mirror(d):
+    """Asked first, without a credential; what it lacks or lies about comes from the registry."""
+    m, text = gguf(40), b"a licence"
+    ann = ("--user", "ann", "--password", "secret")
+    challenge = 'Bearer realm="SELF/token"'
+    with Asked(challenge) as r, Asked(None) as mirrored:
+        layers = [(m, OLLAMA + "model", None), (text, OLLAMA + "license", None)]
+        sent = r.add("t/m", "1", layers)
+        name = f"{r.url}/t/m:1"
+
+        def at_mirror(c, q):
+            path, query = q.path.split("?")
+            assert query == f"ns={r.host}", query
+            data = mirrored.files.get(path)
+            return c.reply(200, data) if data is not None else c.reply(404)
+        mirrored.server.handler = at_mirror
+        pull = ("pull", name, *ann, "--mirror", mirrored.url)
+        assert Store(d / "lacks")(*pull).model["digest"] == digest(sent)[7:]
+        assert mirrored.server.requests and r.server.requests
+        mirrored.add("t/m", "1", layers)
+        r.server.requests.clear()
+        assert Store(d / "has")(*pull).model["digest"] == digest(sent)[7:]
+        assert not r.server.requests, [q.path for q in r.server.requests]
+        for path in list(mirrored.files):
+            if "/blobs/" in path:
+                mirrored.files[path] = mirrored.files[path][:-1] + b"#"
+        got = Store(d / "lies")(*pull)
+        assert got.model["digest"] == digest(sent)[7:] and bytes_of(got.model) == [m]
+        mirrored.files["/v2/t/m/manifests/" + digest(sent)] = sent + b" "
+        r.files["/v2/t/m/manifests/" + digest(sent)] = sent
+        pinned = Store(d / "pinned")("pull", f"{r.url}/t/m@{digest(sent)}", *ann, "--mirror", mirrored.url)
+        assert pinned.model["digest"] == digest(sent)[7:] and "passed over" in pinned.err
+        assert not [q for q in mirrored.server.requests if "authorization" in q.headers]
+
+
+@case
+def lies(d):
+    """Each a row: what the registry says of a manifest, and the sentence that it earns."""
+    m = gguf(41)
+    good = json.loads(make_manifest([(m, OLLAMA + "model", None)]))
+
+    def changed(**more):
+        return json.dumps({**good, **more}).encode()
+
+    def layer(**more):
+        return changed(layers=[{**good["layers"][0], **more}])
+    rows = [
+        (b"", "format", "not valid JSON"), (b"{", "format", "not valid JSON"), (b"[]", "format", "no JSON object"),
+        (b"null", "format", ""), (b"{}", "format", "schema version 2"), (b"\xff\xfe{}", "format", "not valid JSON"),
+        (b'{"schemaVersion":2}\0', "format", "NUL"), (b'{"a":' * 100 + b"1" + b"}" * 100, "format", "nested"),
+        (changed(schemaVersion=1), "format", "schema version"), (changed(schemaVersion="2"), "format", "schema version"),
+        (b'{"schemaVersion":1,"fsLayers":[]}', "unsupported", "schema version"),
+        (changed(layers=[]), "unsupported", "0 layers"), (changed(layers={}), "format", "list of layers"),
+        (changed(layers=None), "format", "list of layers"), (changed(layers=[1]), "format", "layer 1"),
+        (changed(layers=[[]]), "format", "layer 1"), (changed(config=None), "format", "config"),
+        (changed(layers=good["layers"] * 3000), "too_large", "3000 layers"),
+        (layer(digest="sha256:../../../../etc/passwd"), "format", "the digest of layer 1"),
+        (layer(digest="sha256:" + "../" * 21 + "x"), "format", "the digest of layer 1"),
+        (layer(digest="sha256:" + "0" * 63), "format", "64 hex digits"), (layer(digest="sha512:" + "0" * 128), "format", "64 hex"),
+        (layer(digest=7), "format", "64 hex digits"), (layer(digest=digest(m) + "\u0000"), "format", ""),
+        (layer(size=-1), "format", "no number of bytes"), (layer(size=1.5), "format", ""),
+        (layer(size="5"), "format", ""), (layer(size=1 << 62), "", ""),
+        (changed(layers=[{**good["layers"][0], "size": 10 ** 30}]), "format", ""),
+        (layer(mediaType=""), "", ""), (layer(mediaType="a\nb"), "format", "control character"),
+        (layer(mediaType="x" * 300), "too_large", "media type"), (layer(mediaType="application/x-executable"), "unsupported", "no part"),
+        (layer(mediaType="application/x-sh", annotations={"org.opencontainers.image.title": "../../x.sh"}), "unsupported", "no part"),
+        (changed(layers=[*good["layers"], {**good["layers"][0], "mediaType": OLLAMA + "license", "size": 5 << 20}]), "", ""),
+        (layer(mediaType=OLLAMA + "license", size=5 << 20), "too_large", "license"),
+        (layer(mediaType=OLLAMA + "tensor"), "unsupported", "no part"),
+        (changed(layers=[*good["layers"], {**good["layers"][0], "size": 7}]), "format", "is said to have"),
+        (json.dumps({"schemaVersion": 2, "manifests": []}).encode(), "unsupported", "index of 0"),
+        (json.dumps({"schemaVersion": 2, "manifests": [{"digest": "x"}]}).encode(), "format", "without a usable digest"),
+        (b" " * ((4 << 20) + 1), "too_large", ""),
+    ]
+    a = Store(d / "a")
+    with Asked(None) as r:
+        for i, (body, code, part) in enumerate(rows):
+            r.files = {"/v2/t/m/manifests/1": body}
+            got = refused(a, ("pull", f"{r.url}/t/m:1"), code, part)
+            assert got.sentence.isprintable(), (i, got.sentence)
+        r.add("t/m", "1", [(m, OLLAMA + "model", None), (b"MIT", OLLAMA + "license", None)])
+        true = dict(r.files)
+        r.files[f"/v2/t/m/blobs/{digest(b'MIT')}"] = b"GPL"
+        refused(a, ("pull", f"{r.url}/t/m:1"), "format", "instead of " + digest(b"MIT"))
+        r.files[f"/v2/t/m/blobs/{digest(b'MIT')}"] = b"MIT license, and more"
+        refused(a, ("pull", f"{r.url}/t/m:1"), "")
+        r.files = dict(true)
+        del r.files[f"/v2/t/m/blobs/{digest(b'MIT')}"]
+        refused(a, ("pull", f"{r.url}/t/m:1"), "not_found", "pulling " + digest(b"MIT")[7:19])
+        r.files = true
+        for value, good_one in (("sha256:" + "0" * 64, False), ("../../etc/passwd", False), ("sha512:" + "0" * 128, False),
+                                (digest(true["/v2/t/m/manifests/1"]), True)):
+            def serve(c, q, value=value):
+                data = r.files.get(q.path)
+                return c.reply(404) if data is None else c.reply(200, data, docker_content_digest=value)
+            r.server.handler = serve
+            if good_one:
+                a("pull", f"{r.url}/t/m:1")
+            else:
+                refused(a, ("pull", f"{r.url}/t/m:1"), "format", "not the one that it states")
+        refused(a, ("pull", f"{r.url}/t/m:1@sha256:{'1' * 64}", "pinned"), "")
+        asked = []
+
+        def busy(c, q):
+            asked.append(q.path)
+            return (c.reply(429, b"{}", retry_after="0") if len(asked) < 3 else c.reply(503, b"{}") if len(asked) == 3
+                    else c.reply(200, r.files[q.path]))
+        r.server.handler = busy
+        a("pull", f"{r.url}/t/m:1")
+        assert len(asked) == 4
+        r.server.handler = lambda c, q: c.reply(418, b'{"errors":[{"message":"a\\u001b[31m\\u202ebad ' + b"x" * 400 + b'"}]}')
+        got = refused(a, ("pull", f"{r.url}/t/m:1"), "format", "answered 418", "a?[31m?bad")
+        assert len(got.sentence) < 400 and got.sentence.isprintable()
+    here = sorted(p.name for p in (d / "a").iterdir() if not p.name.startswith("db"))
+    assert here == ["blobs", "tmp"] and not list((d / "a" / "tmp").iterdir()), here
+
+
+@case
+def offline(d):
+    a = Store(d / "a", "--offline")
+    with Asked(None) as r:
+        got = refused(a, ("pull", f"{r.url}/t/m:1"), "conflict", "offline")
+        assert not got.events
+        refused(a, ("plan", f"{r.url}/t/m:1"), "conflict", "offline")
+        a("import", "m", write(d, "m.gguf", gguf(50)))
+        refused(a, ("push", "m", f"{r.url}/t/m:1"), "conflict", "offline")
+        assert not r.server.connections
+
+
+# ---- uploads that break -------------------------------------------------------------------------------------
+
+class Resuming:
+    """Takes chunks and says how far it is; breaks off after `cut` bytes of a chunk, `cuts` times."""
+    def __init__(self, cut, cuts, cert=None):
+        self.cut, self.cuts, self.data, self.blobs, self.manifest, self.got, self.opened = cut, cuts, b"", {}, None, 0, 0
+        self.server = Hostile(self.serve, certificate=cert)
+
+    def serve(self, c, q):
+        n, path = int(q.headers.get("content-length", 0)), q.path.split("?")[0]
+        if q.method == "HEAD":
+            return c.reply(200 if path.split("/")[-1] in self.blobs else 404)
+        if q.method == "POST":
+            self.data, self.opened = b"", self.opened + 1
+            return c.reply(202, location="/v2/t/m/blobs/uploads/1?state=0")
+        if q.method == "GET":
+            return c.reply(204, range=f"0-{max(len(self.data) - 1, 0)}", location=f"/v2/t/m/blobs/uploads/1?state={len(self.data)}")
+        if q.method == "PATCH":
+            first, last = map(int, q.headers["content-range"].split("-"))
+            if first != len(self.data) or f"state={first}" not in q.path or last - first + 1 != n:
+                return c.reply(416)
+            if self.cuts and len(self.data) + n > self.cut:
+                self.cuts -= 1
+                part = c.read(self.cut)
+                self.data, self.got = self.data + part, self.got + len(part)
+                c.reset()
+                return False
+            part = c.read(n)
+            self.data, self.got = self.data + part, self.got + len(part)
+            return c.reply(202, range=f"0-{len(self.data) - 1}", location=f"/v2/t/m/blobs/uploads/1?state={len(self.data)}")
+        body = c.read(n)
+        if "/manifests/" in path:
+            self.manifest = body
+            return c.reply(201)
+        self.data, self.got = self.data + body, self.got + len(body)
+        self.blobs[digest(self.data)] = self.data
+        return c.reply(201 if f"digest={digest(self.data).replace(':', '%3A')}" in q.path else 400)
+
+
+@case
+def broken_uploads(d):
+    a = Store(d / "a")
+    data = gguf(60, 33 << 20)
+    a("import", "m", write(d, "m.gguf", data))
+    config = a("show", "m").model["config"].encode()
+    for cut, cuts in ((1, 1), (5 << 20, 3), (20 << 20, 1)):
+        r = Resuming(cut, cuts)
+        done = a("push", "m", f"{r.server.url}/t/m:1")
+        assert r.blobs[digest(data)] == data and r.manifest == a("show", "m").model["manifest"].encode()
+        assert r.opened == (2 if cut > 1 else 3), r.opened
+        assert r.got <= len(data) + len(config) + 1, "what was there was sent again"
+        seen = [e["completed"] for e in done.events if e.get("total") == len(data)]
+        assert seen == sorted(seen) and seen[-1] == len(data)
+        r.server.stop()
+
+
+def main():
+    global MOVER
+    MOVER = sys.argv[1]
+    wanted = sys.argv[2:]
+    need("docker-registry", "openssl")
+    for f in CASES:
+        if wanted and f.__name__ not in wanted:
+            continue
+        with tempfile.TemporaryDirectory(prefix="hearth-registry-") as d:
+            f(pathlib.Path(d))
+        print(f"ok {f.__name__}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

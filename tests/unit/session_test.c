@@ -1,0 +1,179 @@
+/* challenge, origin: what a registry says of its tokens, and where URLs lead. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "runtime/base/mem.h"
+#include "store/challenge.h"
+#include "store/origin.h"
+
+static void challenges(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *header;
+        enum challenge_kind kind;
+        const char *realm, *service, *scope;
+    } rows[] = {
+        { "", CHALLENGE_NONE, "", "", "" },
+        { "Bearer realm=\"https://a/t\",service=\"s\",scope=\"x y\"", CHALLENGE_BEARER, "https://a/t", "s", "x y" },
+        { "bearer REALM=\"https://a/t\" , Service=s", CHALLENGE_BEARER, "https://a/t", "s", "" },
+        { "Bearer realm = \"a\\\"b\\\\c\"", CHALLENGE_BEARER, "a\"b\\c", "", "" },
+        { "Bearer realm=\"a\",realm=\"b\"", CHALLENGE_BEARER, "a", "", "" },
+        { "Bearer realm=\"a\",error=\"insufficient_scope\",x=y", CHALLENGE_BEARER, "a", "", "" },
+        { "Basic realm=\"r, s\"", CHALLENGE_BASIC, "r, s", "", "" },
+        { "Basic", CHALLENGE_BASIC, "", "", "" },
+        { "Basic realm=\"b\", Bearer realm=\"a\",service=\"s\"", CHALLENGE_BEARER, "a", "s", "" },
+        { "Bearer realm=\"a\", Basic realm=\"b\"", CHALLENGE_BEARER, "a", "", "" },
+        { "Negotiate, Basic realm=\"b\"", CHALLENGE_BASIC, "b", "", "" },
+        { "Negotiate YII+/abc==, Basic realm=\"b\"", CHALLENGE_BASIC, "b", "", "" },
+        { "Digest realm=\"d\", nonce=\"n\", Bearer realm=\"a\"", CHALLENGE_BEARER, "a", "", "" },
+        { "Digest realm=\"d\"", CHALLENGE_NONE, "d", "", "" },
+        { ",, Basic realm=\"b\" ,", CHALLENGE_BASIC, "b", "", "" },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct challenge c;
+        struct err e = { 0 };
+        if (challenge_parse(str_from(rows[i].header), &c, &e))
+            fail_msg("%s: %s", rows[i].header, e.text);
+        if (c.kind != rows[i].kind)
+            fail_msg("%s: kind %d", rows[i].header, (int)c.kind);
+        if (c.kind == CHALLENGE_NONE)
+            continue;
+        assert_string_equal(c.realm, rows[i].realm);
+        assert_string_equal(c.service, rows[i].service);
+        assert_string_equal(c.scope, rows[i].scope);
+    }
+}
+
+static void broken_challenges(void **state)
+{
+    (void)state;
+    static const char *const rows[] = {
+        "Bearer", "Bearer service=\"s\"", "Bearer realm=\"\"", "Bearer realm=\"a", "Bearer realm=\"a\\",
+        "Bearer realm=\"a\\\"", "Bearer realm=", "Bearer realm=,x=y", "Bearer realm=\"a\"b", "Bearer realm=\"a\" x=y",
+        "Bearer realm=\"a\nb\"", "Bearer realm=\"caf\xc3\xa9\"", "Bearer \"realm\"", "=", "\"", "Bearer=x", "(x)",
+        "Bearer realm=\"a\";x=y",
+    };
+    struct challenge c;
+    struct err e;
+    char header[CHALLENGE_MAX + 64];
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        e = (struct err){ 0 };
+        if (challenge_parse(str_from(rows[i]), &c, &e) != ERR_FORMAT)
+            fail_msg("'%s' got through", rows[i]);
+        assert_true(strlen(e.text) > 10);
+    }
+    for (size_t over = 0; over < 2; over++) { /* a value at its limit, and one over */
+        memset(header, 'x', sizeof header);
+        memcpy(header, "Bearer realm=\"", 14);
+        header[14 + CHALLENGE_VALUE_MAX + over] = '"';
+        assert_int_equal(challenge_parse((struct str){ header, 15 + CHALLENGE_VALUE_MAX + over }, &c, NULL),
+                         over ? ERR_FORMAT : ERR_OK);
+    }
+    memset(header, ',', sizeof header);
+    assert_int_equal(challenge_parse((struct str){ header, CHALLENGE_MAX }, &c, NULL), ERR_OK);
+    assert_int_equal(challenge_parse((struct str){ header, CHALLENGE_MAX + 1 }, &c, NULL), ERR_FORMAT);
+}
+
+/* Whatever bytes come: an end, and no byte in a value that could end a line. */
+static void random_challenges(void **state)
+{
+    (void)state;
+    static const char *const parts[] = { "Bearer ", "Basic ", "realm=", "\"", "a", ",", " ", "=", "\\", "service=\"s\"", "\t",
+                                         "scope", "\x80", "\n", "Negotiate " };
+    uint64_t x = 88172645463325252u;
+    size_t through = 0;
+    for (int round = 0; round < 200000; round++) {
+        char text[128];
+        size_t n = 0;
+        for (;;) {
+            x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+            const char *part = parts[(x >> 20) % (sizeof parts / sizeof *parts)];
+            if (x % 13 == 0 || n + strlen(part) > sizeof text)
+                break;
+            memcpy(text + n, part, strlen(part));
+            n += strlen(part);
+        }
+        struct challenge c;
+        if (challenge_parse((struct str){ text, n }, &c, NULL))
+            continue;
+        through++;
+        assert_true(c.kind != CHALLENGE_BEARER || c.realm[0]);
+        for (const char *p = c.realm; *p; p++)
+            assert_true(*p >= ' ' && *p <= '~');
+    }
+    assert_true(through > 1000);
+}
+
+static void origins(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *url, *host;
+        unsigned port;
+        bool https;
+    } good[] = { { "https://a.b/c", "a.b", 443, true },        { "HTTP://A:80", "A", 80, false },
+                 { "http://a:8080?x", "a", 8080, false },      { "https://a_b-c.d:1/#", "a_b-c.d", 1, true } };
+    static const char *const bad[] = { "", "https://", "https:///x", "ftp://a/", "//a", "/x", "a", "https:/a", "https//a",
+                                       "https://a b/", "https://u@a/", "https://u:p@a/", "https://a:/", "https://a:0/",
+                                       "https://a:65536/", "https://a:1:2/", "https://[::1]/", "https://a\\b/", "https://a%2e/",
+                                       "https://a\n/", "https://caf\xc3\xa9/", "httpss://a", "https://a:+1/" };
+    struct origin o, p;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        if (!origin_of(str_from(good[i].url), &o))
+            fail_msg("%s", good[i].url);
+        assert_true(str_is(o.host, good[i].host));
+        assert_int_equal(o.port, good[i].port);
+        assert_int_equal(o.https, good[i].https);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        if (origin_of(str_from(bad[i]), &o))
+            fail_msg("'%s' got through", bad[i]);
+    assert_true(origin_of(STR("https://A.b:443/x"), &o) && origin_of(STR("https://a.B/y"), &p) && origin_eq(&o, &p));
+    assert_true(origin_of(STR("http://a.b:443/x"), &p) && !origin_eq(&o, &p));
+    assert_true(origin_of(STR("https://a.b:444/x"), &p) && !origin_eq(&o, &p));
+    assert_true(origin_of(STR("https://a.b.c/x"), &p) && !origin_eq(&o, &p));
+}
+
+static void joins(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *location, *to; /* NULL: refused */
+    } rows[] = { { "https://c/d?e", "https://c/d?e" }, { "/v2/x?y=z", "https://a.b:5/v2/x?y=z" }, { "/", "https://a.b:5/" },
+                 { "//evil/x", NULL },  { "x/y", NULL },       { "", NULL },          { "file:///etc/passwd", NULL },
+                 { "/a b", NULL },      { "/a\r\nX: y", NULL }, { "javascript:x", NULL }, { "/\\evil", NULL } };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct buf b;
+        buf_init(&b, 100);
+        bool good = origin_join(STR("https://a.b:5/p/q?r"), str_from(rows[i].location), &b);
+        if (good != (rows[i].to != NULL))
+            fail_msg("'%s'", rows[i].location);
+        if (good)
+            assert_string_equal(b.p, rows[i].to);
+        buf_finish(&b);
+    }
+    struct buf b;
+    buf_init(&b, 3);
+    assert_false(origin_join(STR("https://a/"), STR("/abc"), &b));
+    buf_finish(&b);
+    buf_init(&b, 100);
+    origin_escape(&b, STR("a-_.~Z9 /:,%&=+\xc3\n"));
+    assert_string_equal(b.p, "a-_.~Z9+%2F%3A%2C%25%26%3D%2B%C3%0A");
+    buf_finish(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(challenges), cmocka_unit_test(broken_challenges), cmocka_unit_test(random_challenges),
+        cmocka_unit_test(origins),    cmocka_unit_test(joins),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
