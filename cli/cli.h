@@ -62,6 +62,8 @@
     X(ARG_PLAN,        "dry-run",     0,   NULL,    "tell the files, sizes and licence and whether it fits, and fetch nothing") \
     X(ARG_DETACH,      "detach",      0,   NULL,    "begin it, and leave it to the daemon")        \
     X(ARG_ALL,         "all",         0,   NULL,    "every model whose place has another one now") \
+    X(ARG_FILE,        "file",        'f', "FILE",  "the Modelfile (./Modelfile; - reads standard input)") \
+    X(ARG_QUANTIZE,    "quantize",    'q', "TYPE",  "make its weights smaller: Q4_K_M, Q8_0, ...")   \
     X(ARG_OUTDATED,    "outdated",    0,   NULL,    "those whose place has another one now") \
     X(ARG_EVERY,       "all",         0,   NULL,    "take all that were found, but for names that are here") \
     X(ARG_FROM,        "from",        0,   "DIR",   "look in this directory, and nowhere else")
@@ -118,7 +120,7 @@ void help_overview(FILE *to);
 void help_command(FILE *to, const struct command *command);
 command_run help_run, completion_run;
 
-command_run run_run, list_run, ps_run, show_run, rm_run, cp_run, stop_run, import_run, pull_run,
+command_run run_run, list_run, ps_run, show_run, rm_run, cp_run, stop_run, import_run, create_run, pull_run,
     push_run, quantize_run, adopt_run, tokenize_run, bench_run;
 
 /* pull.c: brings a model that a command found missing; says so. ERR_CONFLICT: the daemon is offline. */

@@ -1,6 +1,7 @@
 #include "cli/client.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <llhttp.h>
 #include <poll.h>
 #include <stdio.h>
@@ -11,14 +12,25 @@
 
 #include "daemon/protocol.h"
 #include "runtime/base/json.h"
+#include "runtime/base/mem.h"
 
+#define SEND_BYTES ((size_t)1 << 20)
 #define READ_BYTES ((size_t)64 << 10)
+
+/* A file as a request's body. */
+struct outgoing {
+    int fd;
+    uint64_t size;
+    void (*sent)(void *user, uint64_t sent, uint64_t size);
+    void *user;
+};
 
 /* One request on its way, and what has come of its reply. */
 struct exchange {
     llhttp_t parser; /* its data points back here */
     struct client *client;
     int fd;
+    const struct outgoing *file; /* the body that is sent, instead of a text; NULL */
     struct buf body;   /* the whole reply, or the line that is not complete yet */
     client_line *line; /* NULL: no stream */
     void *user;
@@ -122,7 +134,7 @@ static enum err_code reply_error(struct exchange *x)
 /* ---- the exchange ---------------------------------------------------------------------------- */
 
 static void write_head(struct buf *out, const struct client *c, const char *method,
-                       const char *path, size_t body)
+                       const char *path, uint64_t body)
 {
     const struct reach_target *t = &c->reach.found;
 
@@ -135,7 +147,7 @@ static void write_head(struct buf *out, const struct client *c, const char *meth
     if (c->api_key)
         buf_printf(out, "Authorization: Bearer %s\r\n", c->api_key);
     if (body > 0)
-        buf_printf(out, "Content-Type: application/json\r\nContent-Length: %zu\r\n", body);
+        buf_printf(out, "Content-Type: application/json\r\nContent-Length: %" PRIu64 "\r\n", body);
     buf_puts(out, "\r\n");
 }
 
@@ -154,6 +166,34 @@ static enum err_code send_all(struct exchange *x, struct str s)
             return x->e->code;
     }
     return ERR_OK;
+}
+
+static enum err_code send_outgoing(struct exchange *x)
+{
+    const struct outgoing *o = x->file;
+    enum err_code code = ERR_OK;
+    char *chunk = mem_alloc(SEND_BYTES);
+
+    if (!chunk)
+        return err_no_memory(x->e, SEND_BYTES, "sending a file");
+    for (uint64_t at = 0; code == ERR_OK && at < o->size;) {
+        size_t want = o->size - at < SEND_BYTES ? (size_t)(o->size - at) : SEND_BYTES;
+        ssize_t n = pread(o->fd, chunk, want, (off_t)at);
+        struct pollfd reply = { .fd = x->fd, .events = POLLIN };
+
+        if (n <= 0)
+            code = n < 0 ? err_errno(x->e, ERR_IO, errno, "reading the file") :
+                           err_set(x->e, ERR_CONFLICT, "the file became shorter while it was read");
+        else if (poll(&reply, 1, 0) > 0)
+            break; /* it is answered before its end: nothing more is wanted */
+        else
+            code = send_all(x, (struct str){ chunk, (size_t)n });
+        at += n > 0 ? (uint64_t)n : 0;
+        if (code == ERR_OK && o->sent)
+            o->sent(o->user, at, o->size);
+    }
+    mem_free(chunk);
+    return code;
 }
 
 static enum err_code broken(struct exchange *x, int error)
@@ -219,9 +259,12 @@ static void note_peer(struct client *c, int fd)
     socklen_t size = sizeof peer;
 
     c->peer_pid = 0;
+    c->peer_uid = (uid_t)-1;
     if (c->reach.found.kind == REACH_UNIX &&
-        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0)
+        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0) {
         c->peer_pid = peer.pid;
+        c->peer_uid = peer.uid;
+    }
 }
 
 static enum err_code exchange_run(struct exchange *x, const char *method, const char *path,
@@ -240,12 +283,12 @@ static enum err_code exchange_run(struct exchange *x, const char *method, const 
     llhttp_init(&x->parser, HTTP_RESPONSE, &settings);
     x->parser.data = x;
     buf_init(&head, 8192);
-    write_head(&head, x->client, method, path, body.n);
+    write_head(&head, x->client, method, path, x->file ? x->file->size : body.n);
     code = head.failed ? err_set(x->e, ERR_TOO_LARGE, "HEARTH_API_KEY is too long") :
                          send_all(x, buf_str(&head));
     buf_finish(&head);
     if (code == ERR_OK)
-        code = send_all(x, body);
+        code = x->file ? send_outgoing(x) : send_all(x, body);
     if (code == ERR_OK)
         code = receive_all(x);
     if (code == ERR_OK && !succeeded(x))
@@ -265,6 +308,23 @@ enum err_code client_call(struct client *c, const char *method, const char *path
     if (x.fd >= 0)
         close(x.fd);
     *reply = x.body;
+    return code;
+}
+
+enum err_code client_send_file(struct client *c, const char *path, int fd, uint64_t size,
+                               void (*sent)(void *user, uint64_t sent, uint64_t size), void *user,
+                               struct err *e)
+{
+    struct err own;
+    struct outgoing file = { .fd = fd, .size = size, .sent = sent, .user = user };
+    struct exchange x = { .client = c, .fd = -1, .file = &file, .e = e ? e : &own };
+    enum err_code code;
+
+    buf_init(&x.body, CLIENT_MAX_REPLY);
+    code = exchange_run(&x, "POST", path, (struct str){ 0 });
+    if (x.fd >= 0)
+        close(x.fd);
+    buf_finish(&x.body);
     return code;
 }
 

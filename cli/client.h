@@ -7,6 +7,7 @@
 #define HEARTH_CLI_CLIENT_H
 
 #include <jansson.h>
+#include <sys/types.h>
 
 #include "cli/reach.h"
 #include "runtime/base/err.h"
@@ -22,6 +23,7 @@ struct client {
     enum err_code (*idle)(void *user, struct err *e);
     void *idle_user;
     int peer_pid;        /* of the last daemon reached over a Unix socket; else 0 */
+    uid_t peer_uid;      /* and its user; else -1 */
 };
 enum err_code client_init(struct client *c, const char *host, const struct interrupt *i,
                           struct err *e);
@@ -33,6 +35,10 @@ enum err_code client_call(struct client *c, const char *method, const char *path
 /* The same, parsed; *root is NULL for an empty reply. The caller json_decref()s. */
 enum err_code client_json(struct client *c, const char *method, const char *path, struct str body,
                           json_t **root, struct err *e);
+/* POSTs a file's `size` bytes; `sent` (may be NULL) hears how far it is. */
+enum err_code client_send_file(struct client *c, const char *path, int fd, uint64_t size,
+                               void (*sent)(void *user, uint64_t sent, uint64_t size), void *user,
+                               struct err *e);
 
 /* One line of NDJSON: `root` is the callee's to read, `raw` its text. Not ERR_OK ends the call. */
 typedef enum err_code client_line(void *user, json_t *root, struct str raw, struct err *e);

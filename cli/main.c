@@ -36,6 +36,11 @@ const struct command cli_commands[] = {
       "NAME is model[:tag]; without it the file's name is taken. Of a file in parts\n"
       "(-00001-of-0000N.gguf) name the first.",
       B(ARG_COPY) | B(ARG_REFERENCE) | B(ARG_JSON), 1, 2, false, true, import_run },
+    { "create", NULL, "NAME", "make a model of another one, or of files, as a Modelfile says",
+      "FROM names a model, a GGUF file, the first of its parts, or a folder with the files of one\n"
+      "model. Beside it PARAMETER, TEMPLATE, SYSTEM, ADAPTER, LICENSE, MESSAGE and REQUIRES are taken.\n"
+      "A daemon of your own on the Unix socket reads files where they are; any other is sent them.",
+      B(ARG_FILE) | B(ARG_QUANTIZE) | B(ARG_REFERENCE) | B(ARG_JSON), 1, 1, false, true, create_run },
     { "pull", NULL, "NAME", "bring a model from a registry, the Hugging Face hub or a URL",
       "NAME is [host/][namespace/]model[:tag] of Ollama's or any OCI registry,\n"
       "hf.co/ORG/REPO[:QUANT or file], or https://.../file.gguf. What is there already is not\n"

@@ -9,6 +9,7 @@
 
 #include "daemon/daemon.h"
 #include "daemon/protocol_create.h"
+#include "daemon/quantize.h"
 #include "daemon/routes.h"
 #include "daemon/store_job.h"
 #include "runtime/base/json.h"
@@ -282,8 +283,6 @@ static enum err_code check_asked(const struct create *c, struct err *e)
         return err_set(e, ERR_UNSUPPORTED, "\"remote_host\": models run here, and nowhere else");
     if (r->drafts)
         return err_set(e, ERR_UNSUPPORTED, "\"draft_files\": models with a draft model are not run yet");
-    if (r->quantize.n)
-        return err_set(e, ERR_UNSUPPORTED, "\"quantize\" is not done while a model is created: create it first");
     if (!r->from.n && !files)
         return err_set(e, ERR_INVALID, "neither 'from' or 'files' was specified");
     if (r->from.n && files)
@@ -314,8 +313,17 @@ static enum err_code create_work(void *user, const struct store_job *job, struct
     struct create *c = user;
     (void)last;
     c->in.job = *job;
+    struct quantize_writer writer = { 0 };
+    char *type = text_of(c, c->req.quantize);
     enum err_code code = fill(c, e);
-    return code ? code : store_create(c->d->store, &c->in, NULL, e);
+    if (!code && c->req.quantize.n)
+        code = type ? quantize_writer_init(&writer, type, e) : no_memory(e);
+    if (!code && type)
+        c->in.writer = &writer.writer;
+    code = code ? code : store_create(c->d->store, &c->in, NULL, e);
+    if (type)
+        quantize_writer_finish(&writer);
+    return code;
 }
 
 static void create_done(void *user, enum err_code result)

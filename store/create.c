@@ -93,7 +93,7 @@ static enum err_code read_json(struct str text, const char *what, json_t **out, 
 /* Room for every layer that can come: the inherited ones, the files and the texts, and a config. */
 static enum err_code make_room(struct work *w, size_t inherited, struct err *e)
 {
-    size_t most = 1 + inherited + w->in->n_files + w->in->n_texts;
+    size_t most = 2 + inherited + w->in->n_files + w->in->n_texts;
     w->slots = mem_zero(most, sizeof *w->slots);
     w->made = arena_zero(&w->arena, most, sizeof *w->made);
     if (!w->slots || !w->made)
@@ -283,13 +283,63 @@ static enum err_code take_files(struct work *w, struct err *e)
     return c || w->base ? c : look_into_files(w, first, e);
 }
 
-/* ---- texts ------------------------------------------------------------------------------------ */
-
 static void drop(struct work *w, size_t i)
 {
     memmove(w->made + i, w->made + i + 1, (w->n - i - 1) * sizeof *w->made);
     w->n--;
 }
+
+/* ---- weights that are written anew ------------------------------------------------------------ */
+
+/* Where the model's first file is, with its parts beside it where it has some. */
+static enum err_code path_of_model(struct work *w, const char **out, struct err *e)
+{
+    *out = w->base ? w->base->path : NULL;
+    for (size_t i = 1; !*out && i < w->n; i++)
+        if (w->made[i]->layer.kind == MEDIA_MODEL)
+            *out = w->made[i]->path;
+    return *out ? ERR_OK : err_set(e, ERR_INVALID, "no file of '%s' is a model", w->in->name);
+}
+
+static enum err_code look_into_part(struct work *w, const struct blob_part *part, struct err *e)
+{
+    size_t n = strlen(w->s->home) + sizeof "/tmp/" + strlen(part->name);
+    char *path = arena_alloc(&w->arena, n);
+    if (!path)
+        return err_no_memory(e, n, "a path");
+    snprintf(path, n, "%s/tmp/%s", w->s->home, part->name);
+    return store_look_into(w->s, (const char *const[]){ path }, 1, &w->arena, &w->facts, e);
+}
+
+/* One new file in the place of the model's. */
+static enum err_code rewrite(struct work *w, struct err *e)
+{
+    const char *path;
+    size_t first = 0;
+    struct made *m = &w->slots[w->n_slots++];
+    m->layer = (struct commit_layer){ .kind = MEDIA_MODEL, .media_type = media_type_of(MEDIA_MODEL),
+                                      .where = COMMIT_PART, .part = &m->part, .fd = -1 };
+    buf_init(&m->chunks, CHUNK_HASHES_MAX);
+    enum err_code c = path_of_model(w, &path, e);
+    c = c ? c : derive_part(w->s, path, w->in->writer, &w->in->job, &m->part, &m->chunks, e);
+    c = c ? c : look_into_part(w, &m->part, e);
+    if (c)
+        return c;
+    m->layer.digest = m->part.digest;
+    m->layer.size = m->part.size;
+    m->layer.chunks = buf_str(&m->chunks);
+    for (size_t i = w->n; i-- > 1;)
+        if (w->made[i]->layer.kind == MEDIA_MODEL) {
+            drop(w, i);
+            first = i;
+        }
+    memmove(w->made + first + 1, w->made + first, (w->n - first) * sizeof *w->made);
+    w->made[first] = m;
+    w->n++;
+    return ERR_OK;
+}
+
+/* ---- texts ------------------------------------------------------------------------------------ */
 
 static void drop_kind(struct work *w, enum media_kind kind)
 {
@@ -381,7 +431,8 @@ static enum err_code write_config(struct work *w, struct err *e)
     enum err_code c = first_config(w, &config, e);
     if (c)
         return c;
-    bool ok = !w->in->config || !json_object_update(config, (json_t *)(uintptr_t)w->in->config);
+    bool ok = (!w->in->writer || !json_object_set_new(config, "file_type", json_string(w->facts.quantization))) &&
+              (!w->in->config || !json_object_update(config, (json_t *)(uintptr_t)w->in->config));
     json_begin(&j, &w->config);
     json_tree_value(&j, config);
     json_decref(config);
@@ -464,6 +515,8 @@ static enum err_code run(struct work *w, struct model_box **box, struct err *e)
         c = w->in->from ? inherit(w, e) : make_room(w, 0, e);
     if (!c)
         c = take_files(w, e);
+    if (!c && w->in->writer)
+        c = rewrite(w, e);
     if (!c && w->in->family)
         w->facts.family = w->in->family;
     if (!c && w->in->quantization)

@@ -3,7 +3,8 @@
  * FROM a model: its layers, in their order; FROM files: the files, model shards in order. What is new
  * follows, as Ollama has it: adapters, then template, system, licences, parameters, messages. A text
  * takes the place of an inherited one of its kind, but for licences, which are added, and parameters,
- * which are merged key by key. Nothing of a file is changed, so its digest is kept. The config says what
+ * which are merged key by key. Nothing of a file is changed, so its digest is kept, but
+ * where a writer is given. The config says what
  * the model is: the inherited one, or one of the facts, with `config` over it.
  * The same input gives the same digest. Thread: a store thread. */
 #ifndef HEARTH_STORE_CREATE_H
@@ -11,6 +12,7 @@
 
 #include <jansson.h>
 
+#include "store/derive.h"
 #include "store/upload.h"
 
 #define CREATE_MAX_TEXTS 1024
@@ -36,6 +38,7 @@ struct store_create {
     const struct store_create_text *texts;
     size_t n_texts;
     const json_t *config;  /* members to be set; NULL */
+    const struct derive_writer *writer; /* writes the model's weights anew; NULL */
     const char *family, *quantization; /* instead of what the file says; NULL */
     struct uploads *uploads;
     struct store_job job;  /* told as Ollama's clients expect it, but for "success" */

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -396,6 +397,109 @@ class Layers(Base):
         self.assertIn("ADAPTER /", self.show("lora")["modelfile"])
         self.refused(400, "has an adapter", "/api/generate", model="lora", prompt="x")
         self.refused(400, "has an adapter", "/api/chat", model="lora", messages=self.chat("x"))
+
+
+class Quantized(Base):
+    def test_from_files_and_from_a_model(self):
+        self.tiny("float")
+        self.tiny("q1", quantize="q8_0", system="S")
+        self.create(model="q2", from_="float", quantize="Q8_0", system="S")
+        for name in ("q1", "q2"):
+            self.assertEqual(self.show(name)["details"]["quantization_level"], "Q8_0")
+            self.assertEqual(self.show(name)["system"], "S")
+            self.d.ok("/api/generate", {"model": name, "prompt": "x", "stream": False, "options": {"num_predict": 2}})
+        files = [self.show(name)["modelfile"].split("FROM /")[1].split("\n")[0] for name in ("q1", "q2")]
+        self.assertEqual(files[0], files[1])
+        self.refused(400, "", model="x", from_="float", quantize="Q9_Z")
+        self.refused(400, "", model="x", from_="q1", quantize="Q8_0")
+
+
+class Command(Base):
+    """hearth create, over the Unix socket and over TCP."""
+    def setUp(self):
+        self.dir = tempfile.TemporaryDirectory(prefix="hearth-create-command-")
+        self.addCleanup(self.dir.cleanup)
+
+    def write(self, name, text):
+        path = self.dir.name + "/" + name
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as f:
+            f.write(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    def hearth(self, *args, tcp=False, input=None, cwd=None, code=0):
+        host = "http://127.0.0.1:%d" % self.d.port if tcp else "unix://" + self.d.socket
+        env = {k: v for k, v in os.environ.items() if not k.startswith("HEARTH_")}
+        r = subprocess.run([os.path.join(os.path.dirname(HEARTHD), "hearth"), *args, "--host", host], input=input,
+                           capture_output=True, text=True, cwd=cwd or self.dir.name, env=env, timeout=60)
+        self.assertEqual(r.returncode, code, (args, r.stdout, r.stderr))
+        return r.stdout if code == 0 else r.stderr
+
+    ALL = ("# mine\nfrom ./sub/m.gguf\nPARAMETER stop <a>\nparameter stop \" b\"\nPARAMETER temperature 0.25\n"
+           "PARAMETER num_gpu 3\nTEMPLATE \"\"\"{{ .System }}\n{{ .Prompt }}\"\"\"\nSYSTEM one\nSYSTEM two\nLICENSE L1\n"
+           "LICENSE \"L2\"\nMESSAGE user hi: there\nMESSAGE assistant ho\nREQUIRES v0.1.0\n")
+
+    def test_all_of_it_both_ways(self):
+        self.write("sub/m.gguf", self.data)
+        file = self.write("Modelfile", self.ALL)
+        self.assertIn("created 'local'", self.hearth("create", "local"))
+        self.assertIn("created 'sent'", self.hearth("create", "sent", "-f", file, tcp=True, cwd="/"))
+        self.assertEqual(self.manifest("local:latest"), self.manifest("sent:latest"))
+        shown = self.show("local")
+        self.assertEqual((shown["system"], shown["license"]), ("two", "L1\nL2"))
+        self.assertEqual(shown["messages"][0], {"role": "user", "content": "hi: there"})
+        for line in ('stop                           "<a>"', 'stop                           " b"', "temperature                    0.25",
+                     "num_gpu                        3"):
+            self.assertIn(line, shown["parameters"])
+        self.assertEqual(self.hearth("show", "local", "--system").strip(), "two")
+        # what show prints makes the same model again
+        printed = self.hearth("show", "local", "--modelfile")
+        self.hearth("create", "again", "-f", self.write("Printed", printed))
+        again = self.show("again")
+        for key in ("system", "template", "license", "messages", "parameters"):
+            self.assertEqual(again[key], shown[key])
+
+    def test_other_ways_to_say_it(self):
+        self.tiny("base")
+        self.hearth("create", "stdin", "-f", "-", input="FROM base\nSYSTEM from stdin")
+        self.assertEqual(self.show("stdin")["system"], "from stdin")
+        self.write("Modelfile", ("FROM base\r\nSYSTEM \u00fcber").encode("utf-16"))
+        self.hearth("create", "wide")
+        self.assertEqual(self.show("wide")["system"], "\u00fcber")
+        self.write("one/m.gguf", self.data)
+        self.write("one/.hidden.gguf", b"x")
+        for tcp in (False, True):
+            self.hearth("create", "folder", "-f", self.write("F", "FROM one"), tcp=tcp)
+        self.hearth("create", "here", "--reference", "-f", self.write("F", "FROM ./one/m.gguf"))
+        self.assertEqual(self.hearth("create", "quant", "-q", "q8_0", "-f", self.write("F", "FROM base")), "created 'quant'\n")
+        self.assertEqual(self.show("quant")["details"]["quantization_level"], "Q8_0")
+
+    def test_what_is_refused(self):
+        self.tiny("base")
+        self.write("two/a.gguf", self.data)
+        self.write("two/b.gguf", self.data)
+        self.write("st/model.safetensors", b"x")
+        self.write("none/x.txt", b"x")
+        rows = [("FROM base\nPARAMETER unknown 1", 1, "line 2: unknown parameter 'unknown'"),
+                ("FROM base\nPARAMETER top_k x", 1, "line 2: option \"top_k\" must be of type integer"),
+                ("FORM base", 1, "line 1: 'FORM' is not a command"),
+                ("SYSTEM x", 1, "no FROM"),
+                ("FROM ./nothing.gguf", 4, "line 1: there is no file './nothing.gguf'"),
+                ("FROM nothing", 4, "not found"),
+                ("FROM base\nADAPTER ./nothing", 4, "line 2: cannot open"),
+                ("FROM two", 1, "2 models"),
+                ("FROM st", 1, "no GGUF file"),
+                ("FROM none", 4, "no model file"),
+                ("FROM base\nDRAFT x", 1, "DRAFT"),
+                ("FROM base\nFROM two/a.gguf", 1, "one or the other"),
+                ("FROM base\nTEMPLATE {{ if }}", 1, "template error")]
+        for text, code, sentence in rows:
+            self.assertIn(sentence, self.hearth("create", "x", "-f", self.write("F", text), code=code), text)
+        self.assertIn("cannot read the Modelfile", self.hearth("create", "x", "-f", "absent", code=4))
+        self.assertIn("--reference", self.hearth("create", "x", "--reference", "-f", self.write("F", "FROM two/a.gguf"), tcp=True, code=2))
+        self.assertIn("warning", subprocess.run([os.path.join(os.path.dirname(HEARTHD), "hearth"), "create", "old", "-f",
+                                                 self.write("F", "FROM base\nPARAMETER f16_kv true"), "--host", "unix://" + self.d.socket],
+                                                capture_output=True, text=True).stderr)
 
 
 @unittest.skipUnless(ollama, "the package ollama is not installed")

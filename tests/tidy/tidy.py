@@ -42,7 +42,7 @@ LIBRARIES = {
     "volk":      ["runtime/gpu/", "tests/"],
     "curl/":     ["store/transport_curl.c"],
     "sqlite3":   ["store/", "tests/"],
-    "openssl/":  ["store/", "tests/"],
+    "openssl/":  ["store/", "cli/create.c", "tests/"],
     "uv.h":      ["daemon/", "tests/"],
     "llhttp":    ["daemon/", "cli/", "tests/"],
     "pcre2":     ["runtime/text/", "tests/"],
