@@ -7,6 +7,7 @@
  *   models.c  list ps show rm cp stop                 transfer.c import
  *   quantize.c quantize                               adopt.c  adopt
  *   pull.c    pull push list --outdated               secrets  what a registry and the hub ask for
+ *   care.c    verify prune
  *   follow    a long call to its end                  bars     how far it is
  *   words.c   tokenize, detokenize                    bench.c  speeds and perplexity
  *   term      tables, colour, progress                line, edit  lines typed
@@ -66,7 +67,10 @@
     X(ARG_QUANTIZE,    "quantize",    'q', "TYPE",  "make its weights smaller: Q4_K_M, Q8_0, ...")   \
     X(ARG_OUTDATED,    "outdated",    0,   NULL,    "those whose place has another one now") \
     X(ARG_EVERY,       "all",         0,   NULL,    "take all that were found, but for names that are here") \
-    X(ARG_FROM,        "from",        0,   "DIR",   "look in this directory, and nowhere else")
+    X(ARG_FROM,        "from",        0,   "DIR",   "look in this directory, and nowhere else")        \
+    X(ARG_REPAIR,      "repair",      0,   NULL,    "fetch what is damaged from where it came")    \
+    X(ARG_TELL_ONLY,   "dry-run",     0,   NULL,    "tell what would go, and remove nothing")      \
+    X(ARG_OLDER,       "older-than",  0,   "DUR",   "downloads that did not change for that long (24h)")
 
 enum arg {
 #define X(id, name, letter, value, text) id,
@@ -121,7 +125,7 @@ void help_command(FILE *to, const struct command *command);
 command_run help_run, completion_run;
 
 command_run run_run, list_run, ps_run, show_run, rm_run, cp_run, stop_run, import_run, create_run, pull_run,
-    push_run, quantize_run, adopt_run, tokenize_run, bench_run;
+    push_run, quantize_run, adopt_run, verify_run, prune_run, tokenize_run, bench_run;
 
 /* pull.c: brings a model that a command found missing; says so. ERR_CONFLICT: the daemon is offline. */
 enum err_code pull_missing(struct cli *c, const char *name, struct err *e);

@@ -65,6 +65,12 @@ const struct command cli_commands[] = {
       B(ARG_EVERY) | B(ARG_FROM) | B(ARG_JSON), 0, -1, false, true, adopt_run },
     { "cp", NULL, "SOURCE DESTINATION", "give a model a second name", NULL, 0, 2, 2, false, true, cp_run },
     { "rm", NULL, "MODEL...", "remove models", NULL, 0, 1, -1, false, true, rm_run },
+    { "verify", NULL, "[MODEL...]", "whether models are as they came",
+      "Every MiB of their files is hashed again; a damaged model is not loaded any more. With --repair\n"
+      "the damaged MiB are fetched from where they came. Exit status 1: not all are sound.",
+      B(ARG_REPAIR) | B(ARG_JSON), 0, -1, false, true, verify_run },
+    { "prune", NULL, "", "remove what nothing names", "Blobs without a model, and downloads that were given up.",
+      B(ARG_TELL_ONLY) | B(ARG_OLDER) | B(ARG_JSON), 0, 0, false, true, prune_run },
     { "stop", NULL, "MODEL", "take a model out of memory, or end its pull", NULL, 0, 1, 1, false, true, stop_run },
     { "tokenize", NULL, "MODEL [TEXT...]", "a text as the model's tokens, or back",
       "Without TEXT, standard input is read. No weights are loaded.",

@@ -33,6 +33,8 @@ static const struct route routes[] = {
     { "POST", "/api/blobs/*", blobs_post, 0, FOR_OWNER, "takes a blob for a model to be created" },
     { "POST", "/api/quantize", transfer_quantize, 0, FOR_OWNER, "a model made into one of a smaller type" },
     { "POST", "/api/adopt", transfer_adopt, 0, FOR_OWNER, "other programs' models: listed, and taken in place" },
+    { "POST", "/api/verify", store_care, CARE_VERIFY, FOR_OWNER, "whether models are as they came, by each MiB" },
+    { "POST", "/api/prune", store_care, CARE_PRUNE, FOR_OWNER, "removes what nothing names" },
     { "POST", "/api/generate", start_gen, GEN_GENERATE, FOR_ALL, "continues a prompt" },
     { "POST", "/api/chat", start_gen, GEN_CHAT, FOR_ALL, "answers messages" },
     { "POST", "/api/tokenize", start_gen, GEN_TOKENIZE, FOR_ALL, "text to token ids" },

@@ -21,6 +21,9 @@ route_handler transfer_quantize, transfer_adopt;
 /* pull_api.c; arg: an enum pull_route */
 enum pull_route { PULL_PULL, PULL_PUSH, PULL_OUTDATED };
 route_handler transfer_pull;
+/* care_api.c; arg: an enum care_route */
+enum care_route { CARE_VERIFY, CARE_PRUNE };
+route_handler store_care;
 /* create_api.c */
 route_handler models_create;
 /* blobs_api.c */

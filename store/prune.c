@@ -14,10 +14,9 @@ struct pruning {
     uint64_t freed;
 };
 
-static void tell(struct pruning *p, const char *name, int kind, uint64_t size)
+static void tell(struct pruning *p, const char *name, enum prune_kind kind, uint64_t size)
 {
-    struct store_pruned_item item = { .name = name, .size = size };
-    item.kind = kind;
+    struct store_pruned_item item = { .name = name, .kind = kind, .size = size };
     if (kind != PRUNE_STRANGER)
         p->freed += size;
     if (p->in->item)

@@ -56,9 +56,10 @@ enum err_code store_verify(struct store *s, const struct store_verify *in, struc
 
 #define PRUNE_OLDER_S 86400
 
+enum prune_kind { PRUNE_BLOB, PRUNE_DOWNLOAD, PRUNE_STRANGER };
 struct store_pruned_item {
     const char *name;       /* of the file: "sha256-HEX", "dl-HEX.part" */
-    enum { PRUNE_BLOB, PRUNE_DOWNLOAD, PRUNE_STRANGER } kind;
+    enum prune_kind kind;
     uint64_t size;          /* bytes on the disk */
 };
 struct store_prune {
