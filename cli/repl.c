@@ -5,7 +5,7 @@
 
 #include "cli/answer.h"
 #include "cli/line.h"
-#include "daemon/protocol.h"
+#include "daemon/protocol_create.h"
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
 
@@ -375,6 +375,8 @@ static enum err_code slash_show(struct repl *r, struct str args, struct err *e)
         { "info", ARG_COUNT },
         { "license", ARG_LICENSE },
         { "modelfile", ARG_MODELFILE },
+        { "parameters", ARG_PARAMETERS },
+        { "system", ARG_SHOW_SYSTEM },
         { "template", ARG_TEMPLATE },
     };
     char *argv[] = { r->model };
@@ -386,9 +388,9 @@ static enum err_code slash_show(struct repl *r, struct str args, struct err *e)
     while (i < sizeof parts / sizeof *parts && !str_is(what, parts[i].name))
         i++;
 
-    if (str_is(what, "system")) {
-        printf("%.*s\n", (int)r->system.n, r->system.n ? r->system.p : "");
-    } else if (str_is(what, "parameters")) {
+    if (str_is(what, "system") && r->system.n) {
+        printf("%.*s\n", (int)r->system.n, r->system.p);
+    } else if (str_is(what, "parameters") && r->request.options.given) {
         show_parameters(r);
     } else if (what.n == 0 || i < sizeof parts / sizeof *parts) {
         memset(show.given, 0, sizeof show.given);
@@ -402,6 +404,54 @@ static enum err_code slash_show(struct repl *r, struct str args, struct err *e)
     }
     fflush(stdout);
     return code;
+}
+
+/* The options of this conversation as a model's parameters. */
+static enum err_code options_tree(const struct repl *r, json_t **out, struct err *e)
+{
+    struct buf text;
+    enum err_code code;
+
+    buf_init(&text, MAX_MESSAGE);
+    gen_options_write(&text, &r->request.options);
+    code = text.failed ? err_no_memory(e, text.n, "a request") :
+                         json_read(buf_str(&text), MAX_MESSAGE, "options", out, e);
+    buf_finish(&text);
+    return code;
+}
+
+/* A model of this one, with what was set and said. */
+static enum err_code slash_save(struct repl *r, struct str args, struct err *e)
+{
+    struct create_request ask;
+    json_t *options = NULL;
+    struct buf body, reply;
+    enum err_code code;
+
+    create_request_init(&ask);
+    ask.model = take_word(&args);
+    if (ask.model.n == 0) {
+        fprintf(stderr, "usage: /save MODEL\n");
+        return ERR_OK;
+    }
+    if ((code = options_tree(r, &options, e)) != ERR_OK)
+        return code;
+    ask.from = str_from(r->model);
+    ask.system = buf_str(&r->system);
+    ask.parameters = options;
+    ask.messages = r->messages;
+    ask.stream = false;
+    buf_init(&body, MAX_MESSAGE);
+    buf_init(&reply, 0);
+    create_request_write(&body, &ask);
+    code = body.failed ? err_set(e, ERR_TOO_LARGE, "the conversation is too long to be saved") :
+                         client_call(&r->c->client, "POST", "/api/create", buf_str(&body), &reply, e);
+    if (code == ERR_OK)
+        fprintf(stderr, "Created new model '%.*s'.\n", (int)ask.model.n, ask.model.p);
+    buf_finish(&body);
+    buf_finish(&reply);
+    json_decref(options);
+    return code == ERR_OK ? code : answer_explain(code, e);
 }
 
 static enum err_code slash_load(struct repl *r, struct str args, struct err *e)
@@ -449,6 +499,7 @@ static const struct slash *slash_commands(void)
         { "set", "...", "change a setting (/set alone lists them)", slash_set },
         { "show", "info|template|...", "what the model is and how it is set", slash_show },
         { "load", "MODEL", "go on with another model", slash_load },
+        { "save", "MODEL", "a model of this one, with what was set and said", slash_save },
         { "list", "", "models in the store", slash_list },
         { "clear", "", "forget the conversation", slash_clear },
         { "bye", "", "leave", slash_bye },

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import pty
+import select
 import signal
 import socket
 import subprocess
@@ -473,6 +475,35 @@ class Command(Base):
         self.hearth("create", "here", "--reference", "-f", self.write("F", "FROM ./one/m.gguf"))
         self.assertEqual(self.hearth("create", "quant", "-q", "q8_0", "-f", self.write("F", "FROM base")), "created 'quant'\n")
         self.assertEqual(self.show("quant")["details"]["quantization_level"], "Q8_0")
+
+    def test_save_of_a_conversation(self):
+        self.tiny("talk", template="{{ .Prompt }}", parameters={"num_predict": 4, "temperature": 0})
+        pid, fd = pty.fork()
+        if pid == 0:
+            os.execve(os.path.join(os.path.dirname(HEARTHD), "hearth"), ["hearth", "run", "talk", "--host", "unix://" + self.d.socket],
+                      {"TERM": "dumb", "HOME": self.dir.name, "PATH": os.environ["PATH"]})
+        seen = [""]
+
+        def until(text, seconds=15):
+            end = time.monotonic() + seconds
+            while text not in seen[0]:
+                self.assertTrue(select.select([fd], [], [], max(0, end - time.monotonic()))[0], seen[0])
+                seen[0] += os.read(fd, 4096).decode(errors="replace")
+            seen[0] = seen[0].split(text, 1)[1]
+        until(">>> ")
+        for typed, said in (("/set system Be brief.", "Set the system prompt"), ("/set parameter top_k 7", "top_k"), ("hello", ">>> "),
+                            ("/save saved", "Created new model 'saved'")):
+            os.write(fd, (typed + "\r").encode())
+            until(said)
+        os.write(fd, b"/bye\r")
+        os.waitpid(pid, 0)
+        os.close(fd)
+        shown = self.show("saved")
+        self.assertEqual(shown["system"], "Be brief.")
+        self.assertEqual([m["role"] for m in shown["messages"]], ["user", "assistant"])
+        self.assertEqual(shown["messages"][0]["content"], "hello")
+        self.assertIn("top_k                          7", shown["parameters"])
+        self.assertIn("num_predict                    4", shown["parameters"])
 
     def test_what_is_refused(self):
         self.tiny("base")
