@@ -34,6 +34,8 @@ struct config {
     const char *ca_file;     /* "": the system's alone */
     const char *hf_endpoint; /* "": the hub's own */
     uint32_t connections;    /* to one host */
+    const char *realms;      /* comma-separated REGISTRY=HOST */
+    const char *key_hosts;   /* comma-separated registries */
     const char *api_key_file;
     const char *allow_host; /* comma-separated host names */
     const char *origins;    /* comma-separated web origins */

@@ -276,6 +276,8 @@ static enum err_code open_store(struct daemon *d, struct err *e)
         .ca_file = text_or_null(d->config.ca_file),
         .hf_endpoint = text_or_null(d->config.hf_endpoint),
         .connections = d->config.connections,
+        .realms = text_or_null(d->config.realms),
+        .key_hosts = text_or_null(d->config.key_hosts),
     };
     enum err_code c;
     if ((c = store_setup(e)) || (c = store_open(d->config.home, &d->store, e)))

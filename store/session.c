@@ -214,7 +214,7 @@ static enum err_code check_realm(const struct session *s, struct err *e)
                        s->host, (int)realm.text.n, realm.text.p);
     return err_set(e, ERR_FORBIDDEN,
                    "the registry %s has its tokens made at %.*s, which is another host: it was not asked, and "
-                   "nothing was sent there (to allow it: realms = %s=%.*s)",
+                   "nothing was sent there (hearthd --realms %s=%.*s allows it)",
                    s->host, (int)realm.host.n, realm.host.p, s->host, (int)realm.host.n, realm.host.p);
 }
 

@@ -3,6 +3,7 @@
  *   mover HOME pull NAME [AS]        mover HOME push NAME [TO]      mover HOME plan NAME
  *   mover HOME outdated NAME         mover HOME show NAME           mover HOME import NAME FILE...
  *   mover HOME reference NAME FILE   mover HOME text NAME KIND NTH  mover HOME key
+ *   mover HOME remove NAME
  *
  *   --insecure --offline --ca FILE --mirror URL --realms LIST --key-hosts LIST --hf-endpoint URL
  *   --user NAME --password TEXT --hf-token TEXT --rate BYTES
@@ -228,6 +229,11 @@ static enum err_code do_show(struct store *s, const struct options *o, struct er
     return code;
 }
 
+static enum err_code do_remove(struct store *s, const struct options *o, struct err *e)
+{
+    return store_remove(s, o->words[2], NULL, e);
+}
+
 static enum err_code do_text(struct store *s, const struct options *o, struct err *e)
 {
     struct store_model *m = NULL;
@@ -278,7 +284,8 @@ static const struct {
     enum err_code (*run)(struct store *s, const struct options *o, struct err *e);
 } commands[] = { { "pull", 3, do_pull },     { "push", 3, do_push },          { "plan", 3, do_plan },
                  { "outdated", 3, do_outdated }, { "show", 3, do_show },      { "text", 5, do_text },
-                 { "import", 4, do_import }, { "reference", 4, do_import },   { "key", 2, do_key } };
+                 { "import", 4, do_import }, { "reference", 4, do_import },   { "key", 2, do_key },
+                 { "remove", 3, do_remove } };
 
 /* ---- arguments --------------------------------------------------------------------------------- */
 

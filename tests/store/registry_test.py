@@ -8,12 +8,14 @@ import json
 import os
 import pathlib
 import random
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import check_store  # noqa: E402
 from net import Ca, Hostile, Nginx, free_port, need  # noqa: E402
 from net.registry import (DOCKER, IMAGE_CONFIG, OCI, OLLAMA, Registry, TokenMaker, digest, make_manifest,  # noqa: E402
                           put, put_blob)
@@ -74,6 +76,16 @@ def refused(store, words, code, *parts):
     for part in (code + ": ", *parts):
         assert part in r.sentence, f"{words}: {r.sentence!r} does not say {part!r}\n{r.err}"
     return r
+
+
+def check(home):
+    """The invariants, as the store was left; and once it was opened again."""
+    for unopened in (True, False):
+        s = check_store.Store(home, unopened)
+        faults = s.check()
+        s.close()
+        assert not faults, faults
+        Store(home)("show", "nothing-of-this-name", good=False)
 
 
 def write(folder, name, data):
@@ -423,7 +435,7 @@ def realms(d):
         r.add("t/m", "1", [(gguf(30), OLLAMA + "model", None)])
         name = f"localhost:{r.server.port}/t/m:1"
         for who in ((), ann):
-            got = refused(a, ("pull", name, *who), "forbidden", "another host", "127.0.0.1", "realms =")
+            got = refused(a, ("pull", name, *who), "forbidden", "another host", "127.0.0.1", f"--realms localhost:{r.server.port}=127.0.0.1")
             assert not other.server.requests and not other.server.connections, "the realm was asked"
             assert "secret" not in got.err
         refused(a, ("pull", name, "--realms", "localhost=127.0.0.1"), "forbidden", "another host")
@@ -714,6 +726,81 @@ def broken_uploads(d):
         seen = [e["completed"] for e in done.events if e.get("total") == len(data)]
         assert seen == sorted(seen) and seen[-1] == len(data)
         r.server.stop()
+
+
+@case
+def kills(d):
+    """SIGKILL in the middle of a pull and of a push: the store is sound after each, and the next one goes on."""
+    rounds = int(os.environ.get("HEARTH_KILLS", "12"))
+    chance = random.Random(5)
+    layers = [(gguf(70, 3 << 20), OLLAMA + "model", None), (gguf(71, 2 << 20), OLLAMA + "projector", None),
+              (b"MIT", OLLAMA + "license", None)]
+
+    def killed(store, *words):
+        p = subprocess.Popen(store.words(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            p.wait(chance.uniform(0.02, 0.5))
+        except subprocess.TimeoutExpired:
+            p.kill()
+            p.wait()
+        assert p.returncode in (0, -9), p.returncode
+        return p.returncode != 0
+
+    a = Store(d / "a")
+    with Registry(d / "r") as r, Registry(d / "to") as to:
+        sent = put(r, "t/m", "1", layers)
+        hits, fetched = 0, 0
+        for i in range(rounds):
+            hits += killed(a, "pull", f"{r.url}/t/m:1", f"k:{i}", "--rate", 6 << 20)
+            check(a.home)
+            if i % 4 == 3:
+                for tag in range(i - 3, i + 1):
+                    a("pull", f"{r.url}/t/m:1", f"k:{tag}")
+                m = a("show", f"k:{i}").model
+                assert m["digest"] == digest(sent)[7:] and bytes_of(m) == [layers[0][0]]
+                check(a.home)
+                if i + 1 < rounds:
+                    for tag in range(i - 3, i + 1):
+                        a("remove", f"k:{tag}")
+        assert hits > rounds // 3, f"only {hits} of {rounds} were killed in the middle"
+        name, hits = f"k:{rounds - 1}", 0
+        for i in range(rounds):
+            hits += killed(a, "push", name, f"{to.url}/t/m:{i}", "--rate", 6 << 20)
+            assert to.ask("GET", f"/v2/t/m/manifests/{i}", headers={"Accept": DOCKER})[0] in (200, 404)
+            a("push", name, f"{to.url}/t/m:{i}")
+            assert to.ask("GET", f"/v2/t/m/manifests/{i}", headers={"Accept": DOCKER})[1] == sent
+            if i + 1 < rounds:  # so that the next one has something to send
+                for data, *_ in layers:
+                    assert to.ask("DELETE", f"/v2/t/m/blobs/{digest(data)}")[0] in (202, 404)
+        check(a.home)
+        assert hits > rounds // 3, f"only {hits} of {rounds} were killed in the middle"
+        b = Store(d / "b")
+        assert bytes_of(b("pull", f"{to.url}/t/m:{rounds - 1}").model) == [layers[0][0]]
+
+
+@case
+def cancelled(d):
+    """Ctrl-C ends a pull within a second and keeps what came; the next one fetches the rest alone."""
+    a = Store(d / "a")
+    m = gguf(80, 8 << 20)
+    with Registry(d / "r") as r:
+        put(r, "t/m", "1", [(m, OLLAMA + "model", None)])
+        p = subprocess.Popen(a.words("pull", f"{r.url}/t/m:1", "--rate", 4 << 20), stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, text=True)
+        for line in p.stdout:
+            if json.loads(line).get("completed", 0) > 3 << 20:
+                break
+        p.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        _, err = p.communicate(timeout=20)
+        assert time.monotonic() - began < 1.5 and p.returncode == 130 and "cancelled" in err, (p.returncode, err)
+        check(a.home)
+        plan = a("plan", f"{r.url}/t/m:1").rows[-1]
+        assert 0 < plan["missing"] <= len(m) - (2 << 20), plan
+        done = a("pull", f"{r.url}/t/m:1")
+        first = next(e for e in done.events if e.get("total") == len(m))
+        assert first["completed"] >= 2 << 20, first
+        assert bytes_of(done.model) == [m]
 
 
 def main():
