@@ -343,7 +343,7 @@ static enum err_code recover(struct upload *u, enum err_code code, const struct 
         return code ? code : refused(u, a, e);
     log_line(LOG_INFO, "msg=\"an upload is tried again\" registry=%s blob=%s at=%llu status=%d error=\"%s\"",
              u->p->session.host, u->digest, (unsigned long long)u->at, a->status, code && e ? e->text : "");
-    code = session_pause(&u->p->session, (int64_t)250 << failures, e);
+    code = session_rest(&u->p->session, (int64_t)250 << failures, e);
     if (code || !u->location)
         return code;
     if (ask_how_far(u, &lost) == ERR_CANCELLED)

@@ -59,7 +59,7 @@ static bool has_login(const struct session *s)
 
 /* ---- waiting --------------------------------------------------------------------------------- */
 
-enum err_code session_pause(const struct session *s, int64_t ms, struct err *e)
+enum err_code session_rest(const struct session *s, int64_t ms, struct err *e)
 {
     int64_t until = clock_ns() + ms * 1000000;
     for (int64_t left = until - clock_ns(); left > 0; left = until - clock_ns()) {
@@ -468,7 +468,7 @@ static enum err_code fetch(struct session *s, const struct transport_request *r,
             if (body)
                 buf_finish(body);
         }
-        code = session_pause(s, ms, e);
+        code = session_rest(s, ms, e);
         if (code)
             return code;
     }

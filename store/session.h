@@ -58,6 +58,6 @@ enum err_code session_refused(const struct session *s, int status, struct str bo
  * about to expire. */
 enum err_code session_authorize(struct session *s, bool refused, const char **value, struct err *e);
 /* Waits, unless the job is cancelled meanwhile. */
-enum err_code session_pause(const struct session *s, int64_t ms, struct err *e);
+enum err_code session_rest(const struct session *s, int64_t ms, struct err *e);
 
 #endif

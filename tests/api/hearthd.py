@@ -46,6 +46,7 @@ class Daemon:
         self.socket = self.home + "/s"
         self.log_path = self.home + "/log"
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("HEARTH_")}
+        self.env["HEARTH_OFFLINE"] = "1"  # no test goes anywhere unless it means to
         self.env.update(env or {}, HEARTH_FAKE=self.home + "/orders")
         self.orders(**(orders or {}))
         self.process, self.port = None, None

@@ -49,11 +49,13 @@ def vocabulary(more=(), turns=TURNS, words=()):
     return tokens, types
 
 
-def metadata(arch, template, more=(), turns=TURNS, words=(), n_ctx=CTX):
+def metadata(arch, template, more=(), turns=TURNS, words=(), n_ctx=CTX, note=""):
     tokens, types = vocabulary(more, turns, words)
     yield "general.architecture", STRING, arch
     yield "general.name", STRING, "tiny"
     yield "general.file_type", U32, 0
+    if note:
+        yield "general.description", STRING, note
     for key, v in (("block_count", 1), ("context_length", n_ctx), ("embedding_length", EMBD),
                    ("feed_forward_length", FF), ("attention.head_count", HEADS), ("attention.head_count_kv", HEADS),
                    ("rope.dimension_count", EMBD // HEADS), ("vocab_size", len(tokens))):
@@ -84,9 +86,11 @@ def tensors(n_vocab):
         yield "blk.0.%s.weight" % name, shape
 
 
-def write(path, vocab_only=False, arch="llama", template=TEMPLATE, seed=1, more=(), turns=TURNS, words=(), n_ctx=CTX):
-    """more: texts of control tokens, from id 263 on; turns: of the ids 3 to 5; words: of normal tokens behind all."""
-    keys = list(metadata(arch, template, more, turns, words, n_ctx))
+def write(path, vocab_only=False, arch="llama", template=TEMPLATE, seed=1, more=(), turns=TURNS, words=(), n_ctx=CTX,
+          note=""):
+    """more: texts of control tokens, from id 263 on; turns: of the ids 3 to 5; words: of normal tokens behind all;
+    note: a description, that makes the file as long as one likes."""
+    keys = list(metadata(arch, template, more, turns, words, n_ctx, note))
     weights = [] if vocab_only else list(tensors(263 + len(more) + len(words)))
     head = struct.pack("<4sIQQ", b"GGUF", 3, len(weights), len(keys))
     for key, kind, v in keys:
