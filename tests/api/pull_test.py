@@ -4,6 +4,7 @@ pull_test.py PATH-OF-HEARTH [unittest arguments]      (hearthd lies beside it)
 Exits with 77 where docker-registry is not installed."""
 import json
 import os
+import pathlib
 import pty
 import re
 import select
@@ -16,7 +17,10 @@ import threading
 import time
 import unittest
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "store")]
+import hub_stub  # noqa: E402
+import net  # noqa: E402
 import registry  # noqa: E402
 import tiny_gguf  # noqa: E402
 from hearthd import SLOW, Daemon  # noqa: E402
@@ -59,8 +63,8 @@ class Case(unittest.TestCase):
     def setUp(self):
         self.d = self.daemon(*self.flags)
 
-    def daemon(self, *flags, **more):
-        d = Daemon(HEARTHD, "--device", "ref", *flags, env={"HEARTH_OFFLINE": "0"}, **more).start()
+    def daemon(self, *flags, env=None, **more):
+        d = Daemon(HEARTHD, "--device", "ref", *flags, env={"HEARTH_OFFLINE": "0", **(env or {})}, **more).start()
         self.addCleanup(d.stop)
         return d
 
@@ -68,8 +72,9 @@ class Case(unittest.TestCase):
         env = {k: v for k, v in os.environ.items() if not k.startswith(("HEARTH_", "HF_", "DOCKER"))}
         return {**env, "HOME": (d or self.d).home, "TERM": "xterm", "HEARTH_HOST": "unix://" + (d or self.d).socket}
 
-    def hearth(self, *args, rc=0, d=None):
-        got = subprocess.run([HEARTH, *args], capture_output=True, timeout=60 * SLOW, env=self.environment(d))
+    def hearth(self, *args, rc=0, d=None, env=None):
+        got = subprocess.run([HEARTH, *args], capture_output=True, timeout=60 * SLOW,
+                             env={**self.environment(d), **(env or {})})
         self.assertEqual(got.returncode, rc, (args, got.stdout, got.stderr))
         return got.stdout.decode(), got.stderr.decode()
 
@@ -196,6 +201,30 @@ class Push(Case):
     def test_what_is_not_here(self):
         reply = self.d.post("/api/push", {"model": at("none"), "insecure": True, "stream": False})
         self.assertEqual(reply.status, 404, reply.body)
+
+
+@unittest.skipUnless(shutil.which("openssl"), "openssl is not installed")
+class TheHub(Case):
+    def test_a_private_model_with_its_token(self):
+        token = "hf_a_token_of_the_test"
+        where = pathlib.Path(self.d.home)
+        ca = net.Ca(where)
+        repo = hub_stub.Repo("org/private", {"model-Q4_0.gguf": GGUF}, card={"license": "apache-2.0"}, private=True)
+        with hub_stub.Hub(ca.issue("hub", ips=["127.0.0.1"]), [repo], {token: {"org/private"}}) as hub:
+            self.d = self.daemon("--ca-file", str(ca.file), env={"HF_ENDPOINT": hub.url})
+            self.hearth("pull", "hf.co/org/private", rc=4)
+            env = {"HF_TOKEN": token}
+            out = self.hearth("pull", "--dry-run", "hf.co/org/private", env=env)[0]
+            self.assertIn("apache-2.0", out)
+            self.assertIn("model-Q4_0.gguf", out)
+            self.hearth("pull", "hf.co/org/private:Q4_0", env=env)
+            self.assertEqual(self.names(), ["hf.co/org/private:Q4_0"])
+            self.assertIn(repo.names["main"], self.hearth("show", "hf.co/org/private:Q4_0")[0])
+            self.assertEqual(self.hearth("list", "--outdated", env=env)[0].splitlines()[1:], [])
+            repo.commit({"model-Q4_0.gguf": GGUF + bytes(32)})
+            self.assertIn("outdated", self.hearth("list", "--outdated", env=env)[0])
+            self.assertEqual(hub.leaks, [])
+        self.assertNotIn(token, self.d.log())
 
 
 @unittest.skipUnless(ollama, "the package ollama is not installed")
