@@ -1,0 +1,259 @@
+/* uploads and create: what is kept, merged and refused, and that a failure anywhere leaves nothing. */
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "runtime/base/clock.h"
+#include "store/commit.h"
+#include "store/create.h"
+#include "tests/store/place.h"
+
+/* A "model file" here is text: what it begins with is its family. */
+static enum err_code look(void *user, const char *const *paths, size_t n, struct arena *a, struct store_facts *out,
+                          struct err *e)
+{
+    char text[8] = "";
+    (void)user, (void)a;
+    assert_true(n > 0);
+    int fd = open(paths[0], O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || read(fd, text, 7) < 4)
+        return err_set(e, ERR_FORMAT, "no model");
+    close(fd);
+    if (strncmp(text, "none", 4) == 0)
+        return err_set(e, ERR_FORMAT, "no model");
+    *out = llama;
+    out->family = strncmp(text, "clip", 4) == 0 ? "clip" : "llama";
+    return ERR_OK;
+}
+
+static struct digest digest_of(const char *text)
+{
+    struct digest d;
+    assert_int_equal(manifest_digest(str_from(text), &d, NULL), ERR_OK);
+    return d;
+}
+
+static enum err_code send(struct uploads *u, const char *text, struct err *e)
+{
+    struct digest d = digest_of(text);
+    struct upload *x = NULL;
+    enum err_code c = upload_begin(u, &d, true, strlen(text), &x, e);
+    if (c || !x)
+        return c;
+    if ((c = upload_write(x, text, strlen(text) / 2, e)) ||
+        (c = upload_write(x, text + strlen(text) / 2, strlen(text) - strlen(text) / 2, e))) {
+        upload_abort(x);
+        return c;
+    }
+    return upload_end(x, e);
+}
+
+static struct uploads *begin(struct place *p)
+{
+    struct uploads *u = NULL;
+    reopen(p);
+    store_set_inspector(p->s, look, NULL);
+    ok(uploads_create(p->s, &u, e));
+    return u;
+}
+
+static enum err_code create(struct place *p, struct uploads *u, const char *name, const char *from,
+                            const char *const *files, const struct store_create_text *texts, size_t n_texts,
+                            struct err *e)
+{
+    struct store_create_file f[4] = { 0 };
+    size_t n = 0;
+    for (; files && files[2 * n]; n++)
+        f[n] = (struct store_create_file){ .kind = MEDIA_MODEL, .name = files[2 * n], .has_digest = true,
+                                           .digest = digest_of(files[2 * n + 1]), .fd = -1 };
+    struct store_create in = { .name = name, .from = from, .files = f, .n_files = n, .texts = texts,
+                               .n_texts = n_texts, .uploads = u };
+    return store_create(p->s, &in, NULL, e);
+}
+
+static void text_is(struct place *p, const char *name, enum media_kind kind, size_t nth, const char *expected)
+{
+    struct store_model *m = NULL;
+    struct arena a = { 0 };
+    struct str text = { 0 };
+    ok(store_resolve(p->s, name, &m, e));
+    ok(store_layer_text(p->s, m, kind, nth, &a, &text, e));
+    assert_string_equal(text.n ? text.p : "", expected);
+    store_model_destroy(m);
+    arena_finish(&a);
+}
+
+static void uploads_wait_and_go(void **state)
+{
+    struct place *p = *state;
+    struct uploads *u = begin(p);
+    struct digest d = digest_of("llama one"), other = digest_of("x");
+    struct upload *x = NULL;
+    uint64_t size = 0;
+    ok(send(u, "llama one", e));
+    ok(send(u, "llama one", e));
+    assert_true(uploads_has(u, &d, &size));
+    assert_int_equal(size, 9);
+    assert_false(uploads_has(u, &other, NULL));
+    assert_int_equal(entries(p->home, "tmp"), 1);
+    ok(upload_begin(u, &d, true, 9, &x, e));
+    assert_null(x);
+    ok(upload_begin(u, &other, true, 3, &x, e));
+    fails_with(ERR_INVALID, "more than the 3 bytes", upload_write(x, "abcd", 4, e));
+    upload_abort(x);
+    ok(upload_begin(u, &other, true, 3, &x, e));
+    ok(upload_write(x, "ab", 2, e));
+    fails_with(ERR_INVALID, "2 bytes instead of 3", upload_end(x, e));
+    ok(upload_begin(u, &other, false, 0, &x, e));
+    ok(upload_write(x, "ab", 2, e));
+    fails_with(ERR_INVALID, "digest mismatch", upload_end(x, e));
+    fails_with(ERR_TOO_LARGE, "at most", upload_begin(u, &other, true, UPLOAD_MAX_BYTES + 1, &x, e));
+    assert_int_equal(entries(p->home, "tmp"), 1);
+    uploads_prune(u, clock_ns() + (int64_t)(UPLOAD_KEEP_S - 60) * 1000000000);
+    assert_true(uploads_has(u, &d, NULL));
+    uploads_prune(u, clock_ns() + (int64_t)(UPLOAD_KEEP_S + 60) * 1000000000);
+    assert_false(uploads_has(u, &d, NULL));
+    assert_int_equal(entries(p->home, "tmp"), 0);
+    ok(send(u, "llama two", e));
+    uploads_destroy(u);
+    assert_int_equal(entries(p->home, "tmp"), 0);
+}
+
+static void texts_are_replaced_added_and_merged(void **state)
+{
+    struct place *p = *state;
+    struct uploads *u = begin(p);
+    static const char *const file[] = { "m.gguf", "llama one", NULL };
+    const struct store_create_text first[] = {
+        { MEDIA_TEMPLATE, STR("T1") }, { MEDIA_SYSTEM, STR("S1") }, { MEDIA_LICENSE, STR("L1") },
+        { MEDIA_PARAMS, STR("{\"a\":1,\"b\":2}") }, { MEDIA_MESSAGES, STR("[1]") } };
+    const struct store_create_text second[] = {
+        { MEDIA_SYSTEM, STR("S2") }, { MEDIA_LICENSE, STR("L2") }, { MEDIA_PARAMS, STR("{\"b\":3,\"c\":4}") } };
+    ok(send(u, "llama one", e));
+    ok(create(p, u, "one", NULL, file, first, 5, e));
+    assert_int_equal(entries(p->home, "tmp"), 0);
+    assert_int_equal(entries(p->home, "blobs"), 1);
+    ok(create(p, u, "two", "one", NULL, second, 3, e));
+    text_is(p, "two", MEDIA_TEMPLATE, 0, "T1");
+    text_is(p, "two", MEDIA_SYSTEM, 0, "S2");
+    text_is(p, "two", MEDIA_LICENSE, 0, "L1");
+    text_is(p, "two", MEDIA_LICENSE, 1, "L2");
+    text_is(p, "two", MEDIA_LICENSE, 2, "");
+    text_is(p, "two", MEDIA_PARAMS, 0, "{\"a\":1,\"b\":3,\"c\":4}");
+    text_is(p, "two", MEDIA_MESSAGES, 0, "[1]");
+    text_is(p, "one", MEDIA_SYSTEM, 0, "S1");
+    ok(store_remove(p->s, "one", NULL, e)); /* what two inherited stays */
+    text_is(p, "two", MEDIA_TEMPLATE, 0, "T1");
+    ok(create(p, u, "two", "two", NULL, second, 1, e)); /* onto itself */
+    text_is(p, "two", MEDIA_PARAMS, 0, "{\"a\":1,\"b\":3,\"c\":4}");
+    ok(store_remove(p->s, "two", NULL, e));
+    assert_int_equal(entries(p->home, "blobs"), 0);
+    uploads_destroy(u);
+}
+
+static void files_are_told_apart(void **state)
+{
+    struct place *p = *state;
+    struct uploads *u = begin(p);
+    struct store_model *m = NULL;
+    static const char *const texts[] = { "llama one", "llama two", "clip one", "none at all" };
+    static const char *const with_clip[] = { "a.gguf", "llama one", "b.gguf", "clip one", NULL };
+    static const char *const shards[] = { "x-00001-of-00002.gguf", "llama one", "x-00002-of-00002.gguf", "llama two", NULL };
+    static const char *const half[] = { "x-00001-of-00002.gguf", "llama one", NULL };
+    static const char *const both[] = { "a.gguf", "llama one", "b.gguf", "llama two", NULL };
+    static const char *const clip[] = { "b.gguf", "clip one", NULL }, *const junk[] = { "j.gguf", "none at all", NULL };
+    static const char *const gone[] = { "g.gguf", "never sent", NULL };
+    for (size_t i = 0; i < 4; i++)
+        ok(send(u, texts[i], e));
+    fails_with(ERR_INVALID, "2 parts, and 1 came", create(p, u, "x", NULL, half, NULL, 0, e));
+    fails_with(ERR_INVALID, "two models", create(p, u, "x", NULL, both, NULL, 0, e));
+    fails_with(ERR_INVALID, "no file of 'x' is a model", create(p, u, "x", NULL, clip, NULL, 0, e));
+    fails_with(ERR_FORMAT, "j.gguf", create(p, u, "x", NULL, junk, NULL, 0, e));
+    fails_with(ERR_NOT_FOUND, "upload it first", create(p, u, "x", NULL, gone, NULL, 0, e));
+    assert_string_equal(listed(p->s), "");
+    assert_int_equal(entries(p->home, "tmp"), 4); /* all of them wait as before */
+    ok(create(p, u, "v", NULL, with_clip, NULL, 0, e));
+    ok(store_resolve(p->s, "v", &m, e));
+    assert_int_equal(m->n_files, 2);
+    assert_int_equal(m->files[1].kind, MEDIA_PROJECTOR);
+    assert_string_equal(m->facts.family, "llama");
+    store_model_destroy(m);
+    ok(create(p, u, "s", NULL, shards, NULL, 0, e)); /* one of them is in the store by now */
+    ok(store_resolve(p->s, "s", &m, e));
+    assert_int_equal(m->n_files, 2);
+    store_model_destroy(m);
+    uploads_destroy(u);
+}
+
+/* Sends and creates, from nothing. */
+static enum err_code whole(struct place *p, struct uploads *u, struct err *e)
+{
+    static const char *const file[] = { "m.gguf", "llama one", NULL };
+    const struct store_create_text texts[] = { { MEDIA_SYSTEM, STR("S") }, { MEDIA_PARAMS, STR("{\"b\":3}") } };
+    enum err_code c = send(u, "llama one", e);
+    if (!c)
+        c = create(p, u, "m", NULL, file, texts, 2, e);
+    return c ? c : create(p, u, "n", "m", NULL, texts, 2, e);
+}
+
+static void check_after_failure(struct place *p, struct uploads *u)
+{
+    struct err e;
+    const char *names = listed(p->s);
+    assert_true(!*names || strcmp(names, "m:latest ") == 0 || strcmp(names, "n:latest m:latest ") == 0);
+    uploads_destroy(u);
+    assert_int_equal(entries(p->home, "tmp"), 0);
+    store_remove(p->s, "n", NULL, &e);
+    store_remove(p->s, "m", NULL, &e);
+    reopen(p);
+    assert_string_equal(listed(p->s), "");
+    assert_int_equal(entries(p->home, "blobs"), 0);
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    struct place *p = *state;
+    enum err_code c = ERR_NO_MEMORY;
+    for (uint64_t n = 1; c; n += 1 + n / 40) {
+        struct uploads *u = begin(p);
+        struct err e = { 0 };
+        mem_fail_after(n, false);
+        c = whole(p, u, &e);
+        mem_fail_after(0, false);
+        assert_true(c == ERR_OK || c == ERR_NO_MEMORY || c == ERR_NOT_FOUND);
+        check_after_failure(p, u);
+        assert_true(n < 100000);
+    }
+}
+
+static void every_file_operation_may_fail(void **state)
+{
+    struct place *p = *state;
+    enum err_code c = ERR_IO;
+    for (uint64_t n = 1; c; n++) {
+        struct uploads *u = begin(p);
+        struct err e = { 0 };
+        uint64_t before = fault_count();
+        fault_after(n, n % 2 ? EIO : ENOSPC, false);
+        c = whole(p, u, &e);
+        fault_after(0, 0, false);
+        if (!c && fault_count() - before >= n)
+            c = ERR_IO; /* one that did not matter: go on */
+        check_after_failure(p, u);
+        assert_true(n < 5000);
+    }
+}
+
+int main(void)
+{
+    if (prepare_process())
+        return 1;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(uploads_wait_and_go, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(texts_are_replaced_added_and_merged, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(files_are_told_apart, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(every_allocation_may_fail, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(every_file_operation_may_fail, setup_in_memory, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
