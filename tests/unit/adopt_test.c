@@ -1,0 +1,196 @@
+/* Adopting (store/adopt.h) when memory runs out, and when it is told to stop. What it finds in the caches of
+ * each program, tests/api/adopt_test.py shows. */
+#include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "store/adopt.h"
+#include "store/commit.h"
+#include "store/manifest.h"
+#include "tests/store/place.h"
+
+static enum err_code inspect(void *user, const char *const *paths, size_t n, struct arena *a,
+                             struct store_facts *out, struct err *e)
+{
+    (void)user;
+    (void)paths;
+    (void)n;
+    out->family = arena_strndup(a, "llama", 5);
+    if (!out->family)
+        return err_no_memory(e, 5, "facts");
+    *out = llama;
+    return ERR_OK;
+}
+
+static void make_dirs(const char *path)
+{
+    char dir[512];
+    for (size_t i = 1; path[i]; i++)
+        if (path[i] == '/') {
+            snprintf(dir, sizeof dir, "%.*s", (int)i, path);
+            assert_true(mkdir(dir, 0755) == 0 || errno == EEXIST);
+        }
+}
+
+static const char *put(struct place *p, const char *name, const char *text)
+{
+    const char *path = in(p, name);
+    make_dirs(path);
+    return write_file(path, text, strlen(text));
+}
+
+/* A model of Ollama's with a template, and two files in a tree. */
+static void make_caches(struct place *p)
+{
+    static const char weights[] = "GGUF weights", template[] = "{{ .Prompt }}", config[] = "{}";
+    const char *texts[] = { config, weights, template };
+    char hex[3][65], name[300], manifest[2048];
+    for (int i = 0; i < 3; i++) {
+        hex_of(texts[i], strlen(texts[i]), hex[i]);
+        snprintf(name, sizeof name, "ollama/blobs/sha256-%s", hex[i]);
+        put(p, name, texts[i]);
+    }
+    snprintf(manifest, sizeof manifest,
+             "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.docker.distribution.manifest.v2+json\",\"config\":"
+             "{\"mediaType\":\"application/vnd.docker.container.image.v1+json\",\"digest\":\"sha256:%s\",\"size\":%zu},"
+             "\"layers\":[{\"mediaType\":\"application/vnd.ollama.image.model\",\"digest\":\"sha256:%s\",\"size\":%zu},"
+             "{\"mediaType\":\"application/vnd.ollama.image.template\",\"digest\":\"sha256:%s\",\"size\":%zu}]}",
+             hex[0], strlen(config), hex[1], strlen(weights), hex[2], strlen(template));
+    put(p, "ollama/manifests/registry.ollama.ai/library/tiny/1b", manifest);
+    put(p, "tree/a/one.gguf", "GGUF one");
+    put(p, "tree/b/two.gguf", "GGUF two");
+    put(p, "tree/b/mmproj.gguf", "GGUF projector");
+}
+
+static enum err_code find(struct place *p, const struct store_job *job, struct adopt_list **out, struct err *e)
+{
+    char ollama[300], tree[300];
+    snprintf(ollama, sizeof ollama, "%s/ollama", p->root);
+    snprintf(tree, sizeof tree, "%s/tree", p->root);
+    struct adopt_root roots[] = { { "ollama", ollama }, { "directory", tree }, { "lm-studio", "/nosuch/place" } };
+    return adopt_find(p->s, roots, 3, job, out, e);
+}
+
+static void open_place(struct place *p)
+{
+    reopen(p);
+    store_set_inspector(p->s, inspect, NULL);
+    make_caches(p);
+}
+
+static void all_of_it(void **state)
+{
+    struct place *p = *state;
+    struct adopt_list *l = NULL;
+    struct store_model *m = NULL;
+    struct arena a = { 0 };
+    struct str text;
+    open_place(p);
+    ok(find(p, NULL, &l, e));
+    assert_int_equal(l->n_found, 3);
+    assert_int_equal(l->n_notes, 0);
+    assert_string_equal(l->found[0].name, "tiny:1b");
+    assert_string_equal(l->found[2].name, "two:latest");
+    assert_int_equal(l->found[2].n_files, 2);
+    assert_int_equal(l->found[2].files[1].kind, MEDIA_PROJECTOR);
+    for (size_t i = 0; i < 3; i++)
+        ok(store_adopt(p->s, &l->found[i], NULL, i ? NULL : &m, e));
+    assert_string_equal(m->origin, "adopt");
+    assert_true(m->by_reference);
+    ok(store_layer_text(p->s, m, MEDIA_TEMPLATE, 0, &a, &text, e));
+    assert_string_equal(text.p, "{{ .Prompt }}");
+    assert_int_equal(entries(p->home, "blobs"), 0);
+    arena_finish(&a);
+    store_model_destroy(m);
+    adopt_list_destroy(l);
+    ok(store_remove(p->s, "tiny:1b", NULL, e));
+    assert_file_is(in(p, "tree/a/one.gguf"), "GGUF one", 8);
+    fails_with(ERR_INVALID, "none of the caches", adopt_find(p->s, &(struct adopt_root){ "x", "/" }, 1, NULL, &l, e));
+    fails_with(ERR_INVALID, "absolute", adopt_find(p->s, &(struct adopt_root){ "directory", "x" }, 1, NULL, &l, e));
+}
+
+static void no_allocation_that_fails_leaves_a_trace(void **state)
+{
+    struct place *p = *state;
+    open_place(p);
+    bool whole = false;
+    for (uint64_t n = 1; !whole; n++) {
+        struct err e = { 0 };
+        struct adopt_list *l = NULL;
+        uint64_t live = mem_live();
+        mem_fail_after(n, false);
+        enum err_code code = find(p, NULL, &l, &e);
+        mem_fail_after(0, false);
+        whole = !code && l->n_found == 3 && !l->n_notes && !l->found[0].problem;
+        if (code)
+            assert_true(e.text[0] != '\0');
+        adopt_list_destroy(l);
+        assert_int_equal(mem_live(), live);
+        assert_true(n < 2000);
+    }
+    struct adopt_list *l = NULL;
+    ok(find(p, NULL, &l, e));
+    for (size_t i = 0; i < 3; i++) {
+        enum err_code code = ERR_NO_MEMORY;
+        for (uint64_t n = 1; code; n++) {
+            struct err e = { 0 };
+            mem_fail_after(n, false);
+            code = store_adopt(p->s, &l->found[i], NULL, NULL, &e);
+            mem_fail_after(0, false);
+            if (code && code != ERR_NO_MEMORY)
+                fail_msg("allocation %d: %s", (int)n, e.text);
+            assert_true(!code == (strstr(listed(p->s), l->found[i].name) != NULL));
+        }
+    }
+    adopt_list_destroy(l);
+}
+
+static void count(void *user, const struct store_event *ev)
+{
+    *(int *)user += ev->total > 0;
+}
+
+static void it_can_be_stopped(void **state)
+{
+    struct place *p = *state;
+    struct adopt_list *l = NULL;
+    atomic_bool cancel = true;
+    int news = 0;
+    struct store_job job = { .event = count, .user = &news, .cancel = &cancel };
+    open_place(p);
+    fails_with(ERR_CANCELLED, "cancelled", find(p, &job, &l, e));
+    assert_null(l);
+    ok(find(p, NULL, &l, e));
+    fails_with(ERR_CANCELLED, "cancelled", store_adopt(p->s, &l->found[0], &job, NULL, e));
+    atomic_store(&cancel, false);
+    ok(store_adopt(p->s, &l->found[0], &job, NULL, e));
+    assert_true(news > 0);
+    adopt_list_destroy(l);
+}
+
+static void what_changed_since_it_was_found_is_seen(void **state)
+{
+    struct place *p = *state;
+    struct adopt_list *l = NULL;
+    open_place(p);
+    ok(find(p, NULL, &l, e));
+    write_file(l->found[0].files[0].path, "GGUF weightz", 12);
+    fails_with(ERR_CONFLICT, "is damaged", store_adopt(p->s, &l->found[0], NULL, NULL, e));
+    unlink(l->found[1].files[0].path);
+    fails_with(ERR_NOT_FOUND, "one.gguf", store_adopt(p->s, &l->found[1], NULL, NULL, e));
+    assert_int_equal(mkdir(l->found[1].files[0].path, 0755), 0);
+    fails_with(ERR_INVALID, "not a regular file", store_adopt(p->s, &l->found[1], NULL, NULL, e));
+    assert_string_equal(listed(p->s), "");
+    adopt_list_destroy(l);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(all_of_it, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_allocation_that_fails_leaves_a_trace, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(it_can_be_stopped, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_changed_since_it_was_found_is_seen, setup, teardown),
+    };
+    return prepare_process() ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
+}
