@@ -145,7 +145,7 @@ static bool parse(struct options *o, int argc, char **argv)
 
 /* ---- one request ------------------------------------------------------------------------------- */
 
-static void print_head(const struct transport_head *h, const struct err *err, size_t body)
+static void print_head(const struct transport_head *h, const struct err *err, size_t body, int64_t since)
 {
     struct buf b;
     struct json_out j;
@@ -155,6 +155,7 @@ static void print_head(const struct transport_head *h, const struct err *err, si
     json_kstr(&j, "code", err_name(err->code));
     json_kstr(&j, "error", err->text);
     json_kint(&j, "body", (int64_t)body);
+    json_kint(&j, "ms", (clock_ns() - since) / 1000000);
     json_kint(&j, "status", h->status);
     json_kint(&j, "length", h->has_length ? (int64_t)h->length : -1);
     if (h->has_range) {
@@ -205,6 +206,7 @@ static void get_once(struct transport *t, const struct options *o)
     struct transport_request r = o->r;
     struct transfer *x = NULL;
     struct err e = { 0 };
+    int64_t since = clock_ns();
     if (o->out)
         s.fd = open(o->out, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     r.on_head = on_head;
@@ -221,7 +223,7 @@ static void get_once(struct transport *t, const struct options *o)
     } else {
         s.head = (struct transport_head){ .retry_after_s = -1 };
     }
-    print_head(&s.head, &e, s.body);
+    print_head(&s.head, &e, s.body, since);
     transport_end(t, x);
     if (s.fd >= 0)
         close(s.fd);
@@ -279,7 +281,7 @@ static int64_t anonymous(void)
 }
 
 static void print_downloaded(enum err_code code, const struct err *err, const struct downloaded *d,
-                             int64_t idle)
+                             int64_t idle, int64_t since)
 {
     struct buf b;
     struct json_out j;
@@ -297,6 +299,7 @@ static void print_downloaded(enum err_code code, const struct err *err, const st
     json_kint(&j, "fetched", (int64_t)d->fetched);
     json_kint(&j, "resumed", (int64_t)d->resumed);
     json_kint(&j, "idle_kib", idle);
+    json_kint(&j, "ms", (clock_ns() - since) / 1000000);
     json_key(&j, "chunks");
     json_arr(&j);
     for (size_t i = 0; i + 32 <= d->chunks.n; i += 32) {
@@ -320,13 +323,13 @@ static void one_blob(struct options *o, bool first)
     struct err e = { 0 };
     struct downloaded out;
     struct store_job job = { .event = event, .user = o, .cancel = first ? &cancelled : NULL };
-    int64_t idle = anonymous();
+    int64_t idle = anonymous(), since = clock_ns();
     if (transport_curl_create(&o->net, &t, &e)) {
         fprintf(stderr, "%s\n", e.text);
         exit(1);
     }
     enum err_code code = download_blob(o->store, t, &o->d, &job, &out, &e);
-    print_downloaded(code, &e, &out, idle);
+    print_downloaded(code, &e, &out, idle, since);
     if (o->keep)
         downloaded_keep(o->store, &out);
     else

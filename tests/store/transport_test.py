@@ -95,13 +95,12 @@ def with_nginx(fetch, ca, where):
         check("unknown CA", fetch(f"{base}/blob", "--ca", named[0]), code="forbidden", says="certificate")
         check("offline", fetch(f"{base}/blob", "--offline"), code="conflict", says="offline")
         check("name in URL", fetch(f"https://me:word@{PUBLIC}:{port}/blob"), code="invalid")
-        start = time.monotonic()
-        check("cancel", fetch(f"{base}/slow", "--cancel-ms", 300), code="cancelled")
-        truth("cancel took long", time.monotonic() - start < 1.3)
-        start = time.monotonic()
-        check("rate", fetch(f"{base}/blob", "--rate", 1 << 20), code="ok", body=len(BODY))
-        took = time.monotonic() - start
-        truth(f"1 MiB at 1 MiB/s took {took:.2f} s", 0.8 < took < 1.4)
+        got = fetch(f"{base}/slow", "--cancel-ms", 300)
+        check("cancel", got, code="cancelled")
+        truth("cancel took long", got["ms"] < 1300)
+        got = fetch(f"{base}/blob", "--rate", 1 << 20)
+        check("rate", got, code="ok", body=len(BODY))
+        truth(f"1 MiB at 1 MiB/s took {got['ms']} ms", 800 < got["ms"] < 1900)
         truth("a connection is not kept", all(x["code"] == "ok" for x in fetch.lines(f"{base}/blob", "--times", 5)))
     check("nobody there", fetch(f"{base}/blob"), code="io", says="connecting to")
 
@@ -212,17 +211,17 @@ LIES = [  # what, handler, options, expectations
 def lies(fetch):
     for what, handler, options, expected in LIES:
         with net.Hostile(handler) as server:
-            start = time.monotonic()
-            check(what, fetch(server.url + "/x", "--plain", *options), **expected)
-            truth(f"{what}: took long", time.monotonic() - start < 6)
+            got = fetch(server.url + "/x", "--plain", *options)
+            check(what, got, **expected)
+            truth(f"{what}: took long", got["ms"] < 6000)
     with net.Hostile(silent) as server:
         check("plain, not allowed", fetch(server.url + "/x"), code="forbidden", says="plain http")
         truth("plain, not allowed: connected all the same", server.connections == 0)
     with net.Hostile(silent, on_connect=lambda sock: time.sleep(30)) as server:
         url = server.url.replace("http://", "https://")
-        start = time.monotonic()
-        check("no handshake", fetch(url + "/x", "--cancel-ms", 200), code="cancelled")
-        truth("no handshake: cancel took long", time.monotonic() - start < 1.2)
+        got = fetch(url + "/x", "--cancel-ms", 200)
+        check("no handshake", got, code="cancelled")
+        truth("no handshake: cancel took long", got["ms"] < 1200)
 
 
 # ---- redirects -------------------------------------------------------------------------------------
