@@ -164,6 +164,8 @@ static enum err_code check_all(struct pull *p, const struct store_list *list, st
                                size_t *n, const struct store_job *job, struct err *e)
 {
     struct store_secrets secrets = secrets_of(&p->req);
+    if (!p->req.model.n) /* a name and a password are one registry's, and these are many */
+        secrets.username = secrets.password = NULL;
     *n = 0;
     for (size_t i = 0; i < list->n; i++) {
         struct check *x = &checks[*n];

@@ -311,6 +311,17 @@ static enum err_code read_key(struct store *s, int fd, struct key *k, struct err
     return code;
 }
 
+/* With the public key: its owner has to make it known to the registry. */
+static void log_made(const struct key *k)
+{
+    struct buf b;
+    buf_init(&b, 256);
+    put_base64_public(&b, k);
+    if (!b.failed)
+        log_line(LOG_INFO, "msg=\"a key pair was made\" file=keys/%s key=\"%s %s\"", file_public, type, b.p);
+    buf_finish(&b);
+}
+
 static enum err_code load_from(struct store *s, int dir, struct key *k, struct err *e)
 {
     int fd = s->ops->open(dir, file_private, O_RDONLY, 0);
@@ -325,7 +336,7 @@ static enum err_code load_from(struct store *s, int dir, struct key *k, struct e
     if (!code)
         code = write_pair(s, dir, k, e);
     if (!code)
-        log_line(LOG_INFO, "msg=\"a key pair was made\" file=keys/%s", file_public);
+        log_made(k);
     return code;
 }
 

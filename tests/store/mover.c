@@ -7,6 +7,7 @@
  *
  *   --insecure --offline --ca FILE --mirror URL --realms LIST --key-hosts LIST --hf-endpoint URL
  *   --user NAME --password TEXT --hf-token TEXT --rate BYTES
+ *   --fail-alloc N: the N-th allocation of the command fails
  *
  * What happens is told in lines of JSON on stdout. A failure is one line on stderr, "CODE: SENTENCE", and the
  * exit status that the command would have. SIGINT cancels. The inspector here takes any file that begins
@@ -34,7 +35,7 @@ struct options {
     struct store_net net;
     struct store_secrets secrets;
     bool insecure;
-    const char *rate;
+    const char *rate, *fail_alloc;
     char *words[MAX_WORDS];
     size_t n;
 };
@@ -70,7 +71,7 @@ static enum err_code look_into(void *user, const char *const *paths, size_t n, s
 static void put_line(struct buf *b)
 {
     buf_putc(b, '\n');
-    if (write(1, b->p, b->n) < 0)
+    if (!b->failed && write(1, b->p, b->n) < 0)
         _exit(4);
     buf_finish(b);
 }
@@ -300,6 +301,7 @@ static bool parse(struct options *o, int argc, char **argv)
                  { "--user", &o->secrets.username, NULL },    { "--password", &o->secrets.password, NULL },
                  { "--hf-token", &o->secrets.hf_token, NULL }, { "--hf-endpoint", &o->net.hf_endpoint, NULL },
                  { "--rate", &o->rate, NULL },                { "--insecure", NULL, &o->insecure },
+                 { "--fail-alloc", &o->fail_alloc, NULL },
                  { "--offline", NULL, &o->net.offline } };
     for (int i = 1; i < argc; i++) {
         size_t k = 0;
@@ -323,6 +325,7 @@ static bool parse(struct options *o, int argc, char **argv)
 static enum err_code run(const struct options *o, struct err *e)
 {
     struct store *s = NULL;
+    uint64_t before = 0;
     size_t k = 0;
     while (k < sizeof commands / sizeof *commands && strcmp(commands[k].name, o->words[1]) != 0)
         k++;
@@ -333,7 +336,12 @@ static enum err_code run(const struct options *o, struct err *e)
         code = store_set_net(s, &o->net, e);
     if (!code) {
         store_set_inspector(s, look_into, NULL);
+        before = mem_count();
+        if (o->fail_alloc)
+            mem_fail_after(strtoull(o->fail_alloc, NULL, 10), false);
         code = commands[k].run(s, o, e);
+        printf("{\"allocations\":%llu}\n", (unsigned long long)(mem_count() - before));
+        mem_fail_after(0, false);
     }
     store_close(s);
     return code;
@@ -353,8 +361,8 @@ int main(int argc, char **argv)
     if (!code)
         code = run(&o, &e);
     fflush(stdout);
-    if (!code && mem_live() > 0)
-        log_line(LOG_DEBUG, "msg=\"memory that was not given back\" blocks=%llu", (unsigned long long)mem_live());
+    if (mem_live() > 0)
+        log_line(LOG_ERROR, "msg=\"memory that was not given back\" blocks=%llu", (unsigned long long)mem_live());
     if (code)
         fprintf(stderr, "%s: %s\n", err_name(code), e.text);
     return err_exit_status(code);

@@ -412,7 +412,8 @@ class Asked:
             self.tokens.append(q)
             return c.reply(200, json.dumps({"token": self.token}).encode())
         if self.challenge and q.headers.get("authorization") != f"Bearer {self.token}":
-            return c.reply(401, b"{}", www_authenticate=self.challenge.replace("SELF", self.url))
+            return c.reply(401, b"" if q.method == "HEAD" else b"{}",
+                           www_authenticate=self.challenge.replace("SELF", self.url))
         data = self.files.get(q.path)
         return c.reply(200, data) if data is not None else c.reply(404, b'{"errors":[{"message":"no \\u0007such"}]}')
 
@@ -776,6 +777,42 @@ def kills(d):
         assert hits > rounds // 3, f"only {hits} of {rounds} were killed in the middle"
         b = Store(d / "b")
         assert bytes_of(b("pull", f"{to.url}/t/m:{rounds - 1}").model) == [layers[0][0]]
+
+
+@case
+def without_memory(d):
+    """Every n-th allocation of a pull and of a push fails: a sentence, no leak, and the next call goes well."""
+    ann = ("--user", "ann", "--password", "secret")
+    a = Store(d / "a")
+    with Asked('Bearer realm="SELF/token",service="s"') as r:
+        r.add("t/m", "1", [(gguf(90), OLLAMA + "model", None), (b"MIT", OLLAMA + "license", None)])
+        for words, undo in ((("pull", f"{r.url}/t/m:1", *ann), ("remove", f"{r.host}/t/m:1")),
+                            (("push", f"{r.host}/t/m:1", f"{r.url}/t/n:1", *ann), None)):
+            a.home = str(d / words[0])
+            if not undo:
+                a("pull", f"{r.url}/t/m:1", *ann)
+                good = r.server.handler
+
+                def taking(c, q, good=good):
+                    c.read(int(q.headers.get("content-length", 0)))
+                    if q.method == "HEAD" and "authorization" in q.headers:
+                        return c.reply(404)
+                    if q.method == "POST":
+                        return c.reply(202, location="/v2/t/n/blobs/uploads/1")
+                    return c.reply(201) if q.method == "PUT" else good(c, q)
+                r.server.handler = taking
+            total = a(*words).rows[-1]["allocations"]
+            assert total > 100, total
+            failed = 0
+            for n in [*range(1, 30), *range(30, total + 1, max(1, total // 40))]:
+                if undo:
+                    a(*undo, good=None)
+                got = a(*words, "--fail-alloc", n, good=None)
+                failed += got.status != 0
+                assert got.status in (0, 1) and (got.status == 0 or got.sentence), (n, got.status, got.err)
+            assert failed > 20, failed
+            check(a.home)
+            a(*words)
 
 
 @case
