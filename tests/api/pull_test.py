@@ -406,6 +406,39 @@ class Meanwhile(Case):
         connection.close()
 
 
+class Many(Case):
+    def test_32_at_once(self):
+        """Pulls, lists, deletes and chats of a few names: each is whole or not there, whatever comes together."""
+        self.d.ok("/api/pull", {"model": at("tiny"), "insecure": True, "stream": False, "as": "kept"})
+        until, odd = time.monotonic() + 4 * SLOW, []
+
+        def ask(n, method, path, body, may):
+            while time.monotonic() < until:
+                reply = self.d.ask(method, path, body)
+                if reply.status not in may or b'"error"' in reply.body and reply.status == 200:
+                    odd.append((n, path, reply.status, reply.body[:300]))
+        work = []
+        for n in range(8):
+            name = "m%d" % (n % 4)
+            work += [(n, "POST", "/api/pull", {"model": at("tiny"), "insecure": True, "as": name, "stream": n % 2 == 0}, [200]),
+                     (n, "GET", "/api/tags", None, [200]),
+                     (n, "DELETE", "/api/delete", {"model": name}, [200, 404]),
+                     (n, "POST", "/api/chat", {"model": "kept" if n % 2 else name, "stream": False, "options": {"num_predict": 2},
+                                               "messages": [{"role": "user", "content": "hi"}]}, [200] if n % 2 else [200, 404])]
+        threads = [threading.Thread(target=ask, args=w) for w in work]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        self.assertEqual(odd, [])
+        self.assertEqual(self.transfers(), [])
+        for name in self.names():
+            self.d.ok("/api/generate", {"model": name, "prompt": "hi", "stream": False, "options": {"num_predict": 1}})
+            self.d.ask("DELETE", "/api/delete", {"model": name})
+        self.assertEqual(self.names(), [])
+        self.until(lambda: not self.blobs(), 5)
+
+
 class Offline(Case):
     flags = ["--offline"]
 
