@@ -70,7 +70,8 @@
     X(ARG_FROM,        "from",        0,   "DIR",   "look in this directory, and nowhere else")        \
     X(ARG_REPAIR,      "repair",      0,   NULL,    "fetch what is damaged from where it came")    \
     X(ARG_TELL_ONLY,   "dry-run",     0,   NULL,    "tell what would go, and remove nothing")      \
-    X(ARG_OLDER,       "older-than",  0,   "DUR",   "downloads that did not change for that long (24h)")
+    X(ARG_OLDER,       "older-than",  0,   "DUR",   "downloads that did not change for that long (24h)") \
+    X(ARG_OUTPUT,      "output",      'o', "FILE",  "file to write")
 
 enum arg {
 #define X(id, name, letter, value, text) id,
@@ -124,7 +125,7 @@ void help_overview(FILE *to);
 void help_command(FILE *to, const struct command *command);
 command_run help_run, completion_run;
 
-command_run run_run, list_run, ps_run, show_run, rm_run, cp_run, stop_run, import_run, create_run, pull_run,
+command_run run_run, list_run, ps_run, show_run, rm_run, cp_run, stop_run, import_run, export_run, create_run, pull_run,
     push_run, quantize_run, adopt_run, verify_run, prune_run, tokenize_run, bench_run;
 
 /* pull.c: brings a model that a command found missing; says so. ERR_CONFLICT: the daemon is offline. */

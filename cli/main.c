@@ -32,15 +32,19 @@ const struct command cli_commands[] = {
     { "show", NULL, "MODEL", "what a model is", NULL,
       B(ARG_JSON) | B(ARG_VERBOSE) | B(ARG_TEMPLATE) | B(ARG_PARAMETERS) | B(ARG_SHOW_SYSTEM) |
           B(ARG_LICENSE) | B(ARG_MODELFILE), 1, 1, false, true, show_run },
-    { "import", NULL, "FILE [NAME]", "give a GGUF file a name in the store",
+    { "import", NULL, "FILE [NAME]", "give a GGUF file a name in the store, or take a bundle's models",
       "NAME is model[:tag]; without it the file's name is taken. Of a file in parts\n"
-      "(-00001-of-0000N.gguf) name the first.",
+      "(-00001-of-0000N.gguf) name the first. The models of a bundle (`hearth export`) keep their names.",
       B(ARG_COPY) | B(ARG_REFERENCE) | B(ARG_JSON), 1, 2, false, true, import_run },
     { "create", NULL, "NAME", "make a model of another one, or of files, as a Modelfile says",
       "FROM names a model, a GGUF file, the first of its parts, or a folder with the files of one\n"
       "model. Beside it PARAMETER, TEMPLATE, SYSTEM, ADAPTER, LICENSE, MESSAGE and REQUIRES are taken.\n"
       "A daemon of your own on the Unix socket reads files where they are; any other is sent them.",
       B(ARG_FILE) | B(ARG_QUANTIZE) | B(ARG_REFERENCE) | B(ARG_JSON), 1, 1, false, true, create_run },
+    { "export", NULL, "MODEL... -o FILE", "write models into one file, for machines without a network",
+      "The file is a tar in OCI image layout: `hearth import FILE` takes it, and tools of OCI read it.\n"
+      "-o - writes to standard output.",
+      B(ARG_OUTPUT) | B(ARG_JSON), 1, -1, false, true, export_run },
     { "pull", NULL, "NAME", "bring a model from a registry, the Hugging Face hub or a URL",
       "NAME is [host/][namespace/]model[:tag] of Ollama's or any OCI registry,\n"
       "hf.co/ORG/REPO[:QUANT or file], or https://.../file.gguf. What is there already is not\n"
@@ -215,11 +219,12 @@ static void getopt_rows(uint64_t allowed, struct option rows[ARG_COUNT + 1],
     letters[k] = '\0';
 }
 
-static int id_of_letter(int letter)
+/* Of those that the command takes: two commands may give one letter a meaning each. */
+static int id_of_letter(uint64_t allowed, int letter)
 {
     int id = 0;
 
-    while (id < ARG_COUNT && (!cli_options[id].letter || cli_options[id].letter != letter))
+    while (id < ARG_COUNT && (!(allowed & ARG_BIT(id)) || cli_options[id].letter != letter))
         id++;
     return id;
 }
@@ -230,11 +235,11 @@ static enum err_code parse(struct cli *c, const struct command *command, int arg
 {
     struct option rows[ARG_COUNT + 1];
     char letters[2 * ARG_COUNT + 2];
+    uint64_t allowed = command->options | ARG_BIT(ARG_HELP) | (command->daemon ? ARG_BIT(ARG_HOST) : 0);
     enum err_code code = ERR_OK;
     int got;
 
-    getopt_rows(command->options | ARG_BIT(ARG_HELP) | (command->daemon ? ARG_BIT(ARG_HOST) : 0),
-                rows, letters);
+    getopt_rows(allowed, rows, letters);
     opterr = 0;
     optind = 0;
     while (code == ERR_OK && (got = getopt_long(argc, argv, letters, rows, NULL)) != -1) {
@@ -244,7 +249,7 @@ static enum err_code parse(struct cli *c, const struct command *command, int arg
             code = err_set(e, ERR_USAGE, "`hearth %s` does not know the option %s", command->name,
                            argv[optind - 1]);
         else
-            code = take_option(c, got >= 256 ? (enum arg)(got - 256) : (enum arg)id_of_letter(got),
+            code = take_option(c, got >= 256 ? (enum arg)(got - 256) : (enum arg)id_of_letter(allowed, got),
                                optarg, e);
     }
     c->argc = argc - optind;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/bundle.h"
 #include "cli/cli.h"
 #include "cli/follow.h"
 #include "daemon/protocol.h"
@@ -40,6 +41,8 @@ enum err_code import_run(struct cli *c, struct err *e)
     struct model_request r = { .reference = c->given[ARG_REFERENCE], .stream = true };
     struct buf body;
     char path[PATH_MAX], *name = NULL;
+    json_t *last = NULL;
+    bool bundle;
     enum err_code code;
 
     if (c->given[ARG_COPY] && c->given[ARG_REFERENCE])
@@ -49,7 +52,8 @@ enum err_code import_run(struct cli *c, struct err *e)
         code = err_errno(e, ERR_IO, errno, "cannot import %s", c->argv[0]);
         goto out;
     }
-    name = c->argc > 1 ? mem_strdup(c->argv[1]) : name_of_file(c->argv[0]);
+    bundle = bundle_is_one(path);
+    name = c->argc > 1 ? mem_strdup(c->argv[1]) : bundle ? mem_strdup("") : name_of_file(c->argv[0]);
     r.path = str_from(path);
     r.model = str_from(name);
     model_request_write(&body, REQUEST_IMPORT, &r);
@@ -57,10 +61,13 @@ enum err_code import_run(struct cli *c, struct err *e)
         code = err_no_memory(e, 0, "a request");
         goto out;
     }
-    code = follow_call(c, "/api/import", buf_str(&body), NULL, e);
-    if (code == ERR_OK && !c->given[ARG_JSON])
+    code = follow_call(c, "/api/import", buf_str(&body), &last, e);
+    if (code == ERR_OK && bundle && !c->given[ARG_JSON])
+        bundle_print_imported(last);
+    else if (code == ERR_OK && !c->given[ARG_JSON])
         printf("imported '%s' as '%s'\n", c->argv[0], name);
 out:
+    json_decref(last);
     buf_finish(&body);
     mem_free(name);
     return code;

@@ -39,15 +39,19 @@ void gen_request_init(struct gen_request *r, enum gen_kind kind)
 /* ---- reading ---------------------------------------------------------------------------------- */
 
 /* {"model": ...}, or "name" as older clients have it. */
-static enum err_code read_model(const json_t *root, struct str *model, struct err *e)
+static enum err_code read_any_model(const json_t *root, struct str *model, struct err *e)
 {
     if (read_string(root, "name", model, e) || read_string(root, "model", model, e))
         return ERR_INVALID;
-    if (model->n == 0)
-        return err_set(e, ERR_INVALID, "model is required");
-    if (memchr(model->p, 0, model->n))
+    if (model->n && memchr(model->p, 0, model->n))
         return err_set(e, ERR_INVALID, "the model's name holds a NUL character");
     return ERR_OK;
+}
+
+static enum err_code read_model(const json_t *root, struct str *model, struct err *e)
+{
+    enum err_code c = read_any_model(root, model, e);
+    return c || model->n ? c : err_set(e, ERR_INVALID, "model is required");
 }
 
 static enum err_code read_keep_alive(const json_t *root, struct gen_request *r, struct err *e)
@@ -343,7 +347,7 @@ void gen_request_write(struct buf *out, const struct gen_request *r)
 
 static enum err_code read_path(const json_t *root, struct model_request *r, struct err *e)
 {
-    if (read_model(root, &r->model, e) || read_string(root, "path", &r->path, e) ||
+    if (read_any_model(root, &r->model, e) || read_string(root, "path", &r->path, e) ||
         read_bool(root, "reference", &r->reference, e) || read_bool(root, "stream", &r->stream, e))
         return ERR_INVALID;
     if (r->path.n == 0 || memchr(r->path.p, 0, r->path.n) || *r->path.p != '/')

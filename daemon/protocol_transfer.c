@@ -223,6 +223,47 @@ void pull_request_finish(struct pull_request *r)
     *r = (struct pull_request){ 0 };
 }
 
+/* ---- export -------------------------------------------------------------------------------------- */
+
+enum err_code export_request_read(json_t *root, struct export_request *r, struct err *e)
+{
+    const json_t *name;
+    size_t i;
+    *r = (struct export_request){ .root = root, .stream = true };
+    if (!json_is_object(root))
+        return err_set(e, ERR_INVALID, "the request body must be a JSON object");
+    if (read_array(root, "models", &r->models, e) || read_string(root, "path", &r->path, e) ||
+        read_bool(root, "stream", &r->stream, e))
+        return ERR_INVALID;
+    if (!json_array_size(r->models) || json_array_size(r->models) > EXPORT_MAX_MODELS)
+        return err_set(e, ERR_INVALID, "\"models\" must be 1 to %d names", EXPORT_MAX_MODELS);
+    json_array_foreach(r->models, i, name)
+        if (!json_string_length(name) || memchr(json_string_value(name), 0, json_string_length(name)))
+            return err_set(e, ERR_INVALID, "\"models\"[%zu] is not a name", i);
+    if (!r->path.n || memchr(r->path.p, 0, r->path.n) || *r->path.p != '/')
+        return err_set(e, ERR_INVALID, "\"path\" must be an absolute path");
+    return ERR_OK;
+}
+
+void export_request_write(struct buf *out, const struct export_request *r)
+{
+    struct json_out j;
+    json_begin(&j, out);
+    json_obj(&j);
+    json_key(&j, "models");
+    json_tree_value(&j, r->models);
+    put_str(&j, "path", r->path);
+    if (!r->stream)
+        json_kbool(&j, "stream", false);
+    json_obj_end(&j);
+}
+
+void export_request_finish(struct export_request *r)
+{
+    json_decref(r->root);
+    *r = (struct export_request){ 0 };
+}
+
 /* ---- the plan of a pull -------------------------------------------------------------------------- */
 
 bool plan_fits_disk(const struct plan_reply *p)

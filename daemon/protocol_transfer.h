@@ -76,6 +76,20 @@ void plan_write(struct buf *out, const struct plan_reply *p);
 enum err_code plan_read(const json_t *root, struct plan_reply *p, struct plan_file **files,
                         struct err *e);
 
+/* ---- export -------------------------------------------------------------------------------------- */
+
+#define EXPORT_MAX_MODELS 256
+
+struct export_request { /* of /api/export */
+    json_t *root;         /* owns what was read; else NULL */
+    const json_t *models; /* array of names; 1 to EXPORT_MAX_MODELS of them */
+    struct str path;      /* absolute, with a NUL behind it */
+    bool stream;          /* default true */
+};
+enum err_code export_request_read(json_t *root, struct export_request *r, struct err *e); /* takes over root */
+void export_request_write(struct buf *out, const struct export_request *r);
+void export_request_finish(struct export_request *r);
+
 /* ---- outdated -------------------------------------------------------------------------------------- */
 
 /* One model of /api/outdated. */

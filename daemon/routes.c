@@ -31,6 +31,7 @@ static const struct route routes[] = {
     { "POST", "/api/outdated", transfer_pull, PULL_OUTDATED, FOR_OWNER, "models that have changed where they are from" },
     { "DELETE", "/api/pull", transfer_stop, 0, FOR_OWNER, "stops what is under way for a model" },
     { "POST", "/api/import", transfer_import, 0, FOR_OWNER, "a model from a file of this machine" },
+    { "POST", "/api/export", bundle_export, 0, FOR_OWNER, "models into a file of this machine" },
     { "POST", "/api/create", models_create, 0, FOR_OWNER, "a model of another one, or of files, with texts" },
     { "HEAD", "/api/blobs/*", blobs_head, 0, FOR_ALL, "whether a blob is here" },
     { "POST", "/api/blobs/*", blobs_post, 0, FOR_OWNER, "takes a blob for a model to be created" },

@@ -14,6 +14,8 @@ void routes_help(struct buf *out); /* method, path, sentence: one line each */
 
 /* models_api.c */
 route_handler models_version, models_tags, models_ps, models_show, models_copy, models_delete;
+/* bundle_api.c */
+route_handler bundle_export;
 /* transfer_api.c */
 route_handler transfer_import, transfer_stop;
 /* quantize_api.c, adopt_api.c */

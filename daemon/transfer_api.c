@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/bundle_api.h"
 #include "daemon/inspect.h"
 #include "daemon/routes.h"
 #include "daemon/store_job.h"
@@ -162,6 +163,13 @@ static enum err_code import_work(void *user, const struct store_job *job, struct
     struct store_model *m = NULL;
     i->job = job;
     enum err_code c = parts_open(i->path, &parts, e);
+    if (!c && store_is_bundle(parts.file[0].fd)) {
+        c = bundle_import(i->d, parts.file[0].fd, i->path, i->name[0] ? i->name : NULL, job, last, e);
+        parts_close(&parts);
+        return c;
+    }
+    if (!c && !i->name[0])
+        c = err_set(e, ERR_INVALID, "model is required");
     c = c ? c : inspect_files(NULL, (const char *const *)parts.path, parts.n, &arena, &facts, e);
     if (!c) {
         struct store_import in = {
@@ -196,11 +204,11 @@ static enum err_code import_read(struct import *i, const struct http_request *r,
     c = c ? c : model_request_read(REQUEST_IMPORT, root, &i->req, e);
     if (c)
         return c;
-    if (!r->local || r->peer_uid != geteuid())
-        return err_set(e, ERR_FORBIDDEN,
-                       "a path is taken only over the Unix socket, from the daemon's own user");
+    c = bundle_path_allowed(r, e);
+    if (c)
+        return c;
     i->path = mem_strndup(i->req.path.p, i->req.path.n);
-    i->name = mem_strndup(i->req.model.p, i->req.model.n);
+    i->name = mem_strndup(i->req.model.n ? i->req.model.p : "", i->req.model.n);
     return i->path && i->name ? ERR_OK : err_no_memory(e, i->req.path.n, "a path");
 }
 

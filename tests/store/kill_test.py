@@ -52,6 +52,7 @@ class Bench:
         self.stats = self.look()
         self.digests = {f: seen[-1] for f, seen in self.stats.items()}
         self.models = {}   # canonical name -> digests of its files: what was acknowledged
+        self.bundles = {}  # path -> digests of the files of the one model in it
         self.kills = self.violations = 0
         self.slowest = 0.0
 
@@ -63,11 +64,21 @@ class Bench:
                       hashlib.sha256(pathlib.Path(f).read_bytes()).hexdigest())
         return out
 
+    def make_bundle(self, *files):
+        """One model of these files, exported from a store that is then thrown away."""
+        path = str(self.dir / f"bundle{len(self.bundles)}.tar")
+        self.begin([["import", "x", "copy", *files]])
+        subprocess.run([self.worker, self.home, "do", "0", "export", path, "x"], check=True, capture_output=True)
+        self.bundles[path] = tuple(self.digests[f] for f in files)
+        return path
+
     def apply(self, models, op):
         """models after op; unchanged where it cannot succeed"""
         after = dict(models)
         if op[0] == "import":
             after[canonical(op[1])] = tuple(self.digests[f] for f in op[3:])
+        elif op[0] == "bundle":
+            after[canonical(op[1])] = self.bundles[op[2]]
         elif op[0] == "cp" and canonical(op[1]) in models:
             after[canonical(op[2])] = models[canonical(op[1])]
         elif op[0] == "rm":
@@ -212,6 +223,7 @@ def main():
         b = Bench(os.path.abspath(args.worker), where)
         if args.exhaustive:
             one, two, three = b.files[2:5]
+            two_files, large = b.make_bundle(two, three), b.make_bundle(b.files[6])
             base = [["import", "a", "copy", one], ["import", "r", "reference", two]]
             for setup, op in [([], ["open"]), (base, ["open"]), (base + ["old"], ["open"]),
                               (base, ["import", "n", "copy", two, three]),
@@ -219,13 +231,15 @@ def main():
                               (base, ["import", "a", "copy", one]),
                               (base, ["import", "n", "reference", one, two]),
                               (base, ["import", "a", "reference", two]),
+                              (base, ["bundle", "a", two_files]),
+                              (base + [["import", "n", "copy", b.files[6]]], ["bundle", "b", large]),
                               (base, ["cp", "a", "n"]), (base, ["cp", "r", "a"]),
                               (base, ["rm", "a"]), (base, ["rm", "r"])]:
                 places = b.exhaust(op, setup)
                 if places < 10:
                     b.violations += 1
                     print(f"VIOLATION {op}: the kills did not reach it")
-                if op[-1] in (three, "a") and op[0] != "open":
+                if op[-1] in (three, "a", two_files) and op[0] != "open":
                     b.fail_and_kill(op, setup, places)
         if args.seconds:
             shutil.rmtree(b.home, ignore_errors=True)

@@ -7,7 +7,7 @@
  *                                         then the process is killed, whatever came of it
  *   worker HOME loop                      reads operations from stdin, a line each
  *
- * Operations: import NAME copy|reference FILE... · cp FROM TO · rm NAME
+ * Operations: import NAME copy|reference FILE... · cp FROM TO · rm NAME · export FILE NAME... · bundle NAME FILE
  * Before each, "> OPERATION", after it "< CODE", written at once: what was acknowledged. */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +19,7 @@
 
 #include "runtime/base/json.h"
 #include "runtime/base/log.h"
+#include "store/bundle.h"
 #include "store/store_priv.h"
 #include "tests/store/fault.h"
 #include "tests/store/record.h"
@@ -54,6 +55,40 @@ static enum err_code import(struct store *s, char *const *words, size_t n, struc
     return code;
 }
 
+static enum err_code to_file(void *user, const void *p, size_t n, struct err *e)
+{
+    return fwrite(p, 1, n, user) == n ? ERR_OK : err_set(e, ERR_IO, "writing a bundle failed");
+}
+
+static enum err_code export(struct store *s, char *const *words, size_t n, struct err *e)
+{
+    const char *names[MAX_WORDS];
+    FILE *f = fopen(words[1], "wb");
+    for (size_t i = 2; i < n; i++)
+        names[i - 2] = words[i];
+    enum err_code code = f ? store_export(s, names, n - 2, &(struct tar_sink){ to_file, f }, NULL, e)
+                           : err_set(e, ERR_IO, "opening %s failed", words[1]);
+    if (f && fclose(f) && !code)
+        code = err_set(e, ERR_IO, "writing a bundle failed");
+    return code;
+}
+
+static enum err_code bundle(struct store *s, char *const *words, struct err *e)
+{
+    struct store_bundle in = { .fd = open(words[2], O_RDONLY), .path = words[2], .as = words[1] };
+    enum err_code code = store_import_bundle(s, &in, e);
+    close(in.fd);
+    return code;
+}
+
+static enum err_code looked_into(void *user, const char *const *paths, size_t n, struct arena *a, struct store_facts *out,
+                                 struct err *e)
+{
+    (void)user, (void)paths, (void)n, (void)a, (void)e;
+    *out = (struct store_facts){ .format = "gguf", .family = "llama", .n_params = 1 };
+    return ERR_OK;
+}
+
 static enum err_code operate(struct store *s, char *const *words, size_t n)
 {
     struct err e = { 0 };
@@ -61,6 +96,10 @@ static enum err_code operate(struct store *s, char *const *words, size_t n)
     say(">", words, n);
     if (n > 3 && strcmp(words[0], "import") == 0)
         code = import(s, words, n, &e);
+    else if (n > 2 && strcmp(words[0], "export") == 0)
+        code = export(s, words, n, &e);
+    else if (n == 3 && strcmp(words[0], "bundle") == 0)
+        code = bundle(s, words, &e);
     else if (n == 3 && strcmp(words[0], "cp") == 0)
         code = store_copy(s, words[1], words[2], &e);
     else if (n == 2 && strcmp(words[0], "rm") == 0)
@@ -124,6 +163,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", e.text);
         return 3;
     }
+    store_set_inspector(s, looked_into, NULL);
     say("> open", NULL, 0);
     int status = 0;
     if (one && !opening) {
