@@ -1,12 +1,15 @@
 #include "daemon/lookup.h"
 
+#include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
+#include "store/upload.h"
 
 #define OWNER(type, member, p) ((type *)(void *)((char *)(p) - offsetof(type, member)))
 
 static void work_resolve(struct job *j)
 {
     struct lookup *l = OWNER(struct lookup, job, j);
+    uploads_prune(l->d->uploads, clock_ns()); /* by the way: what nobody named goes */
     if (store_resolve(l->d->store, l->name, &l->model, &l->err)) {
         l->model = NULL;
         return;

@@ -146,6 +146,25 @@ static void put_parameters(struct buf *out, const json_t *params)
     }
 }
 
+/* What other programs are told by the model's config. */
+static void put_config(struct buf *out, const struct store_model *m)
+{
+    static const struct {
+        enum modelfile_kind kind;
+        const char *key;
+    } rows[] = { { MODELFILE_RENDERER, "renderer" }, { MODELFILE_PARSER, "parser" }, { MODELFILE_REQUIRES, "requires" } };
+    json_t *config = NULL;
+    if (!m->config || json_read(str_from(m->config), MEDIA_TEXT_MAX, "a model's config", &config, NULL))
+        return;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const json_t *v = json_object_get(config, rows[i].key);
+        if (json_string_length(v))
+            put_command(out, rows[i].kind, (struct str){ 0 },
+                        (struct str){ json_string_value(v), json_string_length(v) });
+    }
+    json_decref(config);
+}
+
 void model_texts_modelfile(const struct model_texts *t, const struct store_model *m, struct str template,
                            const struct str *licenses, size_t n_licenses, struct buf *out)
 {
@@ -159,6 +178,7 @@ void model_texts_modelfile(const struct model_texts *t, const struct store_model
     if (t->system.n)
         put_command(out, MODELFILE_SYSTEM, (struct str){ 0 }, t->system);
     put_parameters(out, t->params);
+    put_config(out, m);
     for (size_t i = 0; i < n_licenses; i++)
         put_command(out, MODELFILE_LICENSE, (struct str){ 0 }, licenses[i]);
     for (size_t i = 0; i < json_array_size(t->messages); i++) {

@@ -439,7 +439,7 @@ class Command(Base):
 
     ALL = ("# mine\nfrom ./sub/m.gguf\nPARAMETER stop <a>\nparameter stop \" b\"\nPARAMETER temperature 0.25\n"
            "PARAMETER num_gpu 3\nTEMPLATE \"\"\"{{ .System }}\n{{ .Prompt }}\"\"\"\nSYSTEM one\nSYSTEM two\nLICENSE L1\n"
-           "LICENSE \"L2\"\nMESSAGE user hi: there\nMESSAGE assistant ho\nREQUIRES v0.1.0\n")
+           "LICENSE \"L2\"\nMESSAGE user hi: there\nMESSAGE assistant ho\nREQUIRES v0.1.0\nRENDERER r\nPARSER p\n")
 
     def test_all_of_it_both_ways(self):
         self.write("sub/m.gguf", self.data)
@@ -460,6 +460,7 @@ class Command(Base):
         again = self.show("again")
         for key in ("system", "template", "license", "messages", "parameters"):
             self.assertEqual(again[key], shown[key])
+        self.assertEqual(self.manifest("again:latest"), self.manifest("local:latest"))
 
     def test_other_ways_to_say_it(self):
         self.tiny("base")
