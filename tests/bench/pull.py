@@ -9,7 +9,7 @@
   waste    bytes fetched twice after a SIGKILL in the middle, less those that were still in the kernel;
            at most 1 MiB
 
-  pull.py FETCH [--mib 512] [--rounds 5] [--out FILE] [--only speed,line,memory,waste]
+  pull.py FETCH [--mib 512] [--line 250000000] [--rounds 5] [--out FILE] [--only speed,line,memory,waste]
 """
 import argparse
 import hashlib
@@ -26,14 +26,13 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "store"))
 import net  # noqa: E402
 
-LINE = 250_000_000
 CONNECTIONS = 8
 
 
 class Bench:
     def __init__(self, args, where):
         self.fetch, self.where, self.home = os.path.abspath(args.fetch), where, where / "home"
-        self.size = args.mib << 20
+        self.size, self.rate = args.mib << 20, args.line
         (where / "www").mkdir()
         self.digest = hashlib.sha256()
         with open(where / "www/blob", "wb") as f:
@@ -46,7 +45,7 @@ class Bench:
         pair = self.ca.issue("here", ips=["127.0.0.1"])
         self.port = net.free_port()
         conf = (f"server {{ listen 127.0.0.1:{self.port} ssl; ssl_certificate {pair[0]}; ssl_certificate_key {pair[1]};"
-                f" root {where}/www; location /line/ {{ limit_rate {LINE // CONNECTIONS}; alias {where}/www/; }} }}")
+                f" root {where}/www; location /line/ {{ limit_rate {args.line // CONNECTIONS}; alias {where}/www/; }} }}")
         self.nginx = net.Nginx(where / "nginx", conf, [("127.0.0.1", self.port)])
         self.base = f"https://127.0.0.1:{self.port}"
 
@@ -85,13 +84,16 @@ class Bench:
                 "theirs_s": [b for _, b in pairs]}
 
     def line(self, rounds):
-        subprocess.run(["tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", f"{LINE * 8}bit", "burst", "512k",
+        subprocess.run(["tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", f"{self.rate * 8}bit", "burst", "512k",
                         "latency", "100ms"], check=True)
         try:
-            rates = [self.size / self.ours() for _ in range(rounds)]
+            rates, plain = [], []
+            for _ in range(rounds):
+                rates.append(self.size / self.ours())
+                plain.append(self.size / self.theirs())
         finally:
             subprocess.run(["tc", "qdisc", "del", "dev", "lo", "root"], check=True)
-        return {"part": statistics.median(rates) / LINE, "bytes_s": rates}
+        return {"part": statistics.median(rates) / self.rate, "line_bytes_s": self.rate, "bytes_s": rates, "curl_bytes_s": plain}
 
     def memory(self, _):
         self.fresh()
@@ -111,7 +113,7 @@ class Bench:
             self.fresh()
             self.nginx.asked.write_text("")
             process = subprocess.Popen(self.words("/line/blob"), stdout=subprocess.DEVNULL)
-            time.sleep(0.2 + 0.8 * self.size / LINE * i / rounds)
+            time.sleep(0.2 + 0.8 * self.size / self.rate * i / rounds)
             unread = net.kill_between(process, self.port)
             process.wait()
             got = json.loads(subprocess.run(self.words("/line/blob"), capture_output=True, text=True).stdout.splitlines()[-1])
@@ -125,6 +127,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("fetch")
     parser.add_argument("--mib", type=int, default=512)
+    parser.add_argument("--line", type=int, default=250_000_000, help="bytes a second")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=pathlib.Path)
     parser.add_argument("--dir", help="where the files lie (a folder on the disk to be measured)")
