@@ -128,8 +128,10 @@ command_run help_run, completion_run;
 command_run run_run, list_run, ps_run, show_run, rm_run, cp_run, stop_run, import_run, export_run, create_run, pull_run,
     push_run, quantize_run, adopt_run, verify_run, prune_run, tokenize_run, bench_run;
 
-/* pull.c: brings a model that a command found missing; says so. ERR_CONFLICT: the daemon is offline. */
-enum err_code pull_missing(struct cli *c, const char *name, struct err *e);
+/* pull.c: brings a model that a command found missing; says so. `called`: what it is called here, which may be
+ * longer than `name` (a tag that was chosen), or another (of a URL). ERR_CONFLICT: the daemon is offline. */
+#define PULL_NAME_SIZE 1024
+enum err_code pull_missing(struct cli *c, const char *name, char called[PULL_NAME_SIZE], struct err *e);
 /* Models whose place has another one now; the caller json_decref()s. */
 enum err_code pull_outdated(struct cli *c, json_t **reply, struct err *e);
 

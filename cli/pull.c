@@ -125,21 +125,22 @@ static enum err_code print_plan(const json_t *root, struct err *e)
 
 /* ---- pull ------------------------------------------------------------------------------------------ */
 
-static void print_pulled(const struct cli *c, const char *name, const json_t *last)
+static void print_pulled(const struct cli *c, const char *name, const char *model)
 {
-    const char *model = json_string_value(json_object_get(last, "model"));
     size_t n = strlen(name);
-    bool known = model && strncmp(model, name, n) == 0 && (!model[n] || strcmp(model + n, ":latest") == 0);
+    bool known = strncmp(model, name, n) == 0 && (!model[n] || strcmp(model + n, ":latest") == 0);
 
-    if (!c->given[ARG_JSON] && model && !known)
+    if (!c->given[ARG_JSON] && !known)
         printf("it is called '%s' here\n", model);
 }
 
-static enum err_code pull_one(struct cli *c, const char *name, const char *as, struct err *e)
+static enum err_code pull_one(struct cli *c, const char *name, const char *as, char called[PULL_NAME_SIZE],
+                              struct err *e)
 {
     struct pull_request r;
     struct secrets secrets = { 0 };
     json_t *last = NULL;
+    const char *model;
     enum err_code code;
 
     pull_request_init(&r);
@@ -148,6 +149,8 @@ static enum err_code pull_one(struct cli *c, const char *name, const char *as, s
     code = make_request(c, name, &r, &secrets, e);
     if (code == ERR_OK)
         code = call(c, "/api/pull", &r, &last, e);
+    model = json_string_value(json_object_get(last, "model"));
+    snprintf(called, PULL_NAME_SIZE, "%s", model ? model : name);
     if (code != ERR_OK)
         say_how_to_go_on(c, "pull", name, e);
     else if (r.detach)
@@ -155,16 +158,22 @@ static enum err_code pull_one(struct cli *c, const char *name, const char *as, s
     else if (r.dry_run && !c->given[ARG_JSON])
         code = print_plan(last, e);
     else
-        print_pulled(c, name, last);
+        print_pulled(c, name, called);
     json_decref(last);
     secrets_finish(&secrets);
     return code;
 }
 
-enum err_code pull_missing(struct cli *c, const char *name, struct err *e)
+enum err_code pull_missing(struct cli *c, const char *name, char called[PULL_NAME_SIZE], struct err *e)
 {
+    bool json = c->given[ARG_JSON];
+    enum err_code code;
+
     fprintf(stderr, "'%s' is not here: pulling it\n", name);
-    return pull_one(c, name, NULL, e);
+    c->given[ARG_JSON] = false; /* standard output is for the answer */
+    code = pull_one(c, name, NULL, called, e);
+    c->given[ARG_JSON] = json;
+    return code;
 }
 
 /* ---- outdated -------------------------------------------------------------------------------------- */
@@ -203,14 +212,14 @@ static enum err_code pull_all(struct cli *c, struct err *e)
     if (code == ERR_OK)
         code = outdated_read(reply, &v, &n, e);
     for (size_t i = 0; i < n && code == ERR_OK && first != ERR_CANCELLED; i++) {
-        char name[1024];
+        char name[PULL_NAME_SIZE], called[PULL_NAME_SIZE];
         snprintf(name, sizeof name, "%.*s", (int)v[i].name.n, v[i].name.n ? v[i].name.p : "");
         if (v[i].error.n)
             fprintf(stderr, "%s: %.*s\n", name, (int)v[i].error.n, v[i].error.p);
         if (!v[i].outdated)
             continue;
         fprintf(stderr, "%s\n", name);
-        if (pull_one(c, name, NULL, &own) == ERR_OK)
+        if (pull_one(c, name, NULL, called, &own) == ERR_OK)
             pulled++;
         else if (first == ERR_OK && (first = own.code) != ERR_OK)
             *e = own;
@@ -226,11 +235,13 @@ static enum err_code pull_all(struct cli *c, struct err *e)
 
 enum err_code pull_run(struct cli *c, struct err *e)
 {
+    char called[PULL_NAME_SIZE];
+
     if (c->given[ARG_ALL] == (c->argc == 1))
         return err_set(e, ERR_USAGE, "name a model, or say --all");
     if (c->given[ARG_ALL] && c->given[ARG_AS])
         return err_set(e, ERR_USAGE, "--as gives one model a name: leave out --all");
-    return c->given[ARG_ALL] ? pull_all(c, e) : pull_one(c, c->argv[0], c->value[ARG_AS], e);
+    return c->given[ARG_ALL] ? pull_all(c, e) : pull_one(c, c->argv[0], c->value[ARG_AS], called, e);
 }
 
 /* ---- push ------------------------------------------------------------------------------------------ */

@@ -145,14 +145,18 @@ static bool is_missing(const struct err *e)
  * cannot be, it is still no such model (and offline, nothing more is to be said). */
 static enum err_code run_pulling(struct cli *c, struct str prompt, struct err *e)
 {
+    char called[PULL_NAME_SIZE];
     struct err why = { 0 };
     enum err_code code = run_once(c, prompt, e);
 
     if (code == ERR_OK || c->given[ARG_DRY_RUN] || !is_missing(e))
         return answer_explain(code, e);
-    switch (pull_missing(c, c->argv[0], &why)) {
+    switch (pull_missing(c, c->argv[0], called, &why)) {
     case ERR_OK:
-        return run_once(c, prompt, e);
+        c->argv[0] = called;
+        code = run_once(c, prompt, e);
+        c->argv[0] = NULL; /* its text ends here */
+        return code;
     case ERR_CANCELLED:
         *e = why;
         return why.code;

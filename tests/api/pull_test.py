@@ -221,6 +221,8 @@ class TheHub(Case):
             self.assertEqual(self.names(), ["hf.co/org/private:Q4_0"])
             self.assertIn(repo.names["main"], self.hearth("show", "hf.co/org/private:Q4_0")[0])
             self.assertEqual(self.hearth("list", "--outdated", env=env)[0].splitlines()[1:], [])
+            out, err = self.hearth("run", "hf.co/org/private", "hi", env=env)  # its tag is chosen there
+            self.assertTrue(out)
             repo.commit({"model-Q4_0.gguf": GGUF + bytes(32)})
             self.assertIn("outdated", self.hearth("list", "--outdated", env=env)[0])
             self.assertEqual(hub.leaks, [])
