@@ -538,7 +538,8 @@ enum err_code session_authorize(struct session *s, bool refused, const char **va
 static bool is_loopback(const char *host)
 {
     struct str name = { host, strcspn(host, ":") };
-    return str_ieq(name, STR("localhost")) || str_starts(name, STR("127."));
+    return str_ieq(name, STR("localhost")) ||
+           (str_starts(name, STR("127.")) && strspn(host, "0123456789.") == name.n);
 }
 
 static enum err_code set_url(struct session *s, const char *scheme, struct err *e)

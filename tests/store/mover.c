@@ -340,8 +340,9 @@ static enum err_code run(const struct options *o, struct err *e)
         if (o->fail_alloc)
             mem_fail_after(strtoull(o->fail_alloc, NULL, 10), false);
         code = commands[k].run(s, o, e);
-        printf("{\"allocations\":%llu}\n", (unsigned long long)(mem_count() - before));
         mem_fail_after(0, false);
+        log_line(LOG_DEBUG, "msg=\"the command is done\" allocations=%llu",
+                 (unsigned long long)(mem_count() - before));
     }
     store_close(s);
     return code;

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -45,6 +46,7 @@ class Ran:
     def __init__(self, status, out, err):
         self.status, self.err = status, err
         self.rows = [json.loads(line) for line in out.splitlines() if line.startswith('{"')]
+        self.allocations = int((re.findall(r"allocations=(\d+)", err) or ["0"])[-1])
         self.events = [r for r in self.rows if "status" in r]
         self.statuses = []
         for e in self.events:
@@ -284,6 +286,35 @@ def mounts(d):
 
 
 @case
+def urls(d):
+    """A file at a URL: its manifest is the one that an import makes; a second pull fetches nothing."""
+    a, b = Store(d / "a"), Store(d / "b")
+    data, port = gguf(15, 700000), free_port()
+    (d / "www").mkdir(mode=0o755)
+    os.chmod(d, 0o755)
+    write(d / "www", "Tiny-Model.gguf", data)
+    with Nginx(d / "n", f"server {{ listen 127.0.0.1:{port}; root {d}/www; }}", [("127.0.0.1", port)]) as n:
+        name = f"http://127.0.0.1:{port}/Tiny-Model.gguf"
+        got = a("pull", name + "?key=secret#part")
+        assert got.model["name"] == "tiny-model:latest" and bytes_of(got.model) == [data]
+        assert got.model["source"] == name and got.model["origin"] == "url", got.model
+        assert "secret" not in got.err + got.text
+        sent = sum(row[4] for row in settled(n))
+        assert sent < 1.2 * len(data), sent
+        again = a("pull", name)
+        assert again.model == got.model
+        assert sum(row[4] for row in settled(n)) < sent + 1000, "it was fetched again"
+        assert a("plan", name).rows[-1]["present"] and a("outdated", "tiny-model").rows[0]["outdated"] is False
+        write(d / "www", "Tiny-Model.gguf", gguf(16, 700000))
+        os.utime(d / "www" / "Tiny-Model.gguf", (1, 1))
+        assert a("outdated", "tiny-model").rows[0]["outdated"] is True
+        assert bytes_of(a("pull", name).model) == [gguf(16, 700000)]
+        refused(b, ("pull", f"http://127.0.0.1:{port}/none.gguf"), "not_found", "127.0.0.1")
+        refused(b, ("pull", f"file:{d}/www/Tiny-Model.gguf"), "invalid", "imported")
+        refused(b, ("pull", name, "x@sha256:" + "0" * 64), "invalid", "")
+
+
+@case
 def by_reference(d):
     a = Store(d / "a")
     path = write(d, "mine.gguf", gguf(12))
@@ -335,7 +366,8 @@ def tls(d):
         refused(Store(d / "c"), ("pull", f"{r.host}/t/m:1"), "io", r.host)
         got = Store(d / "c")("pull", f"{r.host}/t/m:1", "--insecure")
         assert got.model["source"] == f"{r.url}/t/m:1" and "plain http" in got.err
-    refused(Store(d / "c"), ("pull", "http://example.org/t/m:1"), "invalid", "--insecure")
+    for host in ("example.org", "127.example.org", "127.0.0.1.example.org:80", "localhost.example.org"):
+        refused(Store(d / "c"), ("pull", f"http://{host}/t/m:1"), "invalid", "--insecure")
 
 
 @case
@@ -801,7 +833,7 @@ def without_memory(d):
                         return c.reply(202, location="/v2/t/n/blobs/uploads/1")
                     return c.reply(201) if q.method == "PUT" else good(c, q)
                 r.server.handler = taking
-            total = a(*words).rows[-1]["allocations"]
+            total = a(*words).allocations
             assert total > 100, total
             failed = 0
             for n in [*range(1, 30), *range(30, total + 1, max(1, total // 40))]:
