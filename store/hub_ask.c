@@ -103,12 +103,14 @@ static enum err_code decode(struct str text, struct arena *a, struct str *out, s
 {
     struct buf b;
     buf_init(&b, HUB_PATH_MAX);
-    bool ok = web_unescape(&b, text) && !b.failed;
-    char *copy = ok ? arena_strndup(a, b.p ? b.p : "", b.n) : NULL;
+    bool ok = text.n <= HUB_PATH_MAX && web_unescape(&b, text);
+    char *copy = ok && !b.failed ? arena_strndup(a, b.p ? b.p : "", b.n) : NULL;
     *out = (struct str){ copy, b.n };
     buf_finish(&b);
-    return copy ? ERR_OK : err_set(e, ERR_INVALID, "the link to a file on the hub cannot be read: its path is "
-                                   "longer than %d bytes, or holds a '%%' without two hex digits", HUB_PATH_MAX);
+    if (!ok)
+        return err_set(e, ERR_INVALID, "the link to a file on the hub cannot be read: its path is longer than %d "
+                       "bytes, or holds a '%%' without two hex digits", HUB_PATH_MAX);
+    return copy ? ERR_OK : err_no_memory(e, text.n, "reading a name");
 }
 
 static enum err_code parse_link(struct str repo, struct str rev, struct str path, struct arena *a,

@@ -481,6 +481,45 @@ static void gits_hash_is_known(void **state)
     assert_false(hub_blob_is(&f, (struct str){ 0 }));
 }
 
+/* All of it, with what the API says; the n-th allocation fails. */
+static enum err_code whole(const char *text, struct arena *a, struct err *e)
+{
+    struct hub_ask ask;
+    struct hub_choice c;
+    struct hub_repo r = { .license = "" };
+    enum err_code code = hub_ask_parse(str_from(text), a, &ask, e);
+    if (!code)
+        code = hub_read_info(STR("{\"sha\":\"" SHA "\",\"cardData\":{\"license\":\"mit\"}}"), a, &r, e);
+    if (!code)
+        code = hub_read_tree(STR("[" ENTRY("d/m-Q8_0.gguf", "5", "," LFS(SHA256, "5")) "," ENTRY("mmproj-F16.gguf", "5", "") "]"),
+                             a, &r, e);
+    return code ? code : hub_choose(&r, &ask, a, &c, e);
+}
+
+static void memory_runs_out(void **state)
+{
+    static const char *const names[] = { "hf.co/o/r:Q8_0@main", "https://hf.co/o/r/blob/main/d/m-Q8_0.gguf" };
+    (void)state;
+    for (size_t k = 0; k < 2; k++) {
+        enum err_code code = ERR_NO_MEMORY;
+        unsigned n = 0;
+        while (code) {
+            struct arena a = { 0 };
+            struct err e = { 0 };
+            const uint64_t live = mem_live();
+            mem_fail_after(++n, false);
+            code = whole(names[k], &a, &e);
+            mem_fail_after(0, false);
+            arena_finish(&a);
+            assert_int_equal(mem_live(), live);
+            /* ERR_FORMAT: the JSON library, out of memory, may cut a text short */
+            if (code && ((code != ERR_NO_MEMORY && code != ERR_FORMAT) || !e.text[0]))
+                fail_msg("%s: allocation %u: %s: %s", names[k], n, err_name(code), e.text);
+        }
+        assert_true(n > 10);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -490,6 +529,7 @@ int main(void)
         cmocka_unit_test(ten_thousand_files_are_chosen_from), cmocka_unit_test(names_and_links_are_read),
         cmocka_unit_test(infos_are_read),                 cmocka_unit_test(trees_are_read),
         cmocka_unit_test(trees_have_caps),                cmocka_unit_test(gits_hash_is_known),
+        cmocka_unit_test(memory_runs_out),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
