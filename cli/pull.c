@@ -131,7 +131,7 @@ static void print_pulled(const struct cli *c, const char *name, const char *mode
     bool known = strncmp(model, name, n) == 0 && (!model[n] || strcmp(model + n, ":latest") == 0);
 
     if (!c->given[ARG_JSON] && !known)
-        printf("it is called '%s' here\n", model);
+        fprintf(stderr, "it is called '%s' here\n", model);
 }
 
 static enum err_code pull_one(struct cli *c, const char *name, const char *as, char called[PULL_NAME_SIZE],
