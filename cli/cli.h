@@ -71,7 +71,8 @@
     X(ARG_REPAIR,      "repair",      0,   NULL,    "fetch what is damaged from where it came")    \
     X(ARG_TELL_ONLY,   "dry-run",     0,   NULL,    "tell what would go, and remove nothing")      \
     X(ARG_OLDER,       "older-than",  0,   "DUR",   "downloads that did not change for that long (24h)") \
-    X(ARG_OUTPUT,      "output",      'o', "FILE",  "file to write")
+    X(ARG_OUTPUT,      "output",      'o', "FILE",  "file to write") \
+    X(ARG_FROZEN,      "frozen",      0,   NULL,    "exactly the locked models, or fail and say which differ")
 
 enum arg {
 #define X(id, name, letter, value, text) id,
@@ -125,7 +126,7 @@ void help_overview(FILE *to);
 void help_command(FILE *to, const struct command *command);
 command_run help_run, completion_run;
 
-command_run run_run, list_run, ps_run, show_run, rm_run, cp_run, stop_run, import_run, export_run, create_run, pull_run,
+command_run run_run, list_run, ps_run, show_run, rm_run, cp_run, stop_run, import_run, export_run, lock_run, sync_run, create_run, pull_run,
     push_run, quantize_run, adopt_run, verify_run, prune_run, tokenize_run, bench_run;
 
 /* pull.c: brings a model that a command found missing; says so. `called`: what it is called here, which may be

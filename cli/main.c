@@ -67,6 +67,13 @@ const struct command cli_commands[] = {
       "machine (their variables, as OLLAMA_MODELS and HF_HOME, count). A model that is taken is checked,\n"
       "and then used where it is: nothing is copied, and nothing there is ever changed.",
       B(ARG_EVERY) | B(ARG_FROM) | B(ARG_JSON), 0, -1, false, true, adopt_run },
+    { "lock", NULL, "[MODEL...]", "write down which models a project uses, by digest",
+      "Adds the models to hearth.lock (or -o FILE); without names, renews the lines that are there.",
+      B(ARG_OUTPUT), 0, -1, false, true, lock_run },
+    { "sync", NULL, "[FILE]", "bring the models of hearth.lock",
+      "Pulls what is missing, at the locked digest. A name that stands for another model here stays\n"
+      "as it is, but with --frozen. With all here no network is used.",
+      B(ARG_FROZEN) | B(ARG_JSON), 0, 1, false, true, sync_run },
     { "cp", NULL, "SOURCE DESTINATION", "give a model a second name", NULL, 0, 2, 2, false, true, cp_run },
     { "rm", NULL, "MODEL...", "remove models", NULL, 0, 1, -1, false, true, rm_run },
     { "verify", NULL, "[MODEL...]", "whether models are as they came",

@@ -360,7 +360,9 @@ static enum err_code read_entry(const json_t *o, enum model_list_kind kind, stru
         read_details(o, &v->details, e) ||
         read_uint(o, "context_length", &v->context_length, e) ||
         read_uint(o, "embedding_length", &v->embedding_length, e) ||
-        read_bool(o, "referenced", &v->referenced, e) || read_string(o, "path", &v->path, e))
+        read_bool(o, "referenced", &v->referenced, e) || read_string(o, "path", &v->path, e) ||
+        read_string(o, "origin", &v->origin, e) || read_string(o, "source", &v->source, e) ||
+        read_string(o, "revision", &v->revision, e))
         return ERR_INVALID;
     if (kind == LIST_TAGS)
         return read_time(o, "modified_at", &v->modified_wall_ns, e);
