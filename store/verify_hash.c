@@ -124,6 +124,7 @@ static void run_team(struct team *t, unsigned n)
     attend(t);
     for (unsigned i = 0; i < made; i++)
         pthread_join(threads[i], NULL);
+    store_job_progress(t->c->job, t->c->status, &t->c->digest, atomic_load(&t->done), t->c->size); /* its end */
 }
 
 enum err_code check_chunks(struct chunk_check *c, struct err *e)
