@@ -79,6 +79,9 @@ class Bench:
             after[canonical(op[1])] = tuple(self.digests[f] for f in op[3:])
         elif op[0] == "bundle":
             after[canonical(op[1])] = self.bundles[op[2]]
+        elif op[0] == "texts":
+            after[canonical(op[1])] = (self.digests[op[2]], *(hashlib.sha256(t).hexdigest()
+                                                              for t in (b"a template", b"a licence")))
         elif op[0] == "cp" and canonical(op[1]) in models:
             after[canonical(op[2])] = models[canonical(op[1])]
         elif op[0] == "rm":
@@ -117,7 +120,11 @@ class Bench:
             print(f"VIOLATION after {what}: I5 a referenced file was changed", flush=True)
 
     def random_op(self, rng):
-        kind = rng.choice(["import", "import", "cp", "rm"])
+        kind = rng.choice(["import", "import", "texts", "cp", "rm", "verify", "prune"])
+        if kind in ("verify", "prune"):
+            return [kind]
+        if kind == "texts":
+            return ["texts", rng.choice(NAMES), rng.choice(self.files)]
         if kind == "import":
             files = rng.sample(self.files, rng.choice([1, 1, 1, 2, 3]))
             return ["import", rng.choice(NAMES), rng.choice(["copy", "copy", "reference"]), *files]
@@ -173,6 +180,14 @@ class Bench:
     def begin(self, setup):
         shutil.rmtree(self.home, ignore_errors=True)
         self.models = {}
+        if setup and setup[-1] == "given up":
+            self.begin(setup[:-1])
+            for name in "part", "journal":
+                path = self.home / "tmp" / f"dl-{'a' * 64}.{name}"
+                path.write_bytes(b"bytes")
+                path.chmod(0o600)
+                os.utime(path, (time.time() - 2 * 86400,) * 2)
+            return
         if setup and setup[-1] == "old":
             self.begin(setup[:-1])
             self.make_old()
@@ -234,7 +249,9 @@ def main():
                               (base, ["bundle", "a", two_files]),
                               (base + [["import", "n", "copy", b.files[6]]], ["bundle", "b", large]),
                               (base, ["cp", "a", "n"]), (base, ["cp", "r", "a"]),
-                              (base, ["rm", "a"]), (base, ["rm", "r"])]:
+                              (base, ["rm", "a"]), (base, ["rm", "r"]),
+                              (base, ["texts", "a", three]), (base + [["texts", "t", three]], ["rm", "t"]),
+                              (base, ["verify"]), (base + ["given up"], ["prune"])]:
                 places = b.exhaust(op, setup)
                 if places < 10:
                     b.violations += 1

@@ -7,7 +7,8 @@
  *                                         then the process is killed, whatever came of it
  *   worker HOME loop                      reads operations from stdin, a line each
  *
- * Operations: import NAME copy|reference FILE... · cp FROM TO · rm NAME · export FILE NAME... · bundle NAME FILE
+ * Operations: import NAME copy|reference FILE... · cp FROM TO · rm NAME · export FILE NAME... · bundle NAME FILE ·
+ *             verify · prune · texts NAME FILE: as a pull commits it, with a template and a licence
  * Before each, "> OPERATION", after it "< CODE", written at once: what was acknowledged. */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +21,8 @@
 #include "runtime/base/json.h"
 #include "runtime/base/log.h"
 #include "store/bundle.h"
-#include "store/store_priv.h"
+#include "store/commit.h"
+#include "store/verify.h"
 #include "tests/store/fault.h"
 #include "tests/store/record.h"
 
@@ -89,6 +91,67 @@ static enum err_code looked_into(void *user, const char *const *paths, size_t n,
     return ERR_OK;
 }
 
+static enum err_code commit(struct store *s, const char *name, struct commit_layer *layers, struct err *e)
+{
+    struct name parsed;
+    struct buf manifest;
+    struct manifest_layer rows[4];
+    struct store_facts facts = { .format = "gguf" };
+    struct commit c = { .name = &parsed, .layers = layers, .n_layers = 4, .facts = &facts, .kind = "registry",
+                        .source = "https://registry.example/v2/m" };
+    for (size_t i = 0; i < 4; i++)
+        rows[i] = (struct manifest_layer){ .media_type = layers[i].media_type, .digest = layers[i].digest,
+                                           .size = layers[i].size };
+    buf_init(&manifest, MANIFEST_MAX_BYTES);
+    enum err_code code = store_new_name(name, &parsed, e);
+    code = code ? code : store_facts_check(&facts, e);
+    code = code ? code : manifest_write(&rows[0], rows + 1, 3, &manifest, &c.digest, e);
+    c.manifest = buf_str(&manifest);
+    code = code ? code : store_commit(s, &c, NULL, e);
+    buf_finish(&manifest);
+    return code;
+}
+
+static enum err_code texts(struct store *s, const char *name, const char *file, struct err *e)
+{
+    static const struct {
+        enum media_kind kind;
+        const char *text;
+    } rows[4] = { { MEDIA_CONFIG, "{}" }, { MEDIA_MODEL, NULL }, { MEDIA_TEMPLATE, "a template" },
+                  { MEDIA_LICENSE, "a licence" } };
+    struct commit_layer layers[4];
+    struct blob_part part;
+    struct buf chunks;
+    struct blob_meter meter = { 0 };
+    struct blob_source from = { .fd = open(file, O_RDONLY), .path = file };
+    buf_init(&chunks, CHUNK_HASHES_MAX);
+    enum err_code code = blob_stage(&s->blobs, &from, &meter, &part, &chunks, e);
+    close(from.fd);
+    for (size_t i = 0; !code && i < 4; i++) {
+        struct str text = str_from(rows[i].text);
+        layers[i] = (struct commit_layer){ .media_type = media_type_of(rows[i].kind), .where = COMMIT_TEXT,
+                                           .text = text, .size = text.n };
+        code = manifest_digest(text, &layers[i].digest, e);
+    }
+    if (code)
+        goto out;
+    layers[1] = (struct commit_layer){ .media_type = media_type_of(MEDIA_MODEL), .where = COMMIT_PART,
+                                       .part = &part, .digest = part.digest, .size = part.size,
+                                       .chunks = buf_str(&chunks) };
+    code = commit(s, name, layers, e);
+out:
+    blob_discard(&s->blobs, &part);
+    buf_finish(&chunks);
+    return code;
+}
+
+static enum err_code verify(struct store *s, struct err *e)
+{
+    struct store_verified v;
+    enum err_code code = store_verify(s, &(struct store_verify){ .threads = 1 }, &v, e);
+    return code || !v.bad ? code : err_set(e, ERR_FORMAT, "files are damaged");
+}
+
 static enum err_code operate(struct store *s, char *const *words, size_t n)
 {
     struct err e = { 0 };
@@ -104,6 +167,12 @@ static enum err_code operate(struct store *s, char *const *words, size_t n)
         code = store_copy(s, words[1], words[2], &e);
     else if (n == 2 && strcmp(words[0], "rm") == 0)
         code = store_remove(s, words[1], NULL, &e);
+    else if (n == 3 && strcmp(words[0], "texts") == 0)
+        code = texts(s, words[1], words[2], &e);
+    else if (n == 1 && strcmp(words[0], "verify") == 0)
+        code = verify(s, &e);
+    else if (n == 1 && strcmp(words[0], "prune") == 0)
+        code = store_prune(s, &(struct store_prune){ 0 }, NULL, &e);
     char *answer[] = { (char *)err_name(code), e.text };
     say("<", answer, 2);
     return code;

@@ -1,4 +1,5 @@
 /* verify, repair, prune: what is found, what is made anew, what goes. Real files, real SQLite. */
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 
 #define MIB ((size_t)1 << 20)
 #define BIG (5 * MIB + 77)
+#define SWEPT (MIB + 77)
 
 /* ---- what is told ---------------------------------------------------------------------------- */
 
@@ -48,13 +50,18 @@ static struct store_verified verify(struct place *p, const char *name, bool repa
     return out;
 }
 
-static char *big_bytes(void)
+static char *some_bytes(size_t n)
 {
-    char *bytes = malloc(BIG);
+    char *bytes = malloc(n);
     assert_non_null(bytes);
-    for (size_t i = 0; i < BIG; i++)
+    for (size_t i = 0; i < n; i++)
         bytes[i] = (char)(i * 2654435761u >> 23);
     return bytes;
+}
+
+static char *big_bytes(void)
+{
+    return some_bytes(BIG);
 }
 
 static const char *big_file(struct place *p)
@@ -244,6 +251,53 @@ static void verifying_can_be_stopped(void **state)
     ok(resolve(p->s, "m", e)); /* and nothing was noted */
 }
 
+/* Whatever fails in the middle of a repair: the blob is damaged or whole, and the next one makes it whole. */
+static void judge_repair(struct place *p, enum err_code code, struct store_verified v)
+{
+    char *bytes = some_bytes(SWEPT);
+    fault_after(0, 0, false);
+    mem_fail_after(0, false);
+    reopen(p);
+    assert_int_equal(entries(p->home, "tmp"), 0);
+    assert_int_equal(entries(p->home, "blobs"), 1);
+    bool whole = resolve(p->s, "m", NULL) == ERR_OK && verify(p, "m", false).bad == 0;
+    if (!code && v.repaired)
+        assert_true(whole);
+    verify(p, "m", true);
+    const char *blob = blob_path(p, "m");
+    assert_file_is(blob, bytes, SWEPT);
+    free(bytes);
+    flip(blob, (off_t)MIB);
+}
+
+static void a_repair_may_fail_anywhere(void **state)
+{
+    struct place *p = *state;
+    struct store_verify what = { .name = "m", .repair = true, .threads = 1 };
+    reopen(p);
+    char *bytes = some_bytes(SWEPT);
+    ok(import_file(p->s, "m", write_file(in(p, "m.gguf"), bytes, SWEPT), STORE_COPY, e));
+    free(bytes);
+    flip(blob_path(p, "m"), (off_t)MIB);
+    for (int kind = 0; kind < 2; kind++) {
+        bool through = false;
+        for (uint64_t n = 1; !through; n += kind ? 3 : 1) {
+            struct store_verified v = { 0 };
+            struct err e = { 0 };
+            if (kind)
+                mem_fail_after(n, false);
+            else
+                fault_after(n, n % 2 ? EIO : ENOSPC, false);
+            uint64_t before = kind ? mem_count() : fault_count();
+            enum err_code code = store_verify(p->s, &what, &v, &e);
+            through = (kind ? mem_count() : fault_count()) - before < n;
+            assert_true(code == ERR_OK || e.text[0]);
+            judge_repair(p, code, v);
+            assert_true(n < 2000);
+        }
+    }
+}
+
 /* ---- prune ----------------------------------------------------------------------------------- */
 
 static char pruned[1024];
@@ -328,6 +382,7 @@ int main(void)
         T(a_damaged_file_is_mended_from_where_it_came),
         T(a_file_of_the_users_is_never_written),
         T(hashes_that_were_not_recorded_are),
+        T(a_repair_may_fail_anywhere),
         T(verifying_can_be_stopped),
         T(prune_takes_what_nothing_names),
 #undef T
