@@ -8,7 +8,8 @@
 struct store_pull {
     const char *name;           /* anything of name.h's grammar, hf.co/ORG/REPO[:QUANT], https://.../x.gguf */
     const char *as;             /* another name for it here; NULL */
-    bool insecure;              /* plain http and unverified TLS to the named registry */
+    bool insecure;              /* plain http and unverified TLS to the named registry, or to the
+                                   URL's own origin; to no other place */
     uint64_t limit_rate;        /* bytes a second; 0: none */
     struct store_secrets secrets;
     struct store_job job;

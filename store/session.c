@@ -588,5 +588,8 @@ enum err_code session_open(struct session *s, const struct name *n, bool insecur
     if (!s->host || !s->path)
         return no_memory(e);
     enum err_code code = set_url(s, n->http ? "http" : "https", e);
-    return code || n->http || !insecure ? code : choose_scheme(s, e);
+    if (code || n->http || !insecure)
+        return code;
+    code = transport_trust(s->transport, s->url, e);
+    return code ? code : choose_scheme(s, e);
 }

@@ -42,7 +42,8 @@ struct session {
     int64_t expires_ns;                  /* clock_ns; 0: never */
 };
 
-/* insecure: plain http may be used, if https is not to be had there.
+/* insecure: the registry's certificate is not checked (that of no other place is taken for it), and plain http may be
+ * used, if https is not to be had there.
  * ERR_INVALID: a name with http:// that nobody has allowed. */
 enum err_code session_open(struct session *s, const struct name *n, bool insecure, struct err *e);
 

@@ -10,6 +10,11 @@ void transport_destroy(struct transport *t)
         t->ops->destroy(t);
 }
 
+enum err_code transport_trust(struct transport *t, const char *url, struct err *e)
+{
+    return t->ops->trust ? t->ops->trust(t, url, e) : ERR_OK;
+}
+
 enum err_code transport_start(struct transport *t, const struct transport_request *r,
                               struct transfer **out, struct err *e)
 {

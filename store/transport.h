@@ -5,7 +5,7 @@
  * transport_curl.c is the only implementation that has sockets; tests bring others (ops).
  *
  * The transport keeps these rules, so that nobody above it can break them (security.md 4.3):
- *   - TLS with a verified name; plain http only where `plain` says so, and then only to that origin
+ *   - TLS with a verified name, but for the one origin of transport_trust; plain http only where `plain` says so, and then only to that origin
  *   - at most 5 redirects, each to https (or to the plain origin itself); never another scheme
  *   - `authorization` goes to the origin (scheme, host, port) of the URL it was given for, and to no
  *     other that a redirect leads to
@@ -95,6 +95,7 @@ struct transport_ops {
     struct transfer *(*wait)(struct transport *t, struct transfer *only, int timeout_ms);
     void (*end)(struct transport *t, struct transfer *x);
     void (*wake)(struct transport *t);
+    enum err_code (*trust)(struct transport *t, const char *url, struct err *e); /* NULL: all are checked */
     void (*destroy)(struct transport *t);
 };
 struct transport { /* an implementation's first member */
@@ -114,6 +115,11 @@ enum err_code transport_setup(struct err *e);
 enum err_code transport_curl_create(const struct transport_options *o, struct transport **out,
                                     struct err *e);
 void transport_destroy(struct transport *t); /* ends what is under way; NULL is fine */
+
+/* From now on the certificate of this URL's origin (https, host and port) may be anybody's, as the user wants it
+ * (--insecure). Of every other origin it is checked still, be it one that this one redirects to. The last call
+ * counts. */
+enum err_code transport_trust(struct transport *t, const char *url, struct err *e);
 
 enum err_code transport_start(struct transport *t, const struct transport_request *r,
                               struct transfer **out, struct err *e);

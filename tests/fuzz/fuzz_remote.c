@@ -164,7 +164,7 @@ static void fake_nothing(struct transport *t)
     (void)t;
 }
 
-static const struct transport_ops ops = { fake_start, fake_wait, fake_end, fake_nothing, fake_nothing };
+static const struct transport_ops ops = { fake_start, fake_wait, fake_end, fake_nothing, NULL, fake_nothing };
 
 /* ---- what must hold ---------------------------------------------------------------------------- */
 

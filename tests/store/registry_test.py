@@ -371,6 +371,47 @@ def tls(d):
 
 
 @case
+def unverified(d):
+    """--insecure: any certificate of the registry that is named, and of no other place that it leads to."""
+    _, cert = certified(d)  # of an authority that nobody here trusts, and for another name besides
+    elsewhere = Ca(d / "x").issue("x", dns=["example.org"])
+    with Registry(d / "r", certificate=elsewhere) as r:
+        sent = put(r, "t/m", "1", [(gguf(20), OLLAMA + "model", None)])
+        a = Store(d / "a")
+        refused(a, ("pull", f"{r.host}/t/m:1"), "forbidden", "checking the certificate of", r.host)
+        got = a("pull", f"{r.host}/t/m:1", "--insecure")
+        assert got.model["digest"] == digest(sent)[7:] and got.model["source"] == f"https://{r.host}/t/m:1"
+        assert "plain http" not in got.err
+        refused(a, ("push", got.model["name"], f"{r.host}/t/m:2"), "forbidden", "checking the certificate of", r.host)
+        a("push", got.model["name"], f"{r.host}/t/m:2", "--insecure")
+        assert r.ask("GET", "/v2/t/m/manifests/2", headers={"Accept": DOCKER})[1] == sent
+        refused(a, ("pull", f"{r.host}/t/m:2"), "forbidden", "checking the certificate of", r.host)
+    with Asked(None, cert) as other, Asked(None, cert) as r:
+        model = gguf(31)
+        r.add("t/m", "1", [(model, OLLAMA + "model", None)])
+        own = r.serve
+
+        def led(c, q):
+            if digest(model) in q.path:
+                return c.reply(302, location=f"{other.url}{q.path}")
+            return own(c, q)
+        r.server.handler = led
+        refused(Store(d / "b"), ("pull", f"{r.host}/t/m:1", "--insecure"), "forbidden", "checking the certificate of", other.host)
+        assert not other.server.requests and other.server.connections
+        # a realm on the registry's own host, but another origin
+        r.server.handler, r.challenge = own, f'Bearer realm="{other.url}/token"'
+        refused(Store(d / "c"), ("pull", f"{r.host}/t/m:1", "--insecure", "--user", "ann", "--password", "secret"), "forbidden",
+                "checking the certificate of", other.host)
+        assert not other.server.requests
+        r.challenge = 'Bearer realm="SELF/token"'
+        Store(d / "e")("pull", f"{r.host}/t/m:1", "--insecure")
+        # the same of a plain URL
+        r.files["/m.gguf"], r.challenge = model, None
+        refused(Store(d / "f"), ("pull", f"{r.url}/m.gguf"), "forbidden", "checking the certificate of", r.host)
+        Store(d / "g")("pull", f"{r.url}/m.gguf", "--insecure")
+
+
+@case
 def passwords(d):
     ca, cert = certified(d)
     a = Store(d / "a", "--ca", ca.file)
