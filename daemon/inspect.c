@@ -6,6 +6,7 @@
 #include "daemon/prompt.h"
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
+#include "runtime/text/chat_template.h"
 
 #define MAX_METADATA ((size_t)64 << 20)
 
@@ -14,9 +15,10 @@ static const char *keep(struct arena *a, const char *text)
     return text ? arena_strndup(a, text, strlen(text)) : "";
 }
 
-static const char *capabilities(const struct words *w, const struct output_format *f, struct arena *a)
+static const char *capabilities(const struct words *w, const struct chat_template *t, const struct output_format *f,
+                                struct arena *a)
 {
-    struct model_can can = model_can(w, words_template(w), f);
+    struct model_can can = model_can(w, t, f);
     char text[64];
     snprintf(text, sizeof text, "%s%s%s%s", words_header(w)->has_weights ? "completion," : "",
              can.tools ? "tools," : "", can.insert ? "insert," : "", can.thinking ? "thinking," : "");
@@ -39,15 +41,15 @@ static enum err_code license(const struct words *w, struct arena *a, const char 
     return c;
 }
 
-static enum err_code read_facts(const struct words *w, const struct output_format *f, struct arena *a,
-                                struct store_facts *out, struct err *e)
+static enum err_code read_facts(const struct words *w, const struct chat_template *t, const struct output_format *f,
+                                struct arena *a, struct store_facts *out, struct err *e)
 {
     const struct model_header *h = words_header(w);
     *out = (struct store_facts){
         .format = "gguf",
         .family = keep(a, h->arch),
         .quantization = keep(a, h->file_type),
-        .capabilities = capabilities(w, f, a),
+        .capabilities = capabilities(w, t, f, a),
         .n_params = h->n_params,
         .context_length = h->n_ctx_train,
         .embedding_length = h->n_embd,
@@ -59,16 +61,23 @@ static enum err_code read_facts(const struct words *w, const struct output_forma
     return c;
 }
 
-enum err_code inspect_files(void *user, const char *const *paths, size_t n, struct arena *a,
+enum err_code inspect_files(void *user, const char *const *paths, size_t n, struct str template, struct arena *a,
                             struct store_facts *out, struct err *e)
 {
     struct words *w = NULL;
+    struct chat_template *own = NULL;
     struct output_format *format = NULL;
     (void)user, (void)n;
     enum err_code c = words_load(paths[0], &w, e);
-    c = c ? c : output_format_create(words_template(w), words_tokenizer(w), &format, e);
-    c = c ? c : read_facts(w, format, a, out, e);
+    if (!c && template.n) {
+        c = chat_template_create(template, "the model's template", &own, e);
+        c = c == ERR_NO_MEMORY ? c : ERR_OK; /* one that cannot be read gives way to the file's */
+    }
+    const struct chat_template *t = own || c ? own : words_template(w);
+    c = c ? c : output_format_create(t, words_tokenizer(w), &format, e);
+    c = c ? c : read_facts(w, t, format, a, out, e);
     output_format_destroy(format);
+    chat_template_destroy(own);
     words_destroy(w);
     return c;
 }

@@ -170,7 +170,7 @@ static enum err_code import_work(void *user, const struct store_job *job, struct
     }
     if (!c && !i->name[0])
         c = err_set(e, ERR_INVALID, "model is required");
-    c = c ? c : inspect_files(NULL, (const char *const *)parts.path, parts.n, &arena, &facts, e);
+    c = c ? c : inspect_files(NULL, (const char *const *)parts.path, parts.n, (struct str){ 0 }, &arena, &facts, e);
     if (!c) {
         struct store_import in = {
             .name = i->name,

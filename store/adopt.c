@@ -209,7 +209,13 @@ static enum err_code look_into(struct adopt *a, struct err *e)
             paths[n++] = a->f->files[i].path;
     if (!n)
         return err_set(e, ERR_UNSUPPORTED, "'%s' has no model file", a->f->path);
-    enum err_code code = store_look_into(a->s, paths, n, &a->reader.arena, &a->facts, e);
+    struct str template = { 0 };
+    enum err_code code = ERR_OK;
+    for (size_t i = 0; !code && i < n_layers(a); i++)
+        if (a->f->files[i].kind == MEDIA_TEMPLATE)
+            code = adopt_read(&a->reader, a->f->files[i].path, MEDIA_TEXT_MAX, &template, e);
+    if (!code)
+        code = store_look_into(a->s, paths, n, template, &a->reader.arena, &a->facts, e);
     return code ? code : store_facts_check(&a->facts, e);
 }
 

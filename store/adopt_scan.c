@@ -209,7 +209,7 @@ static void look_into(struct scan *c, struct adopt_found *f)
     }
     if (f->problem || !path)
         return;
-    if (store_look_into(c->s, &path, 1, &c->arena, &facts, &e)) {
+    if (store_look_into(c->s, &path, 1, (struct str){ 0 }, &c->arena, &facts, &e)) {
         f->problem = scan_text(c, "%s", e.text);
         return;
     }

@@ -10,10 +10,10 @@
 #include "runtime/base/json.h"
 #include "store/bundle.h"
 #include "store/commit.h"
+#include "store/manifest.h"
 
 #define BYTES ((size_t)1 << 20)
 #define MAX_VALUES 200000
-#define MAX_LAYERS 1024
 
 /* One blob that the bundle holds. */
 struct piece {
@@ -220,21 +220,29 @@ struct model {
     size_t n_paths;
 };
 
-/* {"digest", "size"} of a blob that must be in the bundle, of that size. */
-static enum err_code take_descriptor(struct bundle *b, const json_t *v, const char *what, struct piece **out, struct err *e)
+/* The blob of a descriptor: it must be in the bundle, of that size. */
+static enum err_code take_piece(struct bundle *b, const struct digest *d, uint64_t size, const char *what,
+                                struct piece **out, struct err *e)
 {
-    const char *text = json_string_value(json_object_get(v, "digest"));
-    const json_t *size = json_object_get(v, "size");
-    struct digest d;
-    if (!text || !digest_parse(str_from(text), &d) || !json_is_integer(size))
-        return err_set(e, ERR_FORMAT, "the bundle's descriptor of %s has no digest by SHA-256 or no size", what);
-    *out = find(b, &d);
+    char text[DIGEST_TEXT_SIZE];
+    digest_text(d, text);
+    *out = find(b, d);
     if (!*out)
         return err_set(e, ERR_FORMAT, "the bundle lacks %s, %s", what, text);
-    if (json_integer_value(size) != (json_int_t)(*out)->size)
-        return err_set(e, ERR_FORMAT, "%s has %" PRIu64 " bytes in the bundle, and %" JSON_INTEGER_FORMAT " by its descriptor",
-                       text, (*out)->size, json_integer_value(size));
+    if (size != (*out)->size)
+        return err_set(e, ERR_FORMAT, "%s has %" PRIu64 " bytes in the bundle, and %" PRIu64 " by its descriptor", text,
+                       (*out)->size, size);
     return ERR_OK;
+}
+
+static enum err_code take_manifest_piece(struct bundle *b, const json_t *v, struct piece **out, struct err *e)
+{
+    const json_t *digest = json_object_get(v, "digest"), *size = json_object_get(v, "size");
+    struct str text = { json_string_value(digest), json_string_length(digest) };
+    struct digest d;
+    if (!str_starts(text, STR("sha256:")) || !digest_parse(text, &d) || !json_is_integer(size) || json_integer_value(size) < 0)
+        return err_set(e, ERR_FORMAT, "the bundle's descriptor of a manifest has no digest by SHA-256 or no size");
+    return take_piece(b, &d, (uint64_t)json_integer_value(size), "a manifest", out, e);
 }
 
 static enum err_code part_text(struct bundle *b, const struct piece *p, struct arena *a, struct str *out, struct err *e)
@@ -283,68 +291,58 @@ static enum err_code path_of(struct model *m, const struct piece *p, struct err 
     return code ? code : m->paths[m->n_paths++] ? ERR_OK : err_no_memory(e, strlen(path), "a path");
 }
 
-static enum err_code take_layer(struct model *m, const json_t *v, bool config, struct err *e)
+static enum err_code take_layer(struct model *m, const struct manifest_layer *from, struct err *e)
 {
     struct piece *p = NULL;
     struct commit_layer *l = &m->commit.layers[m->commit.n_layers];
-    const char *type = json_string_value(json_object_get(v, "mediaType"));
-    const char *title = json_string_value(json_object_get(json_object_get(v, "annotations"), "org.opencontainers.image.title"));
-    enum err_code code = take_descriptor(m->b, v, config ? "a config" : "a layer", &p, e);
+    enum err_code code = take_piece(m->b, &from->digest, from->size, from->kind == MEDIA_CONFIG ? "a config" : "a layer",
+                                    &p, e);
     if (code)
         return code;
-    enum media_kind kind = config ? MEDIA_CONFIG : media_kind_of(type ? type : "", title);
-    if (kind == MEDIA_UNKNOWN || !type || strlen(type) > 255 || (!config && kind == MEDIA_CONFIG))
-        return err_set(e, ERR_UNSUPPORTED, "a layer of '%s' is of a type that is not known: %.100s", m->name.model, type ? type : "none");
-    *l = (struct commit_layer){ .kind = kind, .digest = p->digest, .size = p->size,
-                                .media_type = arena_strndup(&m->arena, type, strlen(type)) };
-    if (!l->media_type)
-        return err_no_memory(e, strlen(type), "a media type");
-    if (!media_is_file(kind)) {
+    *l = (struct commit_layer){ .kind = from->kind, .digest = p->digest, .size = p->size, .media_type = from->media_type };
+    if (!media_is_file(from->kind)) {
         l->where = COMMIT_TEXT;
         code = part_text(m->b, p, &m->arena, &l->text, e);
     } else {
         l->where = p->there ? COMMIT_THERE : COMMIT_PART;
         l->part = &p->part;
         l->chunks = buf_str(&p->chunks);
-        code = kind == MEDIA_MODEL ? path_of(m, p, e) : ERR_OK;
+        code = from->kind == MEDIA_MODEL ? path_of(m, p, e) : ERR_OK;
     }
     m->commit.n_layers += !code;
     return code;
 }
 
-static enum err_code take_layers(struct model *m, const json_t *root, struct err *e)
+static enum err_code take_layers(struct model *m, struct err *e)
 {
-    const json_t *layers = json_object_get(root, "layers"), *config = json_object_get(root, "config"), *v;
-    size_t n = json_array_size(layers), i;
-    if (!json_is_object(config) || n == 0 || n > MAX_LAYERS)
-        return err_set(e, ERR_FORMAT, "the manifest of '%s' has no config, or not 1 to %d layers", m->name.model, MAX_LAYERS);
-    m->commit.layers = arena_zero(&m->arena, n + 1, sizeof *m->commit.layers);
-    m->paths = arena_zero(&m->arena, n, sizeof *m->paths);
+    struct manifest from;
+    enum err_code code = manifest_read(m->commit.manifest, &m->arena, &from, e);
+    if (code)
+        return err_prefix(e, "'%s' of the bundle", m->name.model);
+    m->commit.layers = arena_zero(&m->arena, from.n_layers + 1, sizeof *m->commit.layers);
+    m->paths = arena_zero(&m->arena, from.n_layers, sizeof *m->paths);
     if (!m->commit.layers || !m->paths)
-        return err_no_memory(e, n * sizeof *m->commit.layers, "a bundle's layers");
-    enum err_code code = take_layer(m, config, true, e);
-    json_array_foreach(layers, i, v)
-        if (!code)
-            code = take_layer(m, v, false, e);
-    if (!code && !m->n_paths)
-        code = err_set(e, ERR_FORMAT, "'%s' of the bundle has no layer that is a model", m->name.model);
+        return err_no_memory(e, from.n_layers * sizeof *m->commit.layers, "a bundle's layers");
+    code = take_layer(m, &from.config, e);
+    for (size_t i = 0; !code && i < from.n_layers; i++)
+        code = take_layer(m, &from.layers[i], e);
     return code;
 }
 
 static enum err_code make_model(struct model *m, const json_t *descriptor, struct err *e)
 {
     struct piece *p = NULL;
-    json_t *root = NULL;
-    enum err_code code = take_descriptor(m->b, descriptor, "a manifest", &p, e);
+    struct str template = { 0 };
+    enum err_code code = take_manifest_piece(m->b, descriptor, &p, e);
     if (!code)
         code = part_text(m->b, p, &m->arena, &m->commit.manifest, e);
     if (!code)
-        code = json_read_bounded(m->commit.manifest, MANIFEST_MAX_BYTES, MAX_VALUES, "the manifest of a bundle", &root, e);
+        code = take_layers(m, e);
+    for (size_t i = 0; !code && i < m->commit.n_layers; i++)
+        if (m->commit.layers[i].kind == MEDIA_TEMPLATE)
+            template = m->commit.layers[i].text;
     if (!code)
-        code = take_layers(m, root, e);
-    json_decref(root);
-    if (!code)
-        code = store_look_into(m->b->s, m->paths, m->n_paths, &m->arena, &m->facts, e);
+        code = store_look_into(m->b->s, m->paths, m->n_paths, template, &m->arena, &m->facts, e);
     if (!code)
         code = store_facts_check(&m->facts, e);
     if (code)

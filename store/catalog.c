@@ -684,6 +684,12 @@ static enum err_code blob_bytes(struct catalog *c, enum statement q, const struc
     return code;
 }
 
+enum err_code catalog_body(struct catalog *c, const struct digest *d, struct arena *a, struct str *out,
+                           struct err *e)
+{
+    return blob_bytes(c, Q_BODY, d, a, out, e);
+}
+
 enum err_code catalog_chunks(struct catalog *c, const struct digest *d, struct arena *a, struct str *out,
                              struct err *e)
 {

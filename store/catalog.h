@@ -85,6 +85,9 @@ enum err_code catalog_blob(struct catalog *c, const struct digest *d, struct cat
 /* The nth text of that kind which the model has; *out is empty (p NULL) when there is none. */
 enum err_code catalog_text(struct catalog *c, const struct digest *model, enum media_kind kind, size_t nth,
                            struct arena *a, struct str *out, struct err *e);
+/* One text by its digest; p NULL: it is not here. */
+enum err_code catalog_body(struct catalog *c, const struct digest *d, struct arena *a, struct str *out,
+                           struct err *e);
 /* The SHA-256 of each MiB, one after the other; p NULL: not recorded. */
 enum err_code catalog_chunks(struct catalog *c, const struct digest *d, struct arena *a, struct str *out,
                              struct err *e);

@@ -56,6 +56,8 @@
       " ORDER BY l.position")                                                                      \
     X(BLOB,         "looking for a blob",                                                          \
       "SELECT size, body IS NOT NULL FROM blobs WHERE digest = ?1")                                \
+    X(BODY,         "reading a text",                                                              \
+      "SELECT body FROM blobs WHERE digest = ?1 AND body IS NOT NULL")                             \
     X(SOURCE,       "reading where a blob came from",                                              \
       "SELECT source FROM blobs WHERE digest = ?1")                                                \
     X(LISTED,       "looking for a file",                                                          \

@@ -32,6 +32,7 @@ struct work {
     size_t n;
     struct buf config, manifest, params;
     struct digest digest;
+    struct str template;        /* a layer's; empty: none */
     /* progress over files that are read here */
     struct blob_meter meter;
     const char *reading;
@@ -238,6 +239,34 @@ static bool is_clip(const struct store_facts *f)
     return strcmp(f->family, "clip") == 0;
 }
 
+static const struct store_create_text *given_template(const struct work *w)
+{
+    const struct store_create_text *found = NULL;
+    for (size_t i = 0; i < w->in->n_texts; i++)
+        if (w->in->texts[i].kind == MEDIA_TEMPLATE)
+            found = &w->in->texts[i]; /* the last one takes the place of those before */
+    return found;
+}
+
+/* The template that the model will have beside its files, which decides what it can do; empty: none. */
+static enum err_code find_template(struct work *w, struct err *e)
+{
+    const struct store_create_text *given = given_template(w);
+    w->template = given ? given->text : (struct str){ 0 };
+    return given || !w->base ? ERR_OK : store_layer_text(w->s, w->base, MEDIA_TEMPLATE, 0, &w->arena, &w->template, e);
+}
+
+/* Another template than the base's: what the model can do is found out anew. */
+static enum err_code look_again(struct work *w, struct err *e)
+{
+    struct store_facts facts = { 0 };
+    if (!w->base || w->in->writer || !given_template(w))
+        return ERR_OK;
+    enum err_code c = store_look_into(w->s, &w->base->path, 1, w->template, &w->arena, &facts, e);
+    w->facts.capabilities = facts.capabilities;
+    return c;
+}
+
 /* The facts of the model files, which are alone or shards of one; others among them that turn out to be
  * projectors become layers of that kind. */
 static enum err_code look_into_files(struct work *w, size_t first, struct err *e)
@@ -252,7 +281,7 @@ static enum err_code look_into_files(struct work *w, size_t first, struct err *e
         bool shard = is_shard(m->name, &number, &count);
         if (shard && n_shards++) /* in order: the first has told all */
             continue;
-        enum err_code c = store_look_into(w->s, &m->path, 1, &w->arena, &facts, e);
+        enum err_code c = store_look_into(w->s, &m->path, 1, w->template, &w->arena, &facts, e);
         c = c ? c : store_facts_check(&facts, e);
         if (c)
             return err_prefix(e, "%s", m->name);
@@ -308,7 +337,7 @@ static enum err_code look_into_part(struct work *w, const struct blob_part *part
     if (!path)
         return err_no_memory(e, n, "a path");
     snprintf(path, n, "%s/tmp/%s", w->s->home, part->name);
-    return store_look_into(w->s, (const char *const[]){ path }, 1, &w->arena, &w->facts, e);
+    return store_look_into(w->s, (const char *const[]){ path }, 1, w->template, &w->arena, &w->facts, e);
 }
 
 /* One new file in the place of the model's. */
@@ -423,6 +452,21 @@ static enum err_code first_config(struct work *w, json_t **out, struct err *e)
     return c;
 }
 
+/* What the inherited config says of them, where it does. */
+static bool set_capabilities(struct work *w, json_t *config)
+{
+    if (!json_object_get(config, "capabilities"))
+        return true;
+    json_t *list = json_array();
+    bool ok = list != NULL;
+    for (const char *p = w->facts.capabilities; ok && *p;) {
+        size_t n = strcspn(p, ",");
+        ok = json_array_append_new(list, json_stringn(p, n)) == 0;
+        p += n + (p[n] != '\0');
+    }
+    return json_object_set_new(config, "capabilities", list) == 0 && ok;
+}
+
 static enum err_code write_config(struct work *w, struct err *e)
 {
     struct commit_layer *l = &w->made[0]->layer;
@@ -431,7 +475,7 @@ static enum err_code write_config(struct work *w, struct err *e)
     enum err_code c = first_config(w, &config, e);
     if (c)
         return c;
-    bool ok = (!w->in->writer || !json_object_set_new(config, "file_type", json_string(w->facts.quantization))) &&
+    bool ok = set_capabilities(w, config) && (!w->in->writer || !json_object_set_new(config, "file_type", json_string(w->facts.quantization))) &&
               (!w->in->config || !json_object_update(config, (json_t *)(uintptr_t)w->in->config));
     json_begin(&j, &w->config);
     json_tree_value(&j, config);
@@ -514,7 +558,11 @@ static enum err_code run(struct work *w, struct model_box **box, struct err *e)
     if (!c)
         c = w->in->from ? inherit(w, e) : make_room(w, 0, e);
     if (!c)
+        c = find_template(w, e);
+    if (!c)
         c = take_files(w, e);
+    if (!c)
+        c = look_again(w, e);
     if (!c && w->in->writer)
         c = rewrite(w, e);
     if (!c && w->in->family)

@@ -260,7 +260,10 @@ static enum err_code look_into(struct derive *d, struct err *e)
     int n = snprintf(path, sizeof path, "%s/tmp/%s", d->s->home, d->part.name);
     if (n < 0 || n >= (int)sizeof path)
         return err_set(e, ERR_INVALID, "the store's path is too long");
-    enum err_code code = store_look_into(d->s, paths, 1, &d->arena, &d->facts, e);
+    struct str template = { 0 };
+    enum err_code code = d->from ? store_layer_text(d->s, d->from, MEDIA_TEMPLATE, 0, &d->arena, &template, e) : ERR_OK;
+    if (!code)
+        code = store_look_into(d->s, paths, 1, template, &d->arena, &d->facts, e);
     return code ? code : store_facts_check(&d->facts, e);
 }
 

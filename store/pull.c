@@ -433,9 +433,30 @@ static enum err_code path_of(struct pull *p, const struct piece *x, const char *
                                    : path_of_blob(p, real, out, e);
 }
 
+/* A template among its layers, fetched now or here before. */
+static enum err_code own_template(struct pull *p, struct str *out, struct err *e)
+{
+    enum err_code code = ERR_OK;
+    *out = (struct str){ 0 };
+    for (size_t i = 0; !code && i < p->m->n_layers; i++) {
+        struct piece *x = &p->pieces[i], *real = x->have == HAVE_TWIN ? &p->pieces[x->twin] : x;
+        if (x->layer->kind != MEDIA_TEMPLATE)
+            continue;
+        if (real->have == HAVE_TEXT) {
+            *out = buf_str(&real->text);
+            continue;
+        }
+        pthread_mutex_lock(&p->s->mutex);
+        code = catalog_body(p->s->catalog, &real->digest, &p->arena, out, e);
+        pthread_mutex_unlock(&p->s->mutex);
+    }
+    return code;
+}
+
 static enum err_code look_into(struct pull *p, struct err *e)
 {
     size_t n = 0;
+    struct str template;
     const char **paths = arena_zero(&p->arena, p->m->n_layers, sizeof *paths);
     enum err_code code = paths ? ERR_OK : no_memory(e);
     for (size_t i = 0; !code && i < p->m->n_layers; i++)
@@ -445,7 +466,10 @@ static enum err_code look_into(struct pull *p, struct err *e)
         return code;
     if (n == 0)
         return err_set(e, ERR_UNSUPPORTED, "'%s' holds no GGUF model", p->in->name);
-    code = store_look_into(p->s, paths, n, &p->arena, &p->facts, e);
+    code = own_template(p, &template, e);
+    if (code)
+        return code;
+    code = store_look_into(p->s, paths, n, template, &p->arena, &p->facts, e);
     p->wrong = code == ERR_FORMAT || code == ERR_UNSUPPORTED;
     if (!code && (!p->facts.license || !p->facts.license[0]))
         p->facts.license = p->m->license;

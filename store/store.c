@@ -284,13 +284,13 @@ void store_set_inspector(struct store *s, store_inspect *fn, void *user)
     s->inspect_user = user;
 }
 
-enum err_code store_look_into(struct store *s, const char *const *paths, size_t n, struct arena *a,
-                              struct store_facts *out, struct err *e)
+enum err_code store_look_into(struct store *s, const char *const *paths, size_t n, struct str template,
+                              struct arena *a, struct store_facts *out, struct err *e)
 {
     *out = (struct store_facts){ 0 };
     if (!s->inspect)
         return err_set(e, ERR_UNSUPPORTED, "'%s': there is nobody here to look into a model file", paths[0]);
-    return s->inspect(s->inspect_user, paths, n, a, out, e);
+    return s->inspect(s->inspect_user, paths, n, template, a, out, e);
 }
 
 /* ---- open and close -------------------------------------------------------------------------- */

@@ -80,10 +80,11 @@ struct store_facts {
 };
 
 /* Reads the facts of the model whose files these are (absolute paths; shards in order, the first
- * decides). Strings go into the arena. ERR_FORMAT, ERR_UNSUPPORTED: it is no model that can be
+ * decides), as it will run: by its own template, where that is not empty, in the place of its file's.
+ * Strings go into the arena. ERR_FORMAT, ERR_UNSUPPORTED: it is no model that can be
  * run, and the sentence says why. Called on the thread of a call of the store's, and must not call it. */
-typedef enum err_code store_inspect(void *user, const char *const *paths, size_t n, struct arena *a,
-                                    struct store_facts *out, struct err *e);
+typedef enum err_code store_inspect(void *user, const char *const *paths, size_t n, struct str template,
+                                    struct arena *a, struct store_facts *out, struct err *e);
 /* Once, after store_open. Without one, nothing that must be looked into can be taken in. */
 void store_set_inspector(struct store *s, store_inspect *fn, void *user);
 

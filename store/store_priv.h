@@ -85,7 +85,7 @@ void store_collect(struct store *s, uint64_t *freed);
 void store_catch_up(struct store *s);
 
 /* What the inspector says of staged files; ERR_UNSUPPORTED when there is none. Not locked. */
-enum err_code store_look_into(struct store *s, const char *const *paths, size_t n, struct arena *a,
-                              struct store_facts *out, struct err *e);
+enum err_code store_look_into(struct store *s, const char *const *paths, size_t n, struct str template,
+                              struct arena *a, struct store_facts *out, struct err *e);
 
 #endif

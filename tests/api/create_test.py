@@ -317,6 +317,34 @@ class Create(Base):
 
 class Layers(Base):
     """What a model's texts do where requests are rendered and answered."""
+    CAN = {  # by the template of the layer, and by the file's where there is none
+        "": ["completion"],
+        "{{ range .Messages }}{{ .Content }}{{ end }}": ["completion"],
+        "{{ .Prompt }}{{ .Suffix }}": ["completion", "insert"],
+        "{{ if .Tools }}{{ .Tools }}{{ end }}{{ range .Messages }}{{ .Content }}{{ range .ToolCalls }}<tool_call>"
+        '{"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}</tool_call>{{ end }}{{ end }}':
+            ["completion", "tools"],
+        "{{ range .Messages }}{{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}{{ .Content }}{{ end }}":
+            ["completion", "thinking"],
+    }
+
+    def test_what_it_can_do_is_one_thing_everywhere(self):
+        self.tiny("bare")
+        call = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+        asked = {"insert": ("/api/generate", {"prompt": "a", "suffix": "b"}),
+                 "tools": ("/api/chat", {"messages": self.chat("q"), "tools": [call]}),
+                 "thinking": ("/api/chat", {"messages": self.chat("q"), "think": True})}
+        for i, (template, can) in enumerate(self.CAN.items()):
+            for name, source in (("a%d" % i, None), ("b%d" % i, "bare")):
+                more = {"template": template} if template else {}
+                self.create(model=name, from_=source, **more) if source else self.tiny(name, **more)
+                self.assertEqual(self.show(name)["capabilities"], can, template)
+                entry = next(m for m in self.d.get("/api/tags").json["models"] if m["name"] == name + ":latest")
+                self.assertEqual(entry["capabilities"], can, template)
+                for what, (path, body) in asked.items():
+                    reply = self.d.post(path, dict(body, model=name, stream=False, options={"num_predict": 1}))
+                    self.assertEqual(reply.status == 200, what in can, (what, template, reply.body))
+
     GO = "{{ range .Messages }}[{{ .Role }}]{{ .Content }}{{ end }}>"
 
     def render(self, model, **body):

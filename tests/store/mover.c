@@ -48,10 +48,11 @@ static void on_signal(int sig)
     atomic_store(&cancelled, true);
 }
 
-static enum err_code look_into(void *user, const char *const *paths, size_t n, struct arena *a,
+static enum err_code look_into(void *user, const char *const *paths, size_t n, struct str template, struct arena *a,
                                struct store_facts *out, struct err *e)
 {
     char magic[4] = "";
+    (void)template;
     (void)user;
     (void)a;
     for (size_t i = 0; i < n; i++) {

@@ -83,9 +83,10 @@ static enum err_code bundle(struct store *s, char *const *words, struct err *e)
     return code;
 }
 
-static enum err_code looked_into(void *user, const char *const *paths, size_t n, struct arena *a, struct store_facts *out,
+static enum err_code looked_into(void *user, const char *const *paths, size_t n, struct str template, struct arena *a, struct store_facts *out,
                                  struct err *e)
 {
+    (void)template;
     (void)user, (void)paths, (void)n, (void)a, (void)e;
     *out = (struct store_facts){ .format = "gguf", .family = "llama", .n_params = 1 };
     return ERR_OK;

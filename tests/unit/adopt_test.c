@@ -9,9 +9,10 @@
 #include "store/manifest.h"
 #include "tests/store/place.h"
 
-static enum err_code inspect(void *user, const char *const *paths, size_t n, struct arena *a,
+static enum err_code inspect(void *user, const char *const *paths, size_t n, struct str template, struct arena *a,
                              struct store_facts *out, struct err *e)
 {
+    (void)template;
     (void)user;
     (void)paths;
     (void)n;

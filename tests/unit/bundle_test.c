@@ -58,8 +58,9 @@ static void put_end(struct buf *b)
 
 /* ---- stores ------------------------------------------------------------------------------------- */
 
-static enum err_code inspect(void *user, const char *const *paths, size_t n, struct arena *a, struct store_facts *out, struct err *e)
+static enum err_code inspect(void *user, const char *const *paths, size_t n, struct str template, struct arena *a, struct store_facts *out, struct err *e)
 {
+    (void)template;
     (void)user, (void)a;
     for (size_t i = 0; i < n; i++) {
         size_t size;
@@ -487,7 +488,7 @@ static void lies_of_what_is_in_it(void **state)
     lies_finish(&l);
     lies_begin(&l, "application/x-executable", 5);
     lies_write(&l, NULL, &b);
-    fails_with(ERR_UNSUPPORTED, "a type that is not known: application/x-executable", import(p, buf_str(&b), NULL, e));
+    fails_with(ERR_UNSUPPORTED, "'m' of the bundle: the manifest: layer 1 is 'application/x-executable'", import(p, buf_str(&b), NULL, e));
     buf_finish(&b);
     lies_finish(&l);
 }

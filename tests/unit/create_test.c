@@ -9,7 +9,7 @@
 #include "tests/store/place.h"
 
 /* A "model file" here is text: what it begins with is its family. */
-static enum err_code look(void *user, const char *const *paths, size_t n, struct arena *a, struct store_facts *out,
+static enum err_code look(void *user, const char *const *paths, size_t n, struct str template, struct arena *a, struct store_facts *out,
                           struct err *e)
 {
     char text[8] = "";
@@ -23,6 +23,7 @@ static enum err_code look(void *user, const char *const *paths, size_t n, struct
         return err_set(e, ERR_FORMAT, "no model");
     *out = llama;
     out->family = strncmp(text, "clip", 4) == 0 ? "clip" : "llama";
+    out->capabilities = template.n ? "completion,insert" : "completion,thinking";
     return ERR_OK;
 }
 
@@ -151,6 +152,37 @@ static void texts_are_replaced_added_and_merged(void **state)
     uploads_destroy(u);
 }
 
+static void can_is(struct place *p, const char *name, const char *expected, const char *in_config)
+{
+    struct store_model *m = NULL;
+    ok(store_resolve(p->s, name, &m, e));
+    assert_string_equal(m->facts.capabilities, expected);
+    assert_non_null(strstr(m->config, in_config));
+    store_model_destroy(m);
+}
+
+static void a_template_decides_what_it_can_do(void **state)
+{
+    struct place *p = *state;
+    struct uploads *u = begin(p);
+    const char *const file[] = { "m.gguf", "llama one", NULL };
+    const struct store_create_text template = { MEDIA_TEMPLATE, STR("T") }, none = { MEDIA_TEMPLATE, STR("") },
+                                   system = { MEDIA_SYSTEM, STR("S") };
+    const char *own = "\"capabilities\":[\"completion\",\"thinking\"]", *other = "\"capabilities\":[\"completion\",\"insert\"]";
+    ok(send(u, "llama one", e));
+    ok(create(p, u, "a", NULL, file, NULL, 0, e));
+    can_is(p, "a", "completion,thinking", own);
+    ok(create(p, u, "b", NULL, file, &template, 1, e));
+    can_is(p, "b", "completion,insert", other);
+    ok(create(p, u, "c", "a", NULL, &template, 1, e));
+    can_is(p, "c", "completion,insert", other);
+    ok(create(p, u, "d", "c", NULL, &system, 1, e));
+    can_is(p, "d", "completion,insert", other);
+    ok(create(p, u, "f", "d", NULL, &none, 1, e)); /* the file's again */
+    can_is(p, "f", "completion,thinking", own);
+    uploads_destroy(u);
+}
+
 static void files_are_told_apart(void **state)
 {
     struct place *p = *state;
@@ -251,6 +283,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(uploads_wait_and_go, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(texts_are_replaced_added_and_merged, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(a_template_decides_what_it_can_do, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(files_are_told_apart, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(every_allocation_may_fail, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(every_file_operation_may_fail, setup_in_memory, teardown),

@@ -51,9 +51,10 @@ static void writer_init(struct writer *w, size_t pieces)
     *w = (struct writer){ .w = { plan, write_pieces, w }, .planned = 4 * pieces, .pieces = pieces };
 }
 
-static enum err_code inspect(void *user, const char *const *paths, size_t n, struct arena *a,
+static enum err_code inspect(void *user, const char *const *paths, size_t n, struct str template, struct arena *a,
                              struct store_facts *out, struct err *e)
 {
+    (void)template;
     (void)user;
     (void)a;
     (void)e;

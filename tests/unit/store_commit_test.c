@@ -443,7 +443,7 @@ static void settings_are_copied(void **state)
     struct store_facts facts;
     struct arena a = { 0 };
     const char *path = "/x.gguf";
-    fails_with(ERR_UNSUPPORTED, "nobody here to look into", store_look_into(p->s, &path, 1, &a, &facts, e));
+    fails_with(ERR_UNSUPPORTED, "nobody here to look into", store_look_into(p->s, &path, 1, (struct str){ 0 }, &a, &facts, e));
 }
 
 int main(void)
