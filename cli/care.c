@@ -1,12 +1,12 @@
 /* hearth verify and prune: is what is in the store whole, and does anything lie there for nothing? */
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "cli/answer.h"
 #include "cli/cli.h"
 #include "cli/follow.h"
+#include "cli/secrets.h"
 #include "daemon/protocol_care.h"
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
@@ -53,10 +53,17 @@ static enum err_code print_verified(struct cli *c, const json_t *last, struct ve
 static enum err_code verify_one(struct cli *c, const char *model, struct verify_reply *sum, struct err *e)
 {
     struct care_request r = { .model = str_from(model), .repair = c->given[ARG_REPAIR] };
+    struct secrets secrets = { 0 };
     json_t *last = NULL;
     if (r.repair)
-        r.hf_token = str_from(getenv("HF_TOKEN"));
+        secrets_find(&c->client.reach, "hf.co/a/b", &secrets); /* under whatever name it is here */
+    if (r.repair && model && !secrets_is_hub(model))
+        secrets_find(&c->client.reach, model, &secrets);
+    r.hf_token = secrets.hf_token;
+    r.username = secrets.username;
+    r.password = secrets.password;
     enum err_code code = call(c, "/api/verify", &r, &last, e);
+    secrets_finish(&secrets);
     if (code == ERR_OK)
         code = print_verified(c, last, sum, e);
     json_decref(last);

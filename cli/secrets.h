@@ -1,4 +1,4 @@
-/* Secrets that the command finds for one pull or push, and hands to the daemon with it.
+/* Secrets that the command finds for one pull, push or repair, and hands to the daemon with it.
  *
  * The hub's token: HF_TOKEN, HUGGING_FACE_HUB_TOKEN, the file HF_TOKEN_PATH, $HF_HOME/token, or
  * ~/.cache/huggingface/token. A registry's user: the "auths" of $DOCKER_CONFIG/config.json or

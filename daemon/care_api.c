@@ -40,6 +40,11 @@ static void put_damaged(void *user, const struct store_verdict *v)
     json_obj_end(j);
 }
 
+static const char *text_or_null(struct str s)
+{
+    return s.n ? s.p : NULL;
+}
+
 static enum err_code verify_work(void *user, const struct store_job *job, struct buf *last, struct err *e)
 {
     struct care *c = user;
@@ -48,7 +53,9 @@ static enum err_code verify_work(void *user, const struct store_job *job, struct
     struct store_verify in = {
         .name = c->req.model.n ? c->req.model.p : NULL,
         .repair = c->req.repair,
-        .secrets = { .hf_token = c->req.hf_token.n ? c->req.hf_token.p : NULL },
+        .secrets = { .hf_token = text_or_null(c->req.hf_token),
+                     .username = text_or_null(c->req.username),
+                     .password = text_or_null(c->req.password) },
         .job = *job,
         .report = put_damaged,
         .user = c,

@@ -5,6 +5,11 @@
 #include "daemon/protocol_priv.h"
 #include "runtime/base/mem.h"
 
+static bool has_nul(struct str s)
+{
+    return s.n && memchr(s.p, 0, s.n);
+}
+
 enum err_code care_request_read(json_t *root, struct care_request *r, struct err *e)
 {
     *r = (struct care_request){ .root = root, .stream = true };
@@ -14,12 +19,12 @@ enum err_code care_request_read(json_t *root, struct care_request *r, struct err
         return err_set(e, ERR_INVALID, "the request body must be a JSON object");
     if (read_string(root, "name", &r->model, e) || read_string(root, "model", &r->model, e) ||
         read_bool(root, "repair", &r->repair, e) || read_string(root, "hf_token", &r->hf_token, e) ||
+        read_string(root, "username", &r->username, e) || read_string(root, "password", &r->password, e) ||
         read_bool(root, "dry_run", &r->dry_run, e) || read_uint(root, "older_s", &r->older_s, e) ||
         read_bool(root, "stream", &r->stream, e))
         return ERR_INVALID;
     r->has_older = json_object_get(root, "older_s") != NULL;
-    if ((r->model.n && memchr(r->model.p, 0, r->model.n)) ||
-        (r->hf_token.n && memchr(r->hf_token.p, 0, r->hf_token.n)))
+    if (has_nul(r->model) || has_nul(r->hf_token) || has_nul(r->username) || has_nul(r->password))
         return err_set(e, ERR_INVALID, "a text of the request holds a NUL character");
     return ERR_OK;
 }
@@ -33,6 +38,8 @@ void care_request_write(struct buf *out, const struct care_request *r)
     if (r->repair)
         json_kbool(&j, "repair", true);
     put_str_if(&j, "hf_token", r->hf_token);
+    put_str_if(&j, "username", r->username);
+    put_str_if(&j, "password", r->password);
     if (r->dry_run)
         json_kbool(&j, "dry_run", true);
     if (r->has_older)

@@ -702,6 +702,27 @@ enum err_code catalog_source(struct catalog *c, const struct digest *d, struct a
     return blob_bytes(c, Q_SOURCE, d, a, out, e);
 }
 
+static enum err_code origin_row(struct catalog *c, struct arena *a, void *row, struct err *e)
+{
+    sqlite3_stmt *st = c->prepared[Q_ORIGINS];
+    struct catalog_origin *o = row;
+    *o = (struct catalog_origin){ copy_text(st, 0, a), copy_text(st, 1, a), copy_text(st, 2, a) };
+    return o->kind && o->source && o->revision ? ERR_OK : err_no_memory(e, 0, statements[Q_ORIGINS].what);
+}
+
+enum err_code catalog_origins(struct catalog *c, const struct digest *d, struct arena *a,
+                              struct catalog_origin **out, size_t *n, struct err *e)
+{
+    void *rows = NULL;
+    *n = 0;
+    enum err_code code = query(c, Q_ORIGINS, e, "d", d);
+    if (!code)
+        code = collect(c, Q_ORIGINS, sizeof **out, origin_row, a, &rows, n, e);
+    done(c, Q_ORIGINS);
+    *out = rows;
+    return code;
+}
+
 enum err_code catalog_lists_file(struct catalog *c, const struct digest *d, bool *out, struct err *e)
 {
     int64_t yes = 0;

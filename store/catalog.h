@@ -94,6 +94,12 @@ enum err_code catalog_chunks(struct catalog *c, const struct digest *d, struct a
 /* Where its bytes came from last: p NULL or "" when that is not known. */
 enum err_code catalog_source(struct catalog *c, const struct digest *d, struct arena *a, struct str *out,
                              struct err *e);
+struct catalog_origin {
+    const char *kind, *source, *revision;
+};
+/* Where the models that have it came from, the latest first; 16 at most. */
+enum err_code catalog_origins(struct catalog *c, const struct digest *d, struct arena *a,
+                              struct catalog_origin **out, size_t *n, struct err *e);
 /* Whether blobs/ has a file of it by right: it is a blob's, or to be collected. */
 enum err_code catalog_lists_file(struct catalog *c, const struct digest *d, bool *out, struct err *e);
 /* Those whose files catalog_prune and the collection after it would remove. */

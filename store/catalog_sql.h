@@ -60,6 +60,10 @@
       "SELECT body FROM blobs WHERE digest = ?1 AND body IS NOT NULL")                             \
     X(SOURCE,       "reading where a blob came from",                                              \
       "SELECT source FROM blobs WHERE digest = ?1")                                                \
+    X(ORIGINS,      "reading where a blob came from",                                              \
+      "SELECT p.kind, p.source, p.revision FROM provenance p WHERE p.model_id IN"                  \
+      " (SELECT l.model_id FROM layers l WHERE l.digest = ?1)"                                     \
+      " ORDER BY p.at_ns DESC, p.source LIMIT 16")                                                 \
     X(LISTED,       "looking for a file",                                                          \
       "SELECT " OWN_FILE("?1") " OR EXISTS (SELECT 1 FROM trash WHERE digest = ?1)")               \
     X(UNNAMED,      "looking for blobs without a model",                                           \

@@ -1,173 +1,206 @@
 #include "store/verify.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
+
+#include <openssl/evp.h>
 
 #include "store/commit.h"
-#include "store/download.h"
-#include "store/origin.h"
+#include "store/journal.h"
 
-#define HUB "https://huggingface.co"
+#define RUN_MAX 64 /* MiB that are asked for at once: then they are checked */
 
 /* A blob on its way to be made anew. */
 struct mending {
     struct store *s;
     const struct repair *r;
     struct blob_part part;
-    int fd;                    /* of the part */
-    char source[4096];         /* where its bytes came from */
-    int source_fd;             /* when that is a path; else -1 */
-    struct transport *transport;
-    struct download download;
-    char label[32], bearer[1024];
+    int fd;              /* of the part */
+    char label[32];
+    struct arena arena;
+    struct str hashes;   /* 32 bytes a MiB; empty: not recorded */
+    uint8_t *todo;       /* a byte a MiB: not there yet */
+    uint64_t n, fetched, wanted; /* MiB in all, bytes that came, bytes that have to */
     uint8_t *chunk;
+    struct buf chunks;   /* as they were found in the end */
+    const char *from;    /* the place */
 };
 
-static bool is_bad(const struct mending *m, uint64_t chunk)
+static uint64_t chunk_at(uint64_t chunk)
 {
-    return !m->r->bad || m->r->bad[chunk];
+    return chunk * CHUNK_BYTES;
 }
 
-/* ---- where the bytes come from --------------------------------------------------------------- */
-
-static enum err_code read_source(struct mending *m, struct err *e)
+static uint64_t run_end(const struct mending *m, uint64_t end)
 {
-    struct arena a = { 0 };
-    struct str source;
+    return end * CHUNK_BYTES < m->r->layer->size ? end * CHUNK_BYTES : m->r->layer->size;
+}
+
+/* ---- what is bad ----------------------------------------------------------------------------- */
+
+static enum err_code read_hashes(struct mending *m, struct err *e)
+{
     pthread_mutex_lock(&m->s->mutex);
-    enum err_code code = catalog_source(m->s->catalog, &m->r->layer->digest, &a, &source, e);
+    enum err_code code = catalog_chunks(m->s->catalog, &m->r->layer->digest, &m->arena, &m->hashes, e);
     pthread_mutex_unlock(&m->s->mutex);
-    if (!code && source.n >= sizeof m->source)
-        code = err_set(e, ERR_UNSUPPORTED, "where it came from has too long a name");
-    if (!code)
-        snprintf(m->source, sizeof m->source, "%s", source.p ? source.p : "");
-    arena_finish(&a);
+    if (!code && (!m->hashes.p || m->hashes.n != 32 * m->n))
+        m->hashes = (struct str){ 0 };
     return code;
 }
 
-/* The hub's token goes to the hub alone; the transport sees to redirects. */
-static enum err_code authorize(void *user, bool refused, const char **value, struct err *e)
+/* A file of another length was not looked into: what of it is as it was need not come again. */
+static enum err_code look_into_it(struct mending *m, struct err *e)
 {
-    struct mending *m = user;
-    const char *token = m->r->in->secrets.hf_token, *hub = m->s->net.hf_endpoint;
-    struct origin is, hubs;
-    *value = NULL;
-    if (refused)
-        return err_set(e, ERR_FORBIDDEN, "'%s' is not open to all: pull the model again", m->r->model->name);
-    if (!token || !token[0] || !origin_of(str_from(m->source), &is) ||
-        !origin_of(hub ? str_from(hub) : STR(HUB), &hubs) || !origin_eq(&is, &hubs))
-        return ERR_OK;
-    if ((size_t)snprintf(m->bearer, sizeof m->bearer, "Bearer %s", token) >= sizeof m->bearer)
-        return err_set(e, ERR_INVALID, "the hub's token is too long");
-    *value = m->bearer;
-    return ERR_OK;
+    struct chunk_check c = { .ops = m->s->ops, .fd = m->r->fd, .size = m->r->layer->size, .hashes = m->hashes,
+                             .threads = m->r->in->threads, .job = &m->r->in->job, .status = m->label,
+                             .digest = m->r->layer->digest, .bad = m->todo };
+    enum err_code code = check_chunks(&c, e);
+    if (code == ERR_IO) { /* then all of it comes */
+        memset(m->todo, 1, (size_t)m->n);
+        code = ERR_OK;
+    }
+    return code;
 }
 
-static enum err_code open_network(struct mending *m, struct err *e)
+static enum err_code plan(struct mending *m, struct err *e)
 {
-    const struct store_net *net = &m->s->net;
     char hex[DIGEST_HEX_SIZE];
-    struct transport_options o = { .offline = net->offline, .ca_file = net->ca_file,
-                                   .connections = net->connections };
     digest_hex(&m->r->layer->digest, hex);
     snprintf(m->label, sizeof m->label, "repairing %.12s", hex);
-    m->download = (struct download){ .label = m->label, .has_digest = true, .digest = m->r->layer->digest,
-                                     .has_size = true, .size = m->r->layer->size, .url = m->source,
-                                     .plain = strncmp(m->source, "http://", 7) == 0, .authorize = authorize,
-                                     .user = m, .connections = net->connections };
-    if (net->offline)
-        return err_set(e, ERR_CONFLICT, "%s: this store is offline", m->label);
-    return transport_curl_create(&o, &m->transport, e);
-}
-
-static enum err_code open_source(struct mending *m, struct err *e)
-{
-    enum err_code code = read_source(m, e);
-    if (code)
-        return code;
-    if (strncmp(m->source, "https://", 8) == 0 || strncmp(m->source, "http://", 7) == 0)
-        return open_network(m, e);
-    if (m->source[0] != '/')
-        return err_set(e, ERR_UNSUPPORTED, "nobody knows where it came from: import or pull the model again");
-    m->source_fd = open(m->source, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    return m->source_fd >= 0 ? ERR_OK : err_errno(e, ERR_IO, errno, "opening '%s', where it came from", m->source);
+    m->n = (m->r->layer->size + CHUNK_BYTES - 1) / CHUNK_BYTES;
+    m->chunk = mem_alloc((size_t)CHUNK_BYTES);
+    m->todo = mem_alloc((size_t)m->n + 1);
+    if (!m->chunk || !m->todo)
+        return err_no_memory(e, (size_t)CHUNK_BYTES, "repairing a file");
+    memset(m->todo, 1, (size_t)m->n);
+    enum err_code code = read_hashes(m, e);
+    if (!code && m->r->bad)
+        memcpy(m->todo, m->r->bad, (size_t)m->n);
+    else if (!code && m->r->fd >= 0 && m->hashes.n)
+        code = look_into_it(m, e);
+    for (uint64_t i = 0; i < m->n; i++)
+        m->wanted += m->todo[i] ? run_end(m, i + 1) - chunk_at(i) : 0;
+    return code;
 }
 
 /* ---- the part -------------------------------------------------------------------------------- */
 
-static enum err_code copy_chunk(struct mending *m, int from, uint64_t chunk, struct err *e)
+static enum err_code read_chunk(struct mending *m, int from, uint64_t chunk, size_t *n, struct err *e)
 {
-    const struct file_ops *ops = m->s->ops;
-    uint64_t at = chunk * CHUNK_BYTES, left = m->r->layer->size - at;
-    size_t n = (size_t)(left < CHUNK_BYTES ? left : CHUNK_BYTES), have = 0, done = 0;
-    while (have < n) {
-        ssize_t r = ops->read(from, m->chunk + have, n - have, at + have);
-        if (r < 0 && errno == EINTR)
-            continue;
-        if (r <= 0)
-            return err_errno(e, ERR_IO, r < 0 ? errno : EIO, "reading MiB %" PRIu64, chunk + 1);
-        have += (size_t)r;
-    }
-    while (done < n) {
-        ssize_t w = ops->write(m->fd, m->chunk + done, n - done, at + done);
-        if (w < 0 && errno == EINTR)
-            continue;
-        if (w <= 0)
-            return err_errno(e, ERR_IO, w < 0 ? errno : EIO, "writing MiB %" PRIu64, chunk + 1);
-        done += (size_t)w;
-    }
+    uint64_t at = chunk_at(chunk);
+    *n = (size_t)(run_end(m, chunk + 1) - at);
+    ssize_t got = file_read_all(m->s->ops, from, m->chunk, *n, at);
+    if (got != (ssize_t)*n)
+        return err_errno(e, ERR_IO, got < 0 ? errno : EIO, "reading MiB %" PRIu64, chunk + 1);
     return ERR_OK;
 }
 
-/* The bad MiB from `first` on, up to the next good one. */
-static enum err_code fetch_run(struct mending *m, uint64_t first, uint64_t end, struct err *e)
+static enum err_code copy_chunk(struct mending *m, int from, uint64_t chunk, struct err *e)
 {
-    enum err_code code = ERR_OK;
-    if (m->source_fd < 0) {
-        uint64_t last = end * CHUNK_BYTES < m->download.size ? end * CHUNK_BYTES : m->download.size;
-        return download_range(m->transport, &m->download, first * CHUNK_BYTES, last - 1, m->s->ops, m->fd,
-                              &m->r->in->job, e);
-    }
-    for (uint64_t i = first; !code && i < end; i++)
-        code = copy_chunk(m, m->source_fd, i, e);
+    size_t n;
+    enum err_code code = read_chunk(m, from, chunk, &n, e);
+    if (!code && !file_write_all(m->s->ops, m->fd, m->chunk, n, chunk_at(chunk)))
+        code = err_errno(e, ERR_IO, errno, "writing MiB %" PRIu64, chunk + 1);
     return code;
 }
 
-static enum err_code fill(struct mending *m, struct err *e)
+static enum err_code cancelled(const struct mending *m, struct err *e)
 {
-    uint64_t n = (m->r->layer->size + CHUNK_BYTES - 1) / CHUNK_BYTES;
-    bool shared = m->r->fd >= 0 && m->s->ops->reflink(m->fd, m->r->fd) == 0;
+    return store_job_cancelled(&m->r->in->job) ? err_set(e, ERR_CANCELLED, "repairing was cancelled") : ERR_OK;
+}
+
+static enum err_code copy_good(struct mending *m, struct err *e)
+{
     enum err_code code = ERR_OK;
-    for (uint64_t i = 0, end; !code && i < n; i = end) {
-        end = i + 1;
-        if (store_job_cancelled(&m->r->in->job))
-            return err_set(e, ERR_CANCELLED, "repairing was cancelled");
-        if (!is_bad(m, i)) {
-            code = shared ? ERR_OK : copy_chunk(m, m->r->fd, i, e);
-            continue;
-        }
-        while (end < n && is_bad(m, end))
-            end++;
-        code = fetch_run(m, i, end, e);
+    if (m->r->fd >= 0 && m->r->bad && m->s->ops->reflink(m->fd, m->r->fd) == 0)
+        return ERR_OK; /* of the same length, and one write turns the bad ones into ours */
+    for (uint64_t i = 0; !code && i < m->n; i++) {
+        code = cancelled(m, e);
+        if (!code && !m->todo[i])
+            code = copy_chunk(m, m->r->fd, i, e);
     }
+    return code;
+}
+
+/* ---- one place ------------------------------------------------------------------------------- */
+
+static enum err_code other_file(const struct mending *m, struct err *e)
+{
+    return err_set(e, ERR_CONFLICT, "what is at '%.300s' is another file now", m->from);
+}
+
+/* As they are in the part now; where no hash is recorded, the whole's will tell. */
+static enum err_code check_run(struct mending *m, uint64_t first, uint64_t end, struct err *e)
+{
+    bool right = true;
+    for (uint64_t i = first; i < end; i++) {
+        uint8_t d[32];
+        size_t n;
+        enum err_code code = m->hashes.n ? read_chunk(m, m->fd, i, &n, e) : ERR_OK;
+        if (code)
+            return code;
+        if (m->hashes.n && !EVP_Digest(m->chunk, n, d, NULL, EVP_sha256(), NULL))
+            return err_no_memory(e, n, "repairing a file");
+        if (m->hashes.n && memcmp(d, m->hashes.p + 32 * i, sizeof d) == 0)
+            m->todo[i] = 0;
+        else if (m->hashes.n)
+            right = false;
+    }
+    return right ? ERR_OK : other_file(m, e);
+}
+
+static enum err_code fetch_run(struct mending *m, const struct repair_place *p, uint64_t first, uint64_t end,
+                               struct err *e)
+{
+    enum err_code code = ERR_OK;
+    uint64_t from = chunk_at(first), to = run_end(m, end);
+    if (p->fd < 0)
+        code = download_range(p->transport, &p->download, from, to - 1, m->s->ops, m->fd, &m->r->in->job, e);
+    for (uint64_t i = first; p->fd >= 0 && !code && i < end; i++)
+        code = copy_chunk(m, p->fd, i, e);
+    if (!code)
+        code = check_run(m, first, end, e);
+    m->fetched += code ? 0 : to - from;
+    if (!code)
+        store_job_progress(&m->r->in->job, m->label, &m->r->layer->digest, m->fetched, m->wanted);
     return code;
 }
 
 /* Hashed as it now is in the file: what was good, and what came, together. */
-static enum err_code seal(struct mending *m, struct buf *chunks, struct err *e)
+static enum err_code check_whole(struct mending *m, struct err *e)
 {
     struct blob_source from = { .fd = m->fd, .path = "the repaired file" };
     struct blob_meter meter = { 0 };
     struct digest d;
     struct file_id id;
-    enum err_code code = blob_hash(m->s->ops, &from, &meter, &d, chunks, &id, e);
-    if (!code && !digest_eq(&d, &m->r->layer->digest))
-        code = err_set(e, ERR_CONFLICT, "what is at '%s' is another file now", m->source);
-    return code ? code : blob_part_seal(&m->s->blobs, &m->part, m->fd, &d, m->r->layer->size, e);
+    buf_clear(&m->chunks);
+    enum err_code code = blob_hash(m->s->ops, &from, &meter, &d, &m->chunks, &id, e);
+    return code || digest_eq(&d, &m->r->layer->digest) ? code : other_file(m, e);
+}
+
+/* The bad MiB that no earlier place had, run by run. */
+static enum err_code fetch_bad(void *user, const struct repair_place *p, struct err *e)
+{
+    struct mending *m = user;
+    enum err_code code = ERR_OK;
+    m->from = p->name;
+    for (uint64_t i = 0, end; !code && i < m->n; i = end) {
+        end = i + 1;
+        if (!m->todo[i])
+            continue;
+        while (end < m->n && m->todo[end] && (end - i < RUN_MAX || !m->hashes.n))
+            end++;
+        code = cancelled(m, e);
+        if (!code)
+            code = fetch_run(m, p, i, end, e);
+    }
+    if (!code)
+        code = check_whole(m, e);
+    if (code && !m->hashes.n)
+        m->fetched = 0;
+    return code;
 }
 
 /* ---- into its place -------------------------------------------------------------------------- */
@@ -209,37 +242,34 @@ static enum err_code publish(struct mending *m, struct str chunks, struct err *e
 
 static enum err_code mend(struct mending *m, struct err *e)
 {
-    struct buf chunks;
-    buf_init(&chunks, CHUNK_HASHES_MAX);
-    enum err_code code = blob_part_create(&m->s->blobs, m->r->layer->size, &m->part, &m->fd, e);
+    enum err_code code = plan(m, e);
     if (!code)
-        code = fill(m, e);
+        code = blob_part_create(&m->s->blobs, m->r->layer->size, &m->part, &m->fd, e);
     if (!code)
-        code = seal(m, &chunks, e);
-    if (!code) {
-        pthread_mutex_lock(&m->s->mutex);
-        code = publish(m, buf_str(&chunks), e);
-        pthread_mutex_unlock(&m->s->mutex);
-    }
-    if (m->fd >= 0)
-        m->s->ops->close(m->fd);
-    blob_discard(&m->s->blobs, &m->part);
-    buf_finish(&chunks);
+        code = copy_good(m, e);
+    if (!code) /* one that is too long may have all that it needs */
+        code = m->wanted ? repair_from(m->s, m->r, m->label, fetch_bad, m, e) : check_whole(m, e);
+    if (!code)
+        code = blob_part_seal(&m->s->blobs, &m->part, m->fd, &m->r->layer->digest, m->r->layer->size, e);
+    if (code)
+        return code;
+    pthread_mutex_lock(&m->s->mutex);
+    code = publish(m, buf_str(&m->chunks), e);
+    pthread_mutex_unlock(&m->s->mutex);
     return code;
 }
 
 enum err_code repair_blob(struct store *s, const struct repair *r, struct err *e)
 {
-    struct mending m = { .s = s, .r = r, .fd = -1, .source_fd = -1 };
-    m.chunk = mem_alloc((size_t)CHUNK_BYTES);
-    enum err_code code = m.chunk ? ERR_OK : err_no_memory(e, (size_t)CHUNK_BYTES, "repairing a file");
-    if (!code)
-        code = open_source(&m, e);
-    if (!code)
-        code = mend(&m, e);
-    if (m.source_fd >= 0)
-        close(m.source_fd);
-    transport_destroy(m.transport);
+    struct mending m = { .s = s, .r = r, .fd = -1, .from = "its place" };
+    buf_init(&m.chunks, CHUNK_HASHES_MAX);
+    enum err_code code = mend(&m, e);
+    if (m.fd >= 0)
+        s->ops->close(m.fd);
+    blob_discard(&s->blobs, &m.part);
+    buf_finish(&m.chunks);
+    mem_free(m.todo);
     mem_free(m.chunk);
+    arena_finish(&m.arena);
     return code;
 }

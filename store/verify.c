@@ -220,12 +220,9 @@ static enum err_code judge(struct look *l, struct err *e)
 static void try_repair(struct look *l)
 {
     struct err e = { 0 };
-    struct repair r = { .in = l->v->in, .model = l->model, .layer = l->layer, .fd = l->fd, .bad = l->bad };
-    bool usable = l->fd >= 0 && l->id.size == l->layer->size && l->bad;
-    if (!usable)
-        r.fd = -1;
-    if (!usable)
-        r.bad = NULL;
+    struct repair r = { .in = l->v->in, .layer = l->layer, .fd = l->fd };
+    if (l->fd >= 0 && l->id.size == l->layer->size)
+        r.bad = l->bad;
     if (repair_blob(l->v->s, &r, &e))
         buf_printf(&l->text, "; it could not be repaired: %s", e.text);
     else

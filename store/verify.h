@@ -3,10 +3,12 @@
  * verify.c       goes through the files of models, and notes what it finds
  * verify_hash.c  one file, by the hashes of its MiB, on several threads
  * repair.c       a damaged file made anew: its good MiB, and the bad ones from where it came
+ * repair_from.c  the places that it came from: files, registries, the hub, URLs
  * prune.c        what nothing names */
 #ifndef HEARTH_STORE_VERIFY_H
 #define HEARTH_STORE_VERIFY_H
 
+#include "store/download.h"
 #include "store/store_priv.h"
 
 enum verdict {
@@ -92,11 +94,27 @@ enum err_code check_chunks(struct chunk_check *c, struct err *e);
 /* A file that was verified and is damaged, or none. */
 struct repair {
     const struct store_verify *in;
-    const struct store_model *model;
     const struct catalog_layer *layer;
     int fd;                 /* what there is of it; -1: nothing */
-    const uint8_t *bad;     /* a byte a MiB; NULL: all of it */
+    const uint8_t *bad;     /* a byte a MiB; NULL: not known, or it is of another length */
 };
 enum err_code repair_blob(struct store *s, const struct repair *r, struct err *e);
+
+/* One place that may have its bytes. */
+struct repair_place {
+    const char *name;       /* a path, or a URL or name without a query */
+    int fd;                 /* a file; -1: it is `download` that has it */
+    struct transport *transport;
+    struct download download;
+};
+/* Opens one place after the other - files, then where the models that have the blob were pulled from, by
+ * the revision that was pulled and else by the name - and calls `use` for each, until one call is ERR_OK
+ * or it is no use to go on (ERR_CANCELLED, ERR_NO_MEMORY, ERR_INTERNAL). Else the error is the first
+ * place's of the network, or the last file's.
+ * The secrets of r->in: the hub's token goes to the hub, name and password to the registry that
+ * r->in->name names, and to no other. ERR_UNSUPPORTED: nobody knows where it came from. */
+typedef enum err_code repair_use(void *user, const struct repair_place *p, struct err *e);
+enum err_code repair_from(struct store *s, const struct repair *r, const char *label, repair_use *use, void *user,
+                          struct err *e);
 
 #endif

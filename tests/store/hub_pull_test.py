@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 
 import hub_stub
 import net
@@ -174,6 +175,83 @@ def urls(make, ca, folder):
         truth("outdated", s.good("outdated", "tiny-q4_k_m").get("outdated") is True)
 
 
+MIB = 1 << 20
+
+
+def repaired(s, name, wants, counted, what):
+    """counted(): bytes that came so far"""
+    before = counted()
+    answer = s.good("repair", name)
+    truth(what, (answer.get("repaired"), answer.get("bad")) == (1, 0), str(answer))
+    truth(f"{what}: bytes", counted() - before == wants, f"{counted() - before}, not {wants}")
+    for p in (s.home / "blobs").iterdir():
+        truth(f"{what}: whole", digest(p.read_bytes()) == p.name.replace("-", ":"), p.name)
+    truth(f"{what}: sound", s.good("verify", name).get("bad") == 0)
+
+
+def repairs(make, hub, ca, folder):
+    s, big = make("mended", "--hf-token", "hf_let_in"), gguf(8, 3 * MIB + 5000)
+    hub.repos["org/big"] = hub_stub.Repo("org/big", {"m-Q8_0.gguf": big}, gated="manual")
+    hub.tokens["hf_let_in"] = ["org/gated", "org/big"]
+
+    def from_cdn():
+        ranges = [row[4].split("=")[1].split("-") for row in hub.log if row[0] == "cdn" and row[4] and row[5] == 206]
+        return sum(int(last) - int(first) + 1 for first, last in ranges)
+
+    m = s.good("pull", "hf.co/org/big")
+    blob = pathlib.Path(m["files"][0]["path"])
+    net.flip(blob, 5, 3 * MIB + 4000)
+    repaired(s, "hf.co/org/big", MIB + 5000, from_cdn, "the hub's, with a token")
+    # main has moved on: the bytes are those of the commit that was pulled
+    hub.repos["org/big"].commit({"m-Q8_0.gguf": gguf(9, 70_000)})
+    net.flip(blob, 2 * MIB)
+    repaired(s, "hf.co/org/big", MIB, from_cdn, "of the commit that was pulled")
+    net.flip(blob, 2 * MIB)
+    right = hub.by_digest(digest(big)[7:])
+    right.data = big[:2 * MIB] + bytes([big[2 * MIB] ^ 9]) + big[2 * MIB + 1:]
+    before = blob.read_bytes()
+    answer = s.good("repair", "hf.co/org/big")
+    truth("wrong bytes of the hub", answer.get("bad") == 1 and blob.read_bytes() == before and not s.parts(), str(answer))
+    right.data = big
+    repaired(s, "hf.co/org/big", MIB, from_cdn, "the right ones, later")
+    truth("the token did not reach the CDN", not hub.leaks, str(hub.leaks))
+    repaired_urls(make, ca, folder)
+
+
+def repaired_urls(make, ca, folder):
+    www = folder / "www2"
+    www.mkdir()
+    shards = [gguf(20 + i, 2 * MIB + 100) for i in range(2)]  # of one size: the hashes tell which is which
+    for i, data in enumerate(shards):
+        (www / f"t-0000{i + 1}-of-00002.gguf").write_bytes(data)
+    cert, key = ca.issue("nginx2", ips=["127.0.0.1"])
+    port = net.free_port()
+    conf = f"server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {cert}; ssl_certificate_key {key}; root {www}; }}"
+    with net.Nginx(folder / "nginx2", conf, [("127.0.0.1", port)]) as nginx:
+        def served():
+            rows = None
+            while rows != (rows := nginx.log()):
+                time.sleep(0.1)
+            return sum(row[4] for row in rows if row[4] > 4)
+
+        s = make("mended urls")
+        m = s.good("pull", f"https://127.0.0.1:{port}/t-00001-of-00002.gguf", "shards")
+        first, second = (s.home / "blobs" / f["digest"].replace(":", "-") for f in m["files"])
+        net.flip(first, MIB)
+        repaired(s, "shards", MIB, served, "a URL's first shard")
+        net.flip(second, 2 * MIB + 99)
+        repaired(s, "shards", 200, served, "a URL's second shard")  # the first was looked at, and is another
+        net.flip(first, 9)
+        for i in (1, 2):
+            (www / f"t-0000{i}-of-00002.gguf").write_bytes(shards[0] + b"longer")
+        answer = s.good("repair", "shards")
+        truth("a URL's file has changed", answer.get("bad") == 1, str(answer))
+        (www / "t-00001-of-00002.gguf").write_bytes(shards[0])
+        (www / "t-00002-of-00002.gguf").unlink()
+        answer = s.good("repair", "shards")
+        truth("a URL's file is gone", answer.get("bad") == 1, str(answer))
+
+
 def main():
     net.need("openssl", "nginx")
     with tempfile.TemporaryDirectory() as folder:
@@ -190,6 +268,7 @@ def main():
             tokens(make, hub)
             cdns(make, hub)
             urls(make, ca, folder)
+            repairs(make, hub, ca, folder)
             truth("no credential reached the CDN", not hub.leaks, str(hub.leaks))
     for fault in FAULTS:
         print(fault)

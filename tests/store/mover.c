@@ -3,7 +3,8 @@
  *   mover HOME pull NAME [AS]        mover HOME push NAME [TO]      mover HOME plan NAME
  *   mover HOME outdated NAME         mover HOME show NAME           mover HOME import NAME FILE...
  *   mover HOME reference NAME FILE   mover HOME text NAME KIND NTH  mover HOME key
- *   mover HOME remove NAME
+ *   mover HOME remove NAME           mover HOME verify NAME         mover HOME repair NAME
+ *                                    (- for NAME: all models)
  *
  *   --insecure --offline --ca FILE --mirror URL --realms LIST --key-hosts LIST --hf-endpoint URL
  *   --user NAME --password TEXT --hf-token TEXT --rate BYTES
@@ -28,6 +29,7 @@
 #include "store/pull.h"
 #include "store/push.h"
 #include "store/transport.h"
+#include "store/verify.h"
 
 #define MAX_WORDS 16
 
@@ -236,6 +238,37 @@ static enum err_code do_remove(struct store *s, const struct options *o, struct 
     return store_remove(s, o->words[2], NULL, e);
 }
 
+static void on_verdict(void *user, const struct store_verdict *v)
+{
+    (void)user;
+    struct buf b;
+    struct json_out j;
+    buf_init(&b, 65536);
+    json_begin(&j, &b);
+    json_obj(&j);
+    json_kstr(&j, "verdict", v->text);
+    json_kbool(&j, "sound", v->verdict == VERDICT_SOUND);
+    json_kbool(&j, "repaired", v->verdict == VERDICT_REPAIRED);
+    json_kint(&j, "bad_mib", (int64_t)v->n_bad);
+    json_obj_end(&j);
+    put_line(&b);
+}
+
+static enum err_code do_verify(struct store *s, const struct options *o, struct err *e)
+{
+    struct store_verified v;
+    const struct store_verify in = { .name = strcmp(o->words[2], "-") == 0 ? NULL : o->words[2],
+                                     .repair = strcmp(o->words[1], "repair") == 0,
+                                     .secrets = o->secrets,
+                                     .job = the_job(),
+                                     .report = on_verdict };
+    enum err_code code = store_verify(s, &in, &v, e);
+    if (!code)
+        printf("{\"files\":%llu,\"bad\":%llu,\"repaired\":%llu}\n", (unsigned long long)v.files,
+               (unsigned long long)v.bad, (unsigned long long)v.repaired);
+    return code;
+}
+
 static enum err_code do_text(struct store *s, const struct options *o, struct err *e)
 {
     struct store_model *m = NULL;
@@ -287,7 +320,7 @@ static const struct {
 } commands[] = { { "pull", 3, do_pull },     { "push", 3, do_push },          { "plan", 3, do_plan },
                  { "outdated", 3, do_outdated }, { "show", 3, do_show },      { "text", 5, do_text },
                  { "import", 4, do_import }, { "reference", 4, do_import },   { "key", 2, do_key },
-                 { "remove", 3, do_remove } };
+                 { "remove", 3, do_remove }, { "verify", 3, do_verify },      { "repair", 3, do_verify } };
 
 /* ---- arguments --------------------------------------------------------------------------------- */
 

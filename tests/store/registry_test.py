@@ -17,7 +17,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import check_store  # noqa: E402
-from net import Ca, Hostile, Nginx, free_port, need  # noqa: E402
+from net import Ca, Hostile, Nginx, flip, free_port, need  # noqa: E402
 from net.registry import (DOCKER, IMAGE_CONFIG, OCI, OLLAMA, Registry, TokenMaker, digest, make_manifest,  # noqa: E402
                           put, put_blob)
 
@@ -464,6 +464,96 @@ def tokens(d):
         assert b("outdated", f"{r.host}/public/m:1").rows[0]["outdated"] is False
         for q in maker.server.requests:
             assert "service=models" in q.path and "scope=repository%3A" in q.path, q.path
+
+
+MIB = 1 << 20
+
+
+@case
+def repairs(d):
+    """Only the bad MiB come, with the token that the registry wants; from another model's place where the
+    first one refuses; and wrong bytes make nothing worse."""
+    ca, cert = certified(d)
+    a, ann, front = Store(d / "a", "--ca", ca.file), ("--user", "ann", "--password", "secret"), free_port()
+    m = gguf(40, 5 * MIB + 70000)
+    with Registry(d / "r") as r:
+        put(r, "own/m", "1", [(m, OLLAMA + "model", None)])
+        put(r, "public/n", "1", [(m, OLLAMA + "model", None), (b"MIT", OLLAMA + "license", None)])
+        stored = next((d / "r/data").rglob(f"{digest(m)[7:]}/data"))
+    with TokenMaker(d / "t", policy, cert) as maker, Registry(d / "r", tokens=maker) as r:
+        conf = (f"server {{ listen 127.0.0.1:{front} ssl; ssl_certificate {cert[0]}; ssl_certificate_key {cert[1]};"
+                f" location / {{ proxy_pass {r.url}; proxy_set_header Host $http_host; proxy_buffering off; }} }}")
+        with Nginx(d / "n", conf, [("127.0.0.1", front)]) as n:
+            own, public = f"127.0.0.1:{front}/own/m:1", f"127.0.0.1:{front}/public/n:1"
+            a("pull", own, *ann)
+            blob, = (d / "a/blobs").iterdir()
+
+            def came():
+                return sum(row[4] for row in settled(n) if "/blobs/" in row[2] and row[3] < 300)
+
+            def mended(bytes_wanted, *words, said=()):
+                before = came()
+                got = a("repair", *words)
+                assert got.rows[-1]["repaired"] == 1 and got.rows[-1]["bad"] == 0, got.rows[-1]
+                assert came() - before == bytes_wanted, (came() - before, bytes_wanted)
+                assert blob.read_bytes() == m and digest(blob.read_bytes())[7:] in blob.name
+                assert not list((d / "a/tmp").iterdir()) and a("verify", "-").rows[-1]["bad"] == 0
+                return got
+
+            flip(blob, MIB + 5, 5 * MIB + 69999)
+            damaged = blob.read_bytes()
+            for words, code in (((), "wants"), (("--offline", *ann), "offline")):
+                got = a("repair", own, *words)
+                assert got.rows[-1]["bad"] == 1 and blob.read_bytes() == damaged, got.rows
+                verdict = [row["verdict"] for row in got.rows if "verdict" in row][0]
+                assert "MiB 2 and 6 of 6" in verdict and "could not be repaired" in verdict and code in verdict, verdict
+            refused(a, ("show", own), "conflict", "damaged")
+            got = mended(MIB + 70000, own, *ann)
+            assert "secret" not in got.text + got.err
+            a("show", own)
+            os.truncate(blob, 3 * MIB + 9)
+            mended(2 * MIB + 70000, own, *ann)
+            with open(blob, "ab") as f:
+                f.write(b"more")
+            mended(0, own, *ann)
+            blob.unlink()
+            mended(len(m), own, *ann)
+            # two models have it: the other one's place is open to all, also where all are verified at once
+            a("pull", public)
+            flip(blob, 0)
+            got = mended(MIB, "-")
+            assert got.rows[-1]["files"] == 1, got.rows[-1]
+            # the place has other bytes: those that are right are not taken either, for they make no whole
+            flip(blob, 0, 4 * MIB)
+            damaged = blob.read_bytes()
+            flip(stored, 7)
+            got = a("repair", "-", *ann)
+            assert got.rows[-1]["bad"] == 1 and blob.read_bytes() == damaged and not list((d / "a/tmp").iterdir())
+            assert "is another file now" in got.text, got.text
+            # a file that has what the registry lacks: each gives what is right of it
+            flip(stored, 7)
+            mended(2 * MIB, "-")
+    check(d / "a")
+
+
+@case
+def repair_tells_its_secret_to_the_named_alone(d):
+    """The model's name says one registry, and it came from another: that one is not shown the password."""
+    a = Store(d / "a")
+    m = gguf(41, 70000)
+    with Registry(d / "r", users={"ann": "pw"}) as r, Registry(d / "o") as other:
+        ann = ("--user", "ann", "--password", "pw")
+        a("import", "x", write(d, "x.gguf", m))
+        a("push", "x", f"{r.url}/t/m:1", *ann)
+        a("remove", "x")
+        a("pull", f"{r.url}/t/m:1", *ann)
+        a("pull", f"{r.url}/t/m:1", f"{other.host}/t/m:1", *ann)
+        blob, = (d / "a/blobs").iterdir()
+        flip(blob, 9)
+        got = a("repair", f"{other.host}/t/m:1", *ann)
+        assert got.rows[-1]["bad"] == 1 and "wants a name and a password" in got.text, got.text
+        assert a("repair", f"{r.host}/t/m:1", *ann).rows[-1]["repaired"] == 1
+        assert blob.read_bytes() == m
 
 
 class Asked:

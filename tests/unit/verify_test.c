@@ -15,7 +15,7 @@
 /* ---- what is told ---------------------------------------------------------------------------- */
 
 static struct {
-    char text[2048];
+    char text[2048], status[64];
     enum verdict verdict;
     size_t n, n_bad;
     uint64_t bad[8], progress, last;
@@ -36,7 +36,8 @@ static void hear(void *user, const struct store_verdict *v)
 static void follow(void *user, const struct store_event *ev)
 {
     (void)user;
-    assert_true(ev->completed >= told.last || told.progress == 0);
+    assert_true(ev->completed >= told.last || told.progress == 0 || strcmp(ev->status, told.status) != 0);
+    snprintf(told.status, sizeof told.status, "%s", ev->status);
     told.last = ev->completed;
     told.progress++;
 }

@@ -3,6 +3,7 @@
   own_network()        goes on with a network of its own, with public-looking addresses, and mounts (or exits 77)
   free_port(host)      a port that was free a moment ago
   Ca(folder)           a private CA; .issue(NAME, dns=, ips=, expired=) gives (certificate, key)
+  flip(path, places)   damages a file
   kill_between(process, ports)  SIGKILL, and how many bytes never reached it
   Nginx(folder, conf)  a real nginx with these server blocks; .log() is what was asked of it
   Hostile(handler)     a server that sends whatever handler(connection, request) sends
@@ -94,6 +95,20 @@ def wait_for(host, port, process=None, seconds=10):
                 return
         time.sleep(0.01)
     raise RuntimeError(f"nothing listens on {host}:{port}")
+
+
+def flip(path, *places):
+    """Another byte at these offsets, as a bad disk leaves it: neither size nor time tell."""
+    st = os.stat(path)
+    os.chmod(path, 0o640)
+    with open(path, "r+b") as f:
+        for at in places:
+            f.seek(at)
+            byte = f.read(1)
+            f.seek(at)
+            f.write(bytes([byte[0] ^ 1]))
+    os.utime(path, ns=(st.st_atime_ns, st.st_mtime_ns))
+    os.chmod(path, st.st_mode & 0o777)
 
 
 class Ca:
