@@ -9,7 +9,7 @@ and fetch its files, checked with the hub's own Python client (hub_client_test.p
   HEAD, GET /ORG/REPO/resolve/REV/FILE       large: 302 to the CDN, by a signed URL that expires
                                              small: 307 to /api/resolve-cache/...
 
-Every request is a row of .log. A credential that reaches the CDN is a row of .leaks."""
+Every request is a row of .log, and of .heads with all its headers. A credential that reaches the CDN is a row of .leaks."""
 import hashlib
 import hmac
 import http.server
@@ -272,7 +272,7 @@ class Hub:
     def __init__(self, certificate, repos, tokens=None, host="127.0.0.1", page_size=1000, expires_s=3600):
         self.repos, self.tokens = {r.name: r for r in repos}, tokens or {}
         self.page_size, self.expires_s, self.ranges, self.cut_after = page_size, expires_s, True, None
-        self.throttle, self.lies, self.log, self.leaks, self.link_origin = [], {}, [], [], None
+        self.throttle, self.lies, self.log, self.leaks, self.heads, self.link_origin = [], {}, [], [], [], None
         self.secret = secrets.token_bytes(16)
         context = None
         if certificate:
@@ -289,6 +289,7 @@ class Hub:
 
     def note(self, handler, status):
         place = "api" if isinstance(handler, Api) else "cdn"
+        self.heads.append((place, f"{handler.path} {handler.headers}"))
         self.log.append((place, handler.command, handler.path, handler.headers.get("Authorization"),
                          handler.headers.get("Range"), status))
 

@@ -9,6 +9,7 @@
  *   --insecure --offline --ca FILE --mirror URL --realms LIST --key-hosts LIST --hf-endpoint URL
  *   --user NAME --password TEXT --hf-token TEXT --rate BYTES
  *   --fail-alloc N: the N-th allocation of the command fails
+ *   --stall S, --give-up S: seconds without a byte after which a transfer, and a download, end
  *
  * What happens is told in lines of JSON on stdout. A failure is one line on stderr, "CODE: SENTENCE", and the
  * exit status that the command would have. SIGINT cancels. The inspector here takes any file that begins
@@ -25,6 +26,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "store/commit.h"
+#include "store/download.h"
 #include "store/keys.h"
 #include "store/pull.h"
 #include "store/push.h"
@@ -37,7 +39,7 @@ struct options {
     struct store_net net;
     struct store_secrets secrets;
     bool insecure;
-    const char *rate, *fail_alloc;
+    const char *rate, *fail_alloc, *stall, *give_up;
     char *words[MAX_WORDS];
     size_t n;
 };
@@ -63,10 +65,37 @@ static enum err_code look_into(void *user, const char *const *paths, size_t n, s
         if (fd >= 0)
             close(fd);
         if (got != 4 || memcmp(magic, "GGUF", 4) != 0)
-            return err_set(e, ERR_FORMAT, "it is no GGUF file");
+            return err_set(e, ERR_FORMAT, "what came begins like no GGUF file");
     }
     *out = (struct store_facts){ .format = "gguf", .family = "llama", .quantization = "Q8_0", .n_params = 1 };
     return ERR_OK;
+}
+
+/* ---- patience ---------------------------------------------------------------------------------- */
+
+/* The linker leads the store's calls of these two here (--wrap): patience is no setting of the store's. */
+static unsigned stall_s, give_up_s; /* 0: as the store has it */
+
+enum err_code __real_transport_curl_create(const struct transport_options *o, struct transport **out, struct err *e);
+enum err_code __wrap_transport_curl_create(const struct transport_options *o, struct transport **out, struct err *e);
+enum err_code __real_download_blob(struct store *s, struct transport *t, const struct download *d,
+                                   const struct store_job *job, struct downloaded *out, struct err *e);
+enum err_code __wrap_download_blob(struct store *s, struct transport *t, const struct download *d,
+                                   const struct store_job *job, struct downloaded *out, struct err *e);
+
+enum err_code __wrap_transport_curl_create(const struct transport_options *o, struct transport **out, struct err *e)
+{
+    struct transport_options mine = *o;
+    mine.stall_s = stall_s ? stall_s : o->stall_s;
+    return __real_transport_curl_create(&mine, out, e);
+}
+
+enum err_code __wrap_download_blob(struct store *s, struct transport *t, const struct download *d,
+                                   const struct store_job *job, struct downloaded *out, struct err *e)
+{
+    struct download mine = *d;
+    mine.give_up_s = give_up_s ? give_up_s : d->give_up_s;
+    return __real_download_blob(s, t, &mine, job, out, e);
 }
 
 /* ---- lines ------------------------------------------------------------------------------------- */
@@ -335,7 +364,8 @@ static bool parse(struct options *o, int argc, char **argv)
                  { "--user", &o->secrets.username, NULL },    { "--password", &o->secrets.password, NULL },
                  { "--hf-token", &o->secrets.hf_token, NULL }, { "--hf-endpoint", &o->net.hf_endpoint, NULL },
                  { "--rate", &o->rate, NULL },                { "--insecure", NULL, &o->insecure },
-                 { "--fail-alloc", &o->fail_alloc, NULL },
+                 { "--fail-alloc", &o->fail_alloc, NULL },    { "--stall", &o->stall, NULL },
+                 { "--give-up", &o->give_up, NULL },
                  { "--offline", NULL, &o->net.offline } };
     for (int i = 1; i < argc; i++) {
         size_t k = 0;
@@ -382,6 +412,20 @@ static enum err_code run(const struct options *o, struct err *e)
     return code;
 }
 
+/* Of this program; a parent's pages count in getrusage. */
+static long peak_kib(void)
+{
+    char line[256];
+    long kib = -1;
+    FILE *f = fopen("/proc/self/status", "re");
+    while (f && kib < 0 && fgets(line, sizeof line, f))
+        if (strncmp(line, "VmHWM:", 6) == 0)
+            kib = strtol(line + 6, NULL, 10);
+    if (f)
+        fclose(f);
+    return kib;
+}
+
 int main(int argc, char **argv)
 {
     struct options o = { 0 };
@@ -393,9 +437,12 @@ int main(int argc, char **argv)
     enum err_code code = parse(&o, argc, argv) ? store_setup(&e) : err_set(&e, ERR_USAGE, "see the head of mover.c");
     if (!code)
         code = transport_setup(&e);
+    stall_s = o.stall ? (unsigned)strtoul(o.stall, NULL, 10) : 0;
+    give_up_s = o.give_up ? (unsigned)strtoul(o.give_up, NULL, 10) : 0;
     if (!code)
         code = run(&o, &e);
     fflush(stdout);
+    log_line(LOG_DEBUG, "msg=\"memory at its most\" peak_kib=%ld", peak_kib());
     if (mem_live() > 0)
         log_line(LOG_ERROR, "msg=\"memory that was not given back\" blocks=%llu", (unsigned long long)mem_live());
     if (code)
