@@ -1,5 +1,4 @@
 /* /api/adopt: models in the caches of other programs, listed and taken in place. */
-#include <unistd.h>
 
 #include "daemon/protocol_local.h"
 #include "daemon/routes.h"
@@ -125,7 +124,7 @@ static enum err_code read_request(struct adopt *a, const struct http_request *r,
         return err_set(e, ERR_INVALID, "missing request body");
     enum err_code c = json_read(r->body, MAX_REQUEST, "request body", &root, e);
     c = c ? c : adopt_request_read(root, &a->req, e);
-    if (!c && (!r->local || r->peer_uid != geteuid()))
+    if (!c && path_allowed(r, NULL))
         c = err_set(e, ERR_FORBIDDEN,
                     "other programs' caches are looked into only over the Unix socket, for the daemon's own user");
     return c;

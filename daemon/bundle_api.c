@@ -150,14 +150,7 @@ static enum err_code export_read(struct export *x, const struct http_request *r,
     enum err_code c = json_read(r->body, MAX_REQUEST, "request body", &root, e);
     c = c ? c : export_request_read(root, &x->req, e);
     x->path = x->req.path.p;
-    return c ? c : bundle_path_allowed(r, e);
-}
-
-enum err_code bundle_path_allowed(const struct http_request *r, struct err *e)
-{
-    if (r->local && r->peer_uid == geteuid())
-        return ERR_OK;
-    return err_set(e, ERR_FORBIDDEN, "a path is taken only over the Unix socket, from the daemon's own user");
+    return c ? c : path_allowed(r, e);
 }
 
 void bundle_export(struct daemon *d, struct http_request *r, int arg)

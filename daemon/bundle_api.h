@@ -5,9 +5,6 @@
 #include "daemon/daemon.h"
 #include "store/bundle.h"
 
-/* ERR_FORBIDDEN for all but a client of this user on the Unix socket. Thread: loop. */
-enum err_code bundle_path_allowed(const struct http_request *r, struct err *e);
-
 /* An open file that is a bundle; `as` may be NULL. last: {"status": "success", "models": [{model, digest, size}]}.
  * Thread: a lane's. */
 enum err_code bundle_import(struct daemon *d, int fd, const char *path, const char *as, const struct store_job *job,

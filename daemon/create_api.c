@@ -340,7 +340,7 @@ static enum err_code create_read(struct create *c, const struct http_request *r,
     enum err_code code = json_read(r->body, PROTOCOL_MAX_BODY, "request body", &root, e);
     code = code ? code : create_request_read(root, &c->req, e);
     bool paths = !code && (json_array_size(c->req.paths) || json_array_size(c->req.adapter_paths));
-    if (paths && (!r->local || r->peer_uid != geteuid()))
+    if (paths && path_allowed(r, NULL))
         return err_set(e, ERR_FORBIDDEN, "a path is taken only over the Unix socket, from the daemon's own user: "
                        "upload the file instead (POST /api/blobs/sha256:...)");
     return code;

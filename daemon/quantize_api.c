@@ -1,5 +1,4 @@
 /* /api/quantize: a model, or a file of this machine, made into one of a smaller type. */
-#include <unistd.h>
 
 #include "daemon/protocol_local.h"
 #include "daemon/quantize.h"
@@ -70,10 +69,7 @@ static enum err_code read_request(struct quantize *q, const struct http_request 
     enum err_code c = json_read(r->body, MAX_REQUEST, "request body", &root, e);
     c = c ? c : quantize_request_read(root, &q->req, e);
     c = c ? c : quantizer_check(q->req.type.p, e); /* before the first line, so that it has its status */
-    if (!c && q->req.path.n && (!r->local || r->peer_uid != geteuid()))
-        c = err_set(e, ERR_FORBIDDEN,
-                    "a path is taken only over the Unix socket, from the daemon's own user");
-    return c;
+    return c || !q->req.path.n ? c : path_allowed(r, e);
 }
 
 void transfer_quantize(struct daemon *d, struct http_request *r, int arg)

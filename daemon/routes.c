@@ -167,3 +167,10 @@ void reply_err(struct daemon *d, struct http_request *r, const struct err *e)
         http_set_header(r, "Retry-After", "1");
     http_reply_error(r, status, e->text);
 }
+
+enum err_code path_allowed(const struct http_request *r, struct err *e)
+{
+    if (r->local && r->peer_uid == geteuid())
+        return ERR_OK;
+    return err_set(e, ERR_FORBIDDEN, "a path is taken only over the Unix socket, from the daemon's own user");
+}

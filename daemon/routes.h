@@ -36,5 +36,8 @@ route_handler health_root, health_live, health_ready, health_metrics;
 /* Counts the status, replies b as JSON (or 500 where it could not be built), frees b. */
 void reply_json(struct daemon *d, struct http_request *r, int status, struct buf *b);
 void reply_err(struct daemon *d, struct http_request *r, const struct err *e);
+/* A path is opened for whoever may open it without us: ERR_FORBIDDEN for all but a client of the daemon's own
+ * user on the Unix socket. */
+enum err_code path_allowed(const struct http_request *r, struct err *e);
 
 #endif

@@ -204,7 +204,7 @@ static enum err_code import_read(struct import *i, const struct http_request *r,
     c = c ? c : model_request_read(REQUEST_IMPORT, root, &i->req, e);
     if (c)
         return c;
-    c = bundle_path_allowed(r, e);
+    c = path_allowed(r, e);
     if (c)
         return c;
     i->path = mem_strndup(i->req.path.p, i->req.path.n);
