@@ -49,12 +49,18 @@ void blob_dir_close(struct blob_dir *d)
     d->blobs = d->tmp = -1;
 }
 
-/* A download that a later pull may go on with: dl-KEY.part or dl-KEY.journal, changed not long ago. */
+/* A download that a later pull may go on with: dl-KEY.part or dl-KEY.journal, changed not long ago. A journal
+ * alone is of one that has become a blob. */
 static bool is_resumable(struct blob_dir *d, const char *name)
 {
-    struct str text = str_from(name);
+    struct str text = str_from(name), stem = { text.p, text.n - strlen(".journal") };
+    char part[256];
     struct stat st;
-    if (!str_starts(text, STR("dl-")) || !(str_ends(text, STR(".part")) || str_ends(text, STR(".journal"))))
+    bool journal = str_ends(text, STR(".journal"));
+    if (!str_starts(text, STR("dl-")) || !(str_ends(text, STR(".part")) || journal))
+        return false;
+    if (journal && (snprintf(part, sizeof part, "%.*s.part", (int)stem.n, stem.p) >= (int)sizeof part ||
+                    d->ops->stat_at(d->tmp, part, &st) < 0))
         return false;
     if (d->ops->stat_at(d->tmp, name, &st) < 0 || !S_ISREG(st.st_mode))
         return false;

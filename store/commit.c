@@ -232,6 +232,8 @@ static enum err_code commit_locked(struct store *s, const struct commit *c, stru
     if (!code)
         code = catalog_commit(s->catalog, &doubtful, e);
     catalog_rollback(s->catalog);
+    if (code && !doubtful)
+        store_salvage(s);
     if (!doubtful) /* else the files stay until a commit has shown what the disk holds */
         store_collect(s, NULL);
     return code;

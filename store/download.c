@@ -357,10 +357,9 @@ uint64_t download_begun(struct store *s, const struct download *d)
 
 static void end_downloaded(struct store *s, struct downloaded *d, bool discard)
 {
-    bool moved = !d->part.name[0];
-    if (discard && !moved)
+    if (discard && d->part.name[0])
         blob_discard(&s->blobs, &d->part);
-    if (d->journal[0] && (moved || discard))
+    if (d->journal[0] && discard)
         s->ops->unlink(s->blobs.tmp, d->journal);
     if (d->alias[0]) /* a rename onto the same file leaves this name */
         s->ops->unlink(s->blobs.tmp, d->alias);

@@ -63,7 +63,7 @@ enum err_code download_blob(struct store *s, struct transport *t, const struct d
                             const struct store_job *job, struct downloaded *out, struct err *e);
 void downloaded_finish(struct store *s, struct downloaded *d); /* discards a part that was not moved */
 /* The same, but the bytes stay for a later download of this blob, which fetches none of them: for a model
- * whose other layers did not come. */
+ * whose other layers did not come, or that could not be committed. */
 void downloaded_keep(struct store *s, struct downloaded *d);
 /* How many bytes of it are there from before, as far as its journal tells; 0: none. */
 uint64_t download_begun(struct store *s, const struct download *d);

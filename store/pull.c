@@ -36,6 +36,7 @@ struct pull {
     struct buf config, manifest; /* ours, where the place has none */
     struct digest digest, old;
     bool moved;           /* the name stood for `old` here */
+    bool done;            /* it is committed */
     bool wrong;           /* what came is no model: nothing of it is worth keeping */
 };
 
@@ -590,6 +591,7 @@ static enum err_code bring(struct pull *p, struct store_model **model, struct er
     code = commit(p, &box, e);
     if (code)
         return code;
+    p->done = true;
     *model = &box->model;
     tell_of_move(p, *model);
     return ERR_OK;
@@ -619,7 +621,7 @@ static void pull_finish(struct pull *p)
         struct piece *x = &p->pieces[i];
         if (x->have == HAVE_LEASE)
             store_release(p->s, &x->digest);
-        if (x->have == HAVE_PART && (p->wrong || !x->got.part.name[0]))
+        if (x->have == HAVE_PART && (p->wrong || p->done))
             downloaded_finish(p->s, &x->got);
         else if (x->have == HAVE_PART)
             downloaded_keep(p->s, &x->got);

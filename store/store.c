@@ -387,6 +387,7 @@ enum err_code store_open_with(const struct file_ops *ops, const char *home, stru
         store_close(s);
         return code;
     }
+    store_salvage(s);
     blob_clean_tmp(&s->blobs);
     catalog_set_leased(s->catalog, is_leased, s);
     prune_and_collect(s);
@@ -473,6 +474,34 @@ void store_collect(struct store *s, uint64_t *freed)
         log_line(LOG_WARN, "msg=\"files that nothing names stay for now\" error=\"%s\"", e.text);
     if (freed)
         *freed = bytes;
+    arena_finish(&a);
+}
+
+/* A download that was moved to blobs/ and then not named goes back to where a pull goes on from, while its
+ * journal still lies there. What is at its name there by now has the same digest to come to. */
+static void salvage_one(struct store *s, const struct digest *d)
+{
+    char hex[DIGEST_HEX_SIZE], name[DIGEST_FILE_SIZE], part[88], journal[88];
+    struct stat st;
+    digest_hex(d, hex);
+    digest_file_name(d, name);
+    snprintf(part, sizeof part, "dl-%s.part", hex);
+    snprintf(journal, sizeof journal, "dl-%s.journal", hex);
+    if (s->ops->stat_at(s->blobs.tmp, journal, &st) == 0 && s->ops->stat_at(s->blobs.tmp, part, &st) < 0 &&
+        errno == ENOENT)
+        s->ops->rename(s->blobs.blobs, name, s->blobs.tmp, part); /* where it fails, it is fetched again */
+}
+
+void store_salvage(struct store *s)
+{
+    struct arena a = { 0 };
+    struct catalog_trash *rows;
+    size_t n;
+    if (catalog_trash(s->catalog, &a, &rows, &n, NULL))
+        n = 0;
+    for (size_t i = 0; i < n; i++)
+        if (!rows[i].owned)
+            salvage_one(s, &rows[i].digest);
     arena_finish(&a);
 }
 

@@ -80,6 +80,9 @@ enum err_code store_prune_rows(struct store *s, struct err *e);
 /* Removes the files that `trash` lists and nobody owns. Failures are logged, and made up for the
  * next time. Locked; no transaction may be open. */
 void store_collect(struct store *s, uint64_t *freed);
+/* Before a collection, where a commit has failed or a kill came between: downloads among what it would remove
+ * go back to tmp/. Locked; no transaction may be open. */
+void store_salvage(struct store *s);
 /* Removes what was left alone for a lease that has ended since. Cheap when there is none. Locked; no
  * transaction may be open. */
 void store_catch_up(struct store *s);

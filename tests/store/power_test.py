@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 """Power cuts, played back. A kill keeps the page cache and so cannot show a sync that is missing.
 
-  power_test.py WORKER [--states N] [--seed N] [--without WHAT]... [--dir DIR]
+  power_test.py WORKER [--states N] [--seed N] [--op WORD]... [--without WHAT]... [--dir DIR]
 
 The worker writes down every file operation of the store and of SQLite (record.h) while it does random
 work. For every prefix of that log this makes homes as a power cut there may leave them: what was synced
 is there; of what was not, nothing, everything, a prefix in order, or a random part, a write perhaps torn
 at a sector. Each is judged by check_store.py as it lies, opened by the worker, and judged again: what was
-acknowledged is there, what was under way is wholly there or wholly not.
+acknowledged is there, what was under way is wholly there or wholly not. Where a pull was begun it is made
+again in some of the homes, and must give the right model: a piece that was lost is noticed.
 
---without part, blobs, db-wal, db, ...: as if the program did not sync these. Each must end in a violation
+--without part, dl-part, blobs, keys, db-wal, db, ...: as if the program did not sync these. Each must end in a violation
 (--must-fail turns the exit status round): a playback that finds nothing then would find nothing ever.
 """
 import argparse
@@ -24,7 +25,7 @@ import sys
 import tempfile
 
 from check_store import Store
-from kill_test import Bench
+from kill_test import Bench, canonical
 
 HEAD = struct.Struct("<B7xQQQIIQ")
 SECTOR = 512
@@ -183,16 +184,18 @@ def put(names, edits):
 class Player:
     def __init__(self, bench, where, without):
         self.bench, self.where, self.without = bench, where, without
-        self.states, self.violations, self.seen = 0, 0, set()
+        self.states = self.violations = self.resumed = 0
+        self.key = None
 
     def record(self, rng, n_ops):
         """A home, the log of what was done to it, and what it held before."""
         b = self.bench
         shutil.rmtree(b.home, ignore_errors=True)
-        b.models = {}
+        b.models, b.key = {}, None
         self.work([], None)
+        (b.home / "keys").mkdir(mode=0o700)  # making directories is not recorded
         self.work([b.random_op(rng) for _ in range(rng.randrange(4))], None)
-        before, disk = dict(b.models), Disk(b.home, self.without)
+        before, disk = (dict(b.models), b.key), Disk(b.home, self.without)
         log = self.where / "log"
         ops = [b.random_op(rng) for _ in range(n_ops)]
         self.work(ops, log)
@@ -206,22 +209,27 @@ class Player:
         r = subprocess.run([b.worker, b.home, "loop"], input=lines, capture_output=True, text=True, env=env, check=True)
         for op, code in zip(ops, re.findall(r"^< (\w+)", r.stdout, re.M)):
             b.models = b.apply(b.models, op) if code == "ok" else b.models
+        b.key = next(iter(re.findall(r"^= (.*)", r.stdout, re.M)), b.key)
 
     def play(self, rng, n_ops, each):
-        models, disk, log, ops = self.record(rng, n_ops)
-        done, pending = 0, None
+        (models, self.key), disk, log, ops = self.record(rng, n_ops)
+        done, pending, key = 0, None, None
         for record in log:
             if record[0] == "A":
                 line = record[6].decode()
                 if line.startswith("> ") and line != "> open":
                     pending = ops[done]
+                elif line.startswith("= "):
+                    key = line[2:]
                 elif line.startswith("<"):
+                    self.key = key or self.key
                     models = self.bench.apply(models, ops[done]) if line.startswith("< ok") else models
                     done, pending = done + 1, None
                 continue
             disk.take(record)
             for how in rng.sample(["none", "all", "ordered", "random", "random"], each):
-                self.judge(disk.left(rng, how), models, pending, f"{how} after {record[:1] + record[3:6]}")
+                self.judge(disk.left(rng, how), models, pending, f"{how} after {record[:1] + record[3:6]}",
+                           rng.random() < 0.5)
 
     def make(self, home, left):
         shutil.rmtree(home, ignore_errors=True)
@@ -237,7 +245,7 @@ class Player:
                 path.write_bytes(what[0])
                 path.chmod(what[1])
 
-    def judge(self, left, models, pending, what):
+    def judge(self, left, models, pending, what, go_on):
         home, b = self.where / "left", self.bench
         self.make(home, left)
         self.states += 1
@@ -251,10 +259,33 @@ class Player:
                 if "-of-" in f:
                     os.unlink(home / "tmp" / f)
             faults += self.look(home, possible, False)
+            if self.key and f"key {self.key}" not in r.stdout.splitlines():
+                faults.append(f"the key is no longer {self.key}")
+        if not faults and go_on:
+            faults = self.go_on(home)
         for f in faults:
             self.violations += 1
             if self.violations <= 5:
                 print(f"VIOLATION {what}, under way {pending}: {f}"[:600], flush=True)
+
+    def go_on(self, home):
+        """A pull that was begun is made again on what is left of it: what was lost is noticed."""
+        registry = self.bench.registry
+        begun = {f.name[3:67] for f in (home / "tmp").glob("dl-*")}
+        what = next((m for m in registry.models if begun & set(registry.files(m))), None)
+        if not what:
+            return []
+        self.resumed += 1
+        op = self.bench.pull("resumed", what)
+        r = subprocess.run([self.bench.worker, home, "do", "0", *op], capture_output=True, text=True)
+        if "\n< ok" not in r.stdout:
+            return [f"the pull that goes on: {r.stdout} {r.stderr}"]
+        s = Store(home)
+        faults = s.check()
+        if s.models().get(canonical("resumed")) != registry.models[what]:
+            faults.append(f"the pull that went on gave {s.models()}")
+        s.close()
+        return faults
 
     def look(self, home, possible, unopened):
         try:
@@ -279,18 +310,21 @@ def main():
     ap.add_argument("--states", type=int, default=1000)
     ap.add_argument("--seed", type=int, default=11)
     ap.add_argument("--without", action="append", default=[])
+    ap.add_argument("--op", action="append", help="do this only: an operation's first word")
     ap.add_argument("--must-fail", action="store_true")
     ap.add_argument("--dir", default="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
     args = ap.parse_args()
     with tempfile.TemporaryDirectory(dir=args.dir) as where:
         where = pathlib.Path(where)
-        bench = Bench(os.path.abspath(args.worker), where)
+        bench = Bench(os.path.abspath(args.worker), where, (150_000, 90_000, 20_000))
+        bench.make_bundle(bench.files[1], bench.files[3])
         bench.files = bench.files[:4]  # small ones: what counts is the order
+        bench.ops = args.op or bench.ops
         p = Player(bench, where, set(args.without))
         rng = random.Random(args.seed)
         while p.states < args.states and not (args.must_fail and p.violations):
             p.play(rng, rng.randrange(1, 5), 2)
-    print(f"{p.states} states, {p.violations} violations (seed {args.seed}"
+    print(f"{p.states} states, {p.resumed} pulls gone on with, {p.violations} violations (seed {args.seed}"
           f"{', without syncs of ' + ', '.join(args.without) if args.without else ''})")
     return 0 if bool(p.violations) == args.must_fail and p.states else 1
 
