@@ -82,8 +82,8 @@ enum err_code manifest_config(const struct store_facts *f, struct buf *out,
     json_begin(&j, out);
     write_config(&j, f);
     enum err_code code = finished(out, "the model's config", e);
-    config_layer->media_type = MANIFEST_MEDIA_CONFIG;
-    config_layer->size = out->n;
+    *config_layer = (struct manifest_layer){ .media_type = MANIFEST_MEDIA_CONFIG, .size = out->n,
+                                             .kind = MEDIA_CONFIG };
     return code ? code : manifest_digest(buf_str(out), &config_layer->digest, e);
 }
 
