@@ -99,7 +99,7 @@ enum err_code store_setup(struct err *e)
 
 /* ---- directories and the lock ---------------------------------------------------------------- */
 
-static void sync_parent(const char *path)
+static void sync_parent(const struct file_ops *ops, const char *path)
 {
     char parent[PATH_MAX];
     const char *slash = strrchr(path, '/');
@@ -110,23 +110,23 @@ static void sync_parent(const char *path)
     memcpy(parent + n, n ? "" : slash ? "/" : ".", n ? 1 : 2);
     int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd >= 0) {
-        fsync(fd);
+        ops->sync(fd);
         close(fd);
     }
 }
 
-static enum err_code make_dir(const char *path, struct err *e)
+static enum err_code make_dir(const struct file_ops *ops, const char *path, struct err *e)
 {
     if (mkdir(path, 0750) < 0)
         return errno == EEXIST ? ERR_OK : err_errno(e, ERR_IO, errno, "making '%s'", path);
     if (chmod(path, 0750) < 0) /* the umask may have taken bits away */
         return err_errno(e, ERR_IO, errno, "making '%s'", path);
-    sync_parent(path);
+    sync_parent(ops, path);
     return ERR_OK;
 }
 
 /* The home and what is missing above it. */
-static enum err_code make_home(const char *home, struct err *e)
+static enum err_code make_home(const struct file_ops *ops, const char *home, struct err *e)
 {
     char path[PATH_MAX];
     size_t n = strlen(home);
@@ -140,12 +140,12 @@ static enum err_code make_home(const char *home, struct err *e)
         if (*p != '/' || p[-1] == '/')
             continue;
         *p = '\0';
-        enum err_code code = make_dir(path, e);
+        enum err_code code = make_dir(ops, path, e);
         *p = '/';
         if (code)
             return code;
     }
-    return make_dir(path, e);
+    return make_dir(ops, path, e);
 }
 
 /* SQLite's WAL needs shared memory and locks that these do not give it (sqlite.org/wal.html). */
@@ -302,7 +302,7 @@ static bool is_leased(void *s, const struct digest *d);
 static enum err_code open_home(struct store *s, const char *home, struct err *e)
 {
     char real[PATH_MAX];
-    enum err_code code = s->looking ? ERR_OK : make_home(home, e);
+    enum err_code code = s->looking ? ERR_OK : make_home(s->ops, home, e);
     if (code)
         return code;
     if (!realpath(home, real))

@@ -410,6 +410,8 @@ static const struct {
     { { "x", 'x', "22 GNU.sparse.major=1\n", 22, 0, 0, false }, "a sparse file or a link" },
     { { "x", 'g', "14 linkpath=x\n", 14, 0, 0, false }, "a sparse file or a link" },
     { { "x", 'x', NULL, 70000, 0, 0, false }, "bytes of extended records" },
+    { { "x", 'x', "10 path=ab", 10, 0, 0, false }, "extended records are broken" },
+    { { "manifest.json", 0, "x", 1, (uint64_t)1 << 63, 0, false }, "size is not a number" },
     { { "\x1b[2J", 0, "x", 1, 0, 0, false }, "not printable ASCII" },
 };
 
@@ -486,11 +488,63 @@ static void lies_of_what_is_in_it(void **state)
     fails_with(ERR_FORMAT, "has 5 bytes in the bundle, and 6 by its descriptor", import(p, buf_str(&b), NULL, e));
     buf_finish(&b);
     lies_finish(&l);
+    lies_begin(&l, "application/vnd.ollama.image.license", 5);
+    lies_write(&l, NULL, &b);
+    fails_with(ERR_UNSUPPORTED, "none of its 1 layers is a GGUF model", import(p, buf_str(&b), NULL, e));
+    buf_finish(&b);
+    lies_finish(&l);
     lies_begin(&l, "application/x-executable", 5);
     lies_write(&l, NULL, &b);
     fails_with(ERR_UNSUPPORTED, "'m' of the bundle: the manifest: layer 1 is 'application/x-executable'", import(p, buf_str(&b), NULL, e));
     buf_finish(&b);
     lies_finish(&l);
+}
+
+/* A blob that is there twice, an index and a text that are too long, an end that is none. */
+static void lies_of_its_whole(void **state)
+{
+    struct place *p = *state;
+    struct lies l;
+    struct buf b;
+    char hex[65], name[90], *text = calloc(1, MEDIA_TEXT_MAX + 1);
+    assert_non_null(text);
+    open_place(p);
+    lies_begin(&l, "application/vnd.ollama.image.model", 5);
+    lies_write(&l, &l.entry[2], &b);
+    fails_with(ERR_FORMAT, "is in the bundle twice", import(p, buf_str(&b), NULL, e));
+    buf_finish(&b);
+    struct entry index = l.entry[6];
+    l.entry[6] = (struct entry){ .name = "index.json", .bytes = text, .n = MEDIA_TEXT_MAX + 1 };
+    lies_write(&l, NULL, &b);
+    fails_with(ERR_FORMAT, "'index.json' has", import(p, buf_str(&b), NULL, e));
+    buf_finish(&b);
+    l.entry[6] = index;
+    lies_write(&l, NULL, &b);
+    memcpy(b.p + b.n - 512, "no zeros", 8); /* in the second of the two blocks at its end */
+    fails_with(ERR_FORMAT, "goes on behind half of its end", import(p, buf_str(&b), NULL, e));
+    buf_finish(&b);
+    snprintf(text, 400, "310 path=%0300d\n", 7);
+    lies_write(&l, &(struct entry){ .name = "x", .type = 'x', .bytes = text, .n = 310 }, &b);
+    fails_with(ERR_FORMAT, "an entry's name has 300 bytes", import(p, buf_str(&b), NULL, e));
+    buf_finish(&b);
+    memset(text, 0, 400);
+    lies_finish(&l);
+    hex_of(text, MEDIA_TEXT_MAX + 1, hex);
+    snprintf(name, sizeof name, "blobs/sha256/%s", hex);
+    lies_begin(&l, "application/vnd.ollama.image.model", 5);
+    l.entry[2] = (struct entry){ .name = name, .bytes = text, .n = MEDIA_TEXT_MAX + 1 };
+    buf_clear(&l.index); /* whose manifest is that blob */
+    buf_printf(&l.index, "{\"manifests\":[{\"digest\":\"sha256:%s\",\"size\":%zu,\"annotations\":"
+               "{\"org.opencontainers.image.ref.name\":\"m:1\"}}]}", hex, MEDIA_TEXT_MAX + 1);
+    l.entry[6].bytes = l.index.p;
+    l.entry[6].n = l.index.n;
+    lies_write(&l, NULL, &b);
+    fails_with(ERR_FORMAT, "a text of the bundle has", import(p, buf_str(&b), NULL, e));
+    buf_finish(&b);
+    lies_finish(&l);
+    assert_string_equal(listed(p->s), "");
+    assert_int_equal(entries(p->home, "tmp"), 0);
+    free(text);
 }
 
 static void cut_at_every_place(void **state)
@@ -530,6 +584,19 @@ static void too_many(void **state)
         put_entry(&b, &(struct entry){ .name = "repositories" });
     put_end(&b);
     fails_with(ERR_FORMAT, "more than 16384 entries", import(p, buf_str(&b), NULL, e));
+    buf_finish(&b);
+    struct lies l;
+    lies_begin(&l, "application/vnd.ollama.image.model", 5);
+    buf_clear(&l.index);
+    buf_puts(&l.index, "{\"manifests\":[0");
+    for (size_t i = 1; i <= BUNDLE_MAX_MODELS; i++)
+        buf_puts(&l.index, ",0");
+    buf_puts(&l.index, "]}");
+    l.entry[6].bytes = l.index.p;
+    l.entry[6].n = l.index.n;
+    lies_write(&l, NULL, &b);
+    fails_with(ERR_FORMAT, "has 257 models; 1 to 256 are taken", import(p, buf_str(&b), NULL, e));
+    lies_finish(&l);
     /* records behind records */
     b.n = 0;
     put_entry(&b, &(struct entry){ .name = "x", .type = 'x' });
@@ -626,6 +693,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(it_can_be_cancelled, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(lies_of_one_entry, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(lies_of_what_is_in_it, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(lies_of_its_whole, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(cut_at_every_place, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(too_many, setup_in_memory, teardown),
         cmocka_unit_test(large_sizes),

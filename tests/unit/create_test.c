@@ -1,6 +1,7 @@
 /* uploads and create: what is kept, merged and refused, and that a failure anywhere leaves nothing. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include "runtime/base/clock.h"
@@ -118,6 +119,69 @@ static void uploads_wait_and_go(void **state)
     ok(send(u, "llama two", e));
     uploads_destroy(u);
     assert_int_equal(entries(p->home, "tmp"), 0);
+}
+
+/* Two who send the same at once leave one file; and so many may wait, and no more. */
+static void uploads_are_counted(void **state)
+{
+    struct place *p = *state;
+    struct uploads *u = begin(p);
+    struct digest d = digest_of("same");
+    struct upload *x[2];
+    char text[24];
+    for (size_t i = 0; i < 2; i++) {
+        ok(upload_begin(u, &d, true, 4, &x[i], e));
+        ok(upload_write(x[i], "same", 4, e));
+    }
+    for (size_t i = 0; i < 2; i++)
+        ok(upload_end(x[i], e));
+    assert_int_equal(entries(p->home, "tmp"), 1);
+    for (size_t i = 1; i < UPLOADS_MAX; i++) {
+        snprintf(text, sizeof text, "upload %zu", i);
+        ok(send(u, text, e));
+    }
+    fails_with(ERR_BUSY, "wait for a model to name them", send(u, "one more", e));
+    assert_int_equal(entries(p->home, "tmp"), UPLOADS_MAX);
+    uploads_destroy(u);
+}
+
+struct second {
+    struct uploads *u;
+    struct digest d;
+    struct upload_hold hold;
+    atomic_bool got;
+};
+
+static void *hold_too(void *user)
+{
+    struct second *s = user;
+    uploads_hold(s->u, &s->d, &s->hold);
+    atomic_store(&s->got, true);
+    return NULL;
+}
+
+/* One create holds it: the next waits, and age does not take it away. */
+static void what_is_held_stays_and_is_waited_for(void **state)
+{
+    struct place *p = *state;
+    struct second s = { .u = begin(p), .d = digest_of("llama one") };
+    struct upload_hold hold;
+    pthread_t thread;
+    ok(send(s.u, "llama one", e));
+    assert_true(uploads_hold(s.u, &s.d, &hold));
+    uploads_prune(s.u, clock_ns() + (int64_t)(UPLOAD_KEEP_S + 60) * 1000000000);
+    assert_int_equal(entries(p->home, "tmp"), 1);
+    assert_true(uploads_has(s.u, &s.d, NULL));
+    assert_int_equal(pthread_create(&thread, NULL, hold_too, &s), 0);
+    usleep(50000);
+    assert_false(atomic_load(&s.got));
+    uploads_let_go(s.u, &hold);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_non_null(s.hold.part);
+    uploads_let_go(s.u, &s.hold);
+    uploads_prune(s.u, clock_ns() + (int64_t)(UPLOAD_KEEP_S + 60) * 1000000000);
+    assert_int_equal(entries(p->home, "tmp"), 0);
+    uploads_destroy(s.u);
 }
 
 static void texts_are_replaced_added_and_merged(void **state)
@@ -282,6 +346,8 @@ int main(void)
         return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(uploads_wait_and_go, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(uploads_are_counted, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(what_is_held_stays_and_is_waited_for, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(texts_are_replaced_added_and_merged, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(a_template_decides_what_it_can_do, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(files_are_told_apart, setup_in_memory, teardown),

@@ -1,0 +1,575 @@
+/* What stands between the store and a loss, one by one: syncs in their places, files that are not what they
+ * were, links that nobody follows. Each test here fails when its line of the store is taken away. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "store/adopt.h"
+#include "store/commit.h"
+#include "store/create.h"
+#include "store/download.h"
+#include "store/keys.h"
+#include "store/verify.h"
+#include "tests/store/place.h"
+
+/* ---- syncs -------------------------------------------------------------------------------------- */
+
+/* Of each inode: is there something that a power cut could take, and how often was it synced? */
+static struct watched {
+    uint64_t inode;
+    bool dirty;
+    unsigned syncs;
+} watched[512];
+static size_t n_watched;
+static char too_early[256];   /* the name that a file was moved to before its bytes were safe */
+static char unannounced[256]; /* a blob that the catalog did not list as trash when it was moved into place */
+static const char *catalog;   /* whose trash is looked at; NULL: none */
+
+static struct watched *watch(uint64_t inode)
+{
+    for (size_t i = 0; i < n_watched; i++)
+        if (watched[i].inode == inode)
+            return &watched[i];
+    assert_true(n_watched < sizeof watched / sizeof *watched);
+    watched[n_watched] = (struct watched){ .inode = inode };
+    return &watched[n_watched++];
+}
+
+static struct watched *watch_fd(int fd)
+{
+    struct stat st;
+    assert_int_equal(fstat(fd, &st), 0);
+    return watch(st.st_ino);
+}
+
+static struct watched *watch_path(const char *path)
+{
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    return watch(st.st_ino);
+}
+
+static int w_open(int dir, const char *name, int flags, mode_t mode)
+{
+    bool makes = flags & O_CREAT && faccessat(dir, name, F_OK, 0) < 0;
+    int fd = file_system.open(dir, name, flags, mode);
+    if (fd >= 0 && makes) {
+        watch_fd(dir)->dirty = true;
+        *watch_fd(fd) = (struct watched){ .inode = watch_fd(fd)->inode, .dirty = true }; /* inodes come back */
+    }
+    return fd;
+}
+static ssize_t w_write(int fd, const void *p, size_t n, uint64_t offset)
+{
+    watch_fd(fd)->dirty = true;
+    return file_system.write(fd, p, n, offset);
+}
+static int w_reflink(int to, int from)
+{
+    watch_fd(to)->dirty = true;
+    return file_system.reflink(to, from);
+}
+static int w_mode(int fd, mode_t mode)
+{
+    watch_fd(fd)->dirty = true;
+    return file_system.mode(fd, mode);
+}
+static int w_sync(int fd)
+{
+    watch_fd(fd)->dirty = false;
+    watch_fd(fd)->syncs++;
+    return file_system.sync(fd);
+}
+static int w_rename(int from_dir, const char *from, int to_dir, const char *to)
+{
+    struct stat st;
+    if (fstatat(from_dir, from, &st, AT_SYMLINK_NOFOLLOW) == 0 && watch(st.st_ino)->dirty)
+        snprintf(too_early, sizeof too_early, "%s", to);
+    if (catalog && strncmp(to, "sha256-", 7) == 0) {
+        char text[200];
+        snprintf(text, sizeof text, "SELECT count(*) FROM trash WHERE lower(hex(digest)) = '%.64s'", to + 7);
+        if (sql_int(catalog, text) == 0)
+            snprintf(unannounced, sizeof unannounced, "%s", to);
+    }
+    watch_fd(from_dir)->dirty = watch_fd(to_dir)->dirty = true;
+    return file_system.rename(from_dir, from, to_dir, to);
+}
+static int w_unlink(int dir, const char *name)
+{
+    watch_fd(dir)->dirty |= faccessat(dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    return file_system.unlink(dir, name);
+}
+
+static struct file_ops watching(void)
+{
+    struct file_ops ops = file_system;
+    ops.open = w_open;
+    ops.write = w_write;
+    ops.reflink = w_reflink;
+    ops.mode = w_mode;
+    ops.sync = w_sync;
+    ops.rename = w_rename;
+    ops.unlink = w_unlink;
+    n_watched = 0;
+    too_early[0] = unannounced[0] = '\0';
+    return ops;
+}
+
+static enum err_code look(void *user, const char *const *paths, size_t n, struct str texts, struct arena *a,
+                          struct store_facts *out, struct err *e)
+{
+    (void)user, (void)paths, (void)n, (void)texts, (void)a, (void)e;
+    *out = llama;
+    return ERR_OK;
+}
+
+static struct digest digest_of(const char *text)
+{
+    struct digest d;
+    assert_int_equal(manifest_digest(str_from(text), &d, NULL), ERR_OK);
+    return d;
+}
+
+static void take_in(struct place *p)
+{
+    add(p, "m", "imported", STORE_COPY);
+}
+
+static enum err_code send(struct uploads *u, const char *text, struct err *e)
+{
+    struct digest d = digest_of(text);
+    struct upload *x = NULL;
+    enum err_code c = upload_begin(u, &d, true, strlen(text), &x, e);
+    if (c || !x)
+        return c;
+    c = upload_write(x, text, strlen(text), e);
+    if (c)
+        upload_abort(x);
+    return c ? c : upload_end(x, e);
+}
+
+static void upload_and_create(struct place *p)
+{
+    struct uploads *u = NULL;
+    struct store_create_file f = { .kind = MEDIA_MODEL, .name = "f.gguf", .has_digest = true,
+                                   .digest = digest_of("uploaded"), .fd = -1 };
+    ok(uploads_create(p->s, &u, e));
+    ok(send(u, "uploaded", e));
+    struct store_create in = { .name = "u", .files = &f, .n_files = 1, .uploads = u };
+    ok(store_create(p->s, &in, NULL, e));
+    uploads_destroy(u);
+}
+
+static void mend(struct place *p)
+{
+    struct store_model *m = NULL;
+    struct store_verify in = { .name = "m", .repair = true };
+    struct store_verified out;
+    ok(store_resolve(p->s, "m", &m, e));
+    assert_int_equal(unlink(m->path), 0);
+    store_model_destroy(m);
+    ok(store_verify(p->s, &in, &out, e));
+    assert_int_equal(out.repaired, 1);
+}
+
+static void take_out(struct place *p)
+{
+    ok(store_remove(p->s, "m", NULL, e));
+}
+
+static void make_keys(struct place *p)
+{
+    struct buf b;
+    buf_init(&b, 1024);
+    ok(keys_public(p->s, &b, e));
+    buf_finish(&b);
+}
+
+/* After each of them nothing that it did to names in blobs/ or keys/ is left to luck, no file came to stand
+ * under its name before its bytes and its mode were on the disk, and none in blobs/ before the catalog
+ * said that it may have to go again. */
+static void what_is_named_is_on_the_disk(void **state)
+{
+    struct place *p = *state;
+    static const struct {
+        const char *what, *dir;
+        void (*call)(struct place *p);
+    } rows[] = { { "import", "home/blobs", take_in }, { "create", "home/blobs", upload_and_create },
+                 { "repair", "home/blobs", mend }, { "remove", "home/blobs", take_out },
+                 { "keys", "home/keys", make_keys } };
+    struct file_ops ops = watching();
+    ok(store_open_with(&ops, p->home, &p->s, e));
+    store_set_inspector(p->s, look, NULL);
+    char db[300];
+    snprintf(db, sizeof db, "%s/db", p->home);
+    catalog = db;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        rows[i].call(p);
+        if (unannounced[0])
+            fail_msg("%s: '%s' was moved into place before the catalog knew", rows[i].what, unannounced);
+        if (too_early[0])
+            fail_msg("%s: '%s' had its name before it was synced", rows[i].what, too_early);
+        if (watch_path(in(p, rows[i].dir))->dirty)
+            fail_msg("%s: a name in %s is not synced", rows[i].what, rows[i].dir);
+    }
+    catalog = NULL;
+    assert_true(watch_path(in(p, "home/blobs"))->syncs > 0 && watch_path(in(p, "home/keys"))->syncs > 0);
+    store_close(p->s);
+    p->s = NULL;
+}
+
+static void a_new_home_is_on_the_disk(void **state)
+{
+    struct place *p = *state;
+    static const char *const above[] = { "", "a", "a/b", "a/b/home" };
+    struct file_ops ops = watching();
+    ok(store_open_with(&ops, in(p, "a/b/home"), &p->s, e));
+    for (size_t i = 0; i < sizeof above / sizeof *above; i++)
+        if (watch_path(in(p, above[i]))->syncs == 0)
+            fail_msg("a name in '%s' is not synced", above[i]);
+    store_close(p->s);
+    p->s = NULL;
+}
+
+/* ---- a file that is another one now --------------------------------------------------------------- */
+
+static void set_time(const char *path, const struct stat *as, long seconds)
+{
+    struct timespec t[2] = { as->st_mtim, as->st_mtim };
+    t[0].tv_sec += seconds;
+    t[1].tv_sec += seconds;
+    assert_int_equal(utimensat(AT_FDCWD, path, t, 0), 0);
+}
+
+static void another_in_its_place(const char *path, const struct stat *as)
+{
+    char beside[600];
+    snprintf(beside, sizeof beside, "%s.new", path);
+    write_file(beside, "other one", 9);
+    set_time(beside, as, 0);
+    assert_int_equal(rename(beside, path), 0);
+}
+
+static void written_later(const char *path, const struct stat *as)
+{
+    write_file(path, "other one", 9);
+    set_time(path, as, 1);
+}
+
+static void cut_off(const char *path, const struct stat *as)
+{
+    assert_int_equal(truncate(path, 5), 0);
+    set_time(path, as, 0);
+}
+
+/* The inode, the time and the size tell, each where the two others do not. */
+static void each_sign_of_a_change_is_seen(void **state)
+{
+    struct place *p = *state;
+    void (*const rows[])(const char *path, const struct stat *as) = { another_in_its_place, written_later, cut_off };
+    reopen(p);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct stat st, now;
+        const char *path = write_file(in(p, "ref.gguf"), "first one", 9);
+        assert_int_equal(stat(path, &st), 0);
+        ok(import_file(p->s, "r", path, STORE_REFERENCE, e));
+        ok(resolve(p->s, "r", e));
+        struct file_id was = file_id_of(&st);
+        rows[i](path, &st);
+        assert_int_equal(stat(path, &now), 0);
+        struct file_id is = file_id_of(&now);
+        assert_int_equal((was.inode != is.inode) + (was.size != is.size) + (was.mtime_ns != is.mtime_ns), 1);
+        assert_false(file_id_eq(&was, &is));
+        fails_with(ERR_CONFLICT, "ref.gguf", resolve(p->s, "r", e));
+        ok(store_remove(p->s, "r", NULL, e));
+        unlink(path);
+    }
+}
+
+/* ---- while it is read ----------------------------------------------------------------------------- */
+
+/* What is done once, at the first read of anything. */
+static const char *at_read;
+static void (*do_at_read)(const char *path, const struct stat *as);
+
+static ssize_t r_read(int fd, void *p, size_t n, uint64_t offset)
+{
+    struct stat st;
+    ssize_t got = file_system.read(fd, p, n, offset);
+    if (at_read) {
+        assert_int_equal(stat(at_read, &st), 0);
+        do_at_read(at_read, &st);
+        at_read = NULL;
+    }
+    return got;
+}
+
+static void touched(const char *path, const struct stat *as)
+{
+    set_time(path, as, 1);
+}
+
+static enum verdict last_verdict;
+
+static void hear(void *user, const struct store_verdict *v)
+{
+    (void)user;
+    last_verdict = v->verdict;
+}
+
+static struct store_verified verify(struct place *p, const char *name)
+{
+    struct store_verify in = { .name = name, .report = hear };
+    struct store_verified out;
+    ok(store_verify(p->s, &in, &out, e));
+    return out;
+}
+
+static void open_reading(struct place *p, const char *path, void (*what)(const char *path, const struct stat *as))
+{
+    static struct file_ops ops;
+    ops = file_system;
+    ops.read = r_read;
+    store_close(p->s);
+    p->s = NULL;
+    ok(store_open_with(&ops, p->home, &p->s, e));
+    store_set_inspector(p->s, look, NULL);
+    at_read = path;
+    do_at_read = what;
+}
+
+static void verify_sees_that_it_is_written_to(void **state)
+{
+    struct place *p = *state;
+    reopen(p);
+    add(p, "m", "verified", STORE_COPY);
+    add(p, "r", "referenced", STORE_REFERENCE);
+    struct store_model *m = NULL;
+    char path[512];
+    ok(store_resolve(p->s, "r", &m, e));
+    snprintf(path, sizeof path, "%s", m->path);
+    store_model_destroy(m);
+    open_reading(p, path, touched);
+    assert_int_equal(verify(p, "r").bad, 1);
+    assert_int_equal(last_verdict, VERDICT_CHANGED);
+    assert_int_equal(verify(p, "r").bad, 0); /* a touch changes no bytes */
+    open_reading(p, NULL, NULL);
+    assert_int_equal(verify(p, "m").bad, 0);
+}
+
+static struct adopt_found found_of(const struct adopt_file *file)
+{
+    return (struct adopt_found){ .name = "found", .finder = "folder", .path = file->path, .files = file, .n_files = 1,
+                                 .revision = "", .family = "", .quantization = "" };
+}
+
+/* The file that was hashed, and not one that has taken its place meanwhile. */
+static void adopting_looks_twice_where_the_path_leads(void **state)
+{
+    struct place *p = *state;
+    const char *path = write_file(in(p, "found.gguf"), "found one", 9);
+    struct adopt_file file = { .path = path, .media_type = media_type_of(MEDIA_MODEL), .kind = MEDIA_MODEL, .size = 9 };
+    struct adopt_found f = found_of(&file);
+    open_reading(p, path, another_in_its_place);
+    fails_with(ERR_CONFLICT, "was replaced while it was being read", store_adopt(p->s, &f, NULL, NULL, e));
+    assert_string_equal(listed(p->s), "");
+    f.problem = "it is a picture";
+    fails_with(ERR_UNSUPPORTED, "it is a picture", store_adopt(p->s, &f, NULL, NULL, e));
+    f.problem = NULL;
+    add(p, "found", "mine", STORE_COPY);
+    fails_with(ERR_CONFLICT, "another model called 'found", store_adopt(p->s, &(struct adopt_found){
+        .name = "found:latest", .finder = "folder", .path = path, .files = &file, .n_files = 1, .revision = "",
+        .family = "", .quantization = "" }, NULL, NULL, e));
+    ok(store_remove(p->s, "found", NULL, e));
+    ok(store_adopt(p->s, &f, NULL, NULL, e));
+}
+
+/* Neither verify nor anybody else waits for who will write to a pipe. */
+static void a_pipe_is_no_file(void **state)
+{
+    struct place *p = *state;
+    static const char *const names[] = { "m", "r" };
+    alarm(30); /* who waits waits for ever */
+    reopen(p);
+    add(p, "m", "in blobs", STORE_COPY);
+    add(p, "r", "elsewhere", STORE_REFERENCE);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct store_model *m = NULL;
+        char path[512];
+        ok(store_resolve(p->s, names[i], &m, e));
+        snprintf(path, sizeof path, "%s", m->path);
+        store_model_destroy(m);
+        assert_int_equal(unlink(path), 0);
+        assert_int_equal(mkfifo(path, 0640), 0);
+        assert_int_equal(verify(p, names[i]).bad, 1);
+        assert_int_equal(last_verdict, VERDICT_GONE);
+        struct err why = { 0 };
+        assert_int_not_equal(resolve(p->s, names[i], &why), ERR_OK);
+    }
+    alarm(0);
+}
+
+/* Hashes of the wrong number are as good as none. */
+static void torn_hashes_are_not_believed(void **state)
+{
+    struct place *p = *state;
+    reopen(p);
+    add(p, "m", "hashed", STORE_COPY);
+    store_close(p->s);
+    p->s = NULL;
+    sql(in(p, "home/db"), "PRAGMA ignore_check_constraints = ON; UPDATE chunks SET hashes = zeroblob(64)");
+    reopen(p);
+    assert_int_equal(verify(p, "m").bad, 0);
+}
+
+/* ---- what goes and what stays ---------------------------------------------------------------------- */
+
+/* A part is sealed at the size that was hashed, and at no other. */
+static void a_part_of_another_size_is_not_sealed(void **state)
+{
+    struct place *p = *state;
+    struct digest d = digest_of("nine byte");
+    struct blob_part part;
+    int fd;
+    reopen(p);
+    ok(blob_part_create(&p->s->blobs, 100, &part, &fd, e));
+    assert_int_equal(pwrite(fd, "nine byte", 9, 0), 9);
+    fails_with(ERR_IO, "has 100 bytes, not 9", blob_part_seal(&p->s->blobs, &part, fd, &d, 9, e));
+    close(fd);
+    blob_discard(&p->s->blobs, &part);
+    assert_int_equal(entries(p->home, "tmp"), 0);
+}
+
+static int64_t references(struct place *p)
+{
+    store_close(p->s);
+    p->s = NULL;
+    int64_t n = sql_int(in(p, "home/db"), "SELECT count(*) FROM files WHERE length(path) > 0");
+    reopen(p);
+    return n;
+}
+
+/* The store's own blob by its path is no file of the user's; a file of the same bytes elsewhere is. */
+static void own_blobs_are_no_references(void **state)
+{
+    struct place *p = *state;
+    struct store_model *m = NULL;
+    char path[512];
+    reopen(p);
+    add(p, "m", "the same bytes", STORE_COPY);
+    ok(store_resolve(p->s, "m", &m, e));
+    snprintf(path, sizeof path, "%s", m->path);
+    store_model_destroy(m);
+    ok(import_file(p->s, "r", path, STORE_REFERENCE, e));
+    assert_int_equal(references(p), 0);
+    ok(import_file(p->s, "s", in(p, "the same bytes"), STORE_REFERENCE, e));
+    assert_int_equal(references(p), 1);
+}
+
+/* When it is not known whether a commit is on the disk, the files that it names stay: a power cut may show
+ * that it is. */
+static void files_of_a_doubtful_commit_stay(void **state)
+{
+    struct place *p = *state;
+    size_t stayed = 0;
+    uint64_t most = 1;
+    for (uint64_t n = 1; n <= most; n++) {
+        reopen(p);
+        const char *file = model_file(p, "doubtful");
+        struct err why = { 0 };
+        uint64_t before = fault_count();
+        fault_after(n, EIO, false);
+        enum err_code code = import_file(p->s, "m", file, STORE_COPY, &why);
+        fault_after(0, 0, false);
+        most = code ? n + 1 : fault_count() - before;
+        stayed += code && entries(p->home, "blobs") == 1;
+        reopen(p); /* which knows, and collects */
+        assert_int_equal(entries(p->home, "blobs"), *listed(p->s) ? 1 : 0);
+        if (*listed(p->s))
+            ok(store_remove(p->s, "m", NULL, e));
+    }
+    assert_true(stayed > 0);
+}
+
+static void leave(struct place *p, const char *name, long age)
+{
+    char path[512];
+    struct timespec t[2];
+    clock_gettime(CLOCK_REALTIME, &t[0]);
+    t[0].tv_sec -= age;
+    t[1] = t[0];
+    snprintf(path, sizeof path, "%s/tmp/%s", p->home, name);
+    write_file(path, "x", 1);
+    assert_int_equal(utimensat(AT_FDCWD, path, t, 0), 0);
+}
+
+/* tmp/ is emptied when a store is opened, but for downloads that a pull may go on with. */
+static void downloads_that_may_go_on_stay(void **state)
+{
+    struct place *p = *state;
+    static const struct {
+        const char *name;
+        long age;
+        bool stays;
+    } rows[] = { { "dl-a.part", 60, true },
+                 { "dl-a.journal", 60, true },
+                 { "dl-b.part", DOWNLOAD_KEEP_S + 60, false },
+                 { "dl-c.part", -DOWNLOAD_KEEP_S - 60, false },
+                 { "dl-d.other", 60, false },
+                 { "part-7", 60, false } };
+    char path[512];
+    reopen(p);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        leave(p, rows[i].name, rows[i].age);
+    assert_int_equal(symlink("/nowhere", in(p, "home/tmp/dl-e.part")), 0);
+    reopen(p);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        snprintf(path, sizeof path, "%s/tmp/%s", p->home, rows[i].name);
+        if ((access(path, F_OK) == 0) != rows[i].stays)
+            fail_msg("%s %s", rows[i].name, rows[i].stays ? "has gone" : "has stayed");
+    }
+    assert_int_equal(entries(p->home, "tmp"), 2);
+}
+
+/* ---- links ---------------------------------------------------------------------------------------- */
+
+static void no_link_is_followed(void **state)
+{
+    struct place *p = *state;
+    struct digest d = digest_of("linked to");
+    struct store_model *m = NULL;
+    char path[512];
+    reopen(p);
+    add(p, "m", "linked to", STORE_COPY);
+    ok(store_resolve(p->s, "m", &m, e));
+    snprintf(path, sizeof path, "%s", m->path);
+    store_model_destroy(m);
+    assert_int_equal(rename(path, in(p, "elsewhere")), 0);
+    assert_int_equal(symlink(in(p, "elsewhere"), path), 0);
+    assert_int_equal(blob_open(&p->s->blobs, &d), -1);
+    struct err why = { 0 };
+    assert_int_not_equal(resolve(p->s, "m", &why), ERR_OK);
+    assert_int_equal(file_system.open(p->s->blobs.blobs, "../db", O_RDONLY, 0), -1);
+    assert_int_equal(file_system.open(p->s->blobs.blobs, in(p, "elsewhere"), O_RDONLY, 0), -1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define T(f) cmocka_unit_test_setup_teardown(f, setup_in_memory, teardown)
+        T(what_is_named_is_on_the_disk),
+        T(a_new_home_is_on_the_disk),
+        T(each_sign_of_a_change_is_seen),
+        T(verify_sees_that_it_is_written_to),
+        T(adopting_looks_twice_where_the_path_leads),
+        T(a_pipe_is_no_file),
+        T(torn_hashes_are_not_believed),
+        T(a_part_of_another_size_is_not_sealed),
+        T(own_blobs_are_no_references),
+        T(files_of_a_doubtful_commit_stay),
+        T(downloads_that_may_go_on_stay),
+        T(no_link_is_followed),
+    };
+    return prepare_process() ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
+}
