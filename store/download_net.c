@@ -11,6 +11,8 @@
 #define SEGMENTS 64 /* a file's, between these sizes: few requests, and a frontier that trails little */
 #define SEGMENT_MIN ((uint64_t)4 * 1024 * 1024)
 #define SEGMENT_MAX ((uint64_t)32 * 1024 * 1024)
+#define SHARE_NS SECOND /* a connection that would take longer for its rest is helped by an idle one */
+#define SHARE_MIN (8 * PIECE_BYTES)
 #define STRIKES 3
 #define FIRST_DELAY_NS (SECOND / 4)
 #define MAX_DELAY_NS (15 * SECOND)
@@ -122,6 +124,36 @@ static size_t under_way(const struct fetching *f)
     return n;
 }
 
+/* How long its rest would take at its pace so far; 0: too early to say, or not worth a connection. */
+static int64_t rest_ns(const struct segment *g, int64_t now)
+{
+    int64_t since = now - g->asked_at;
+    if (!g->x || !g->take || since < SHARE_NS || g->end - g->at < SHARE_MIN)
+        return 0;
+    double ns = (double)(g->end - g->at) * (double)since / (double)(g->at - g->from + 1);
+    return ns < (double)INT64_MAX / 2 ? (int64_t)ns : INT64_MAX / 2;
+}
+
+/* Nothing is left that nobody has: the second half of what the slowest connection has still to bring. */
+static bool help(struct fetching *f, struct segment *g)
+{
+    struct segment *slowest = NULL;
+    int64_t most = SHARE_NS, now = clock_ns();
+    for (size_t i = 0; i < f->n; i++) {
+        int64_t ns = rest_ns(&f->segments[i], now);
+        if (ns > most) {
+            most = ns;
+            slowest = &f->segments[i];
+        }
+    }
+    if (!slowest)
+        return false;
+    g->end = slowest->end;
+    g->at = (slowest->at + (slowest->end - slowest->at) / 2) / PIECE_BYTES * PIECE_BYTES;
+    slowest->end = g->at;
+    return true;
+}
+
 /* The next stretch that nobody has. False: there is none. */
 static bool plan(struct fetching *f, struct segment *g)
 {
@@ -140,8 +172,8 @@ static bool plan(struct fetching *f, struct segment *g)
         last++;
     g->at = first * PIECE_BYTES;
     g->end = last < p->n ? last * PIECE_BYTES : f->size;
-    g->open = last > first;
     f->cursor = last;
+    g->open = last > first || help(f, g);
     return g->open;
 }
 
@@ -272,6 +304,7 @@ static enum err_code on_head(void *user, const struct transport_head *h, struct 
         f->mode = FETCH_RANGES;
         transport_wake(f->t); /* the others may begin */
     }
+    g->asked = g->end;
     g->take = true;
     return ERR_OK;
 }
@@ -305,7 +338,7 @@ static enum err_code on_body(void *user, const void *bytes, size_t n, struct err
     if (g->end == UNKNOWN && f->d->max_size && n > f->d->max_size - g->at)
         return err_set(&f->fatal, ERR_TOO_LARGE, "%s: %.*s sends more than %llu bytes",
                        f->d->label, FROM(f), (unsigned long long)f->d->max_size);
-    while (!code && n) {
+    while (!code && n && g->at < g->end) {
         size_t fill = (size_t)(g->at % PIECE_BYTES);
         size_t some = n < PIECE_BYTES - fill ? n : (size_t)PIECE_BYTES - fill;
         memcpy(g->piece + fill, p, some);
@@ -320,7 +353,8 @@ static enum err_code on_body(void *user, const void *bytes, size_t n, struct err
         f->fatal = *e;
     f->byte_at = clock_ns();
     f->failures = f->strikes = 0;
-    return code;
+    g->cut = !code && g->at == g->end && g->end < g->asked;
+    return g->cut ? err_set(e, ERR_CANCELLED, "another connection has the rest") : code;
 }
 
 /* ---- what went wrong --------------------------------------------------------------------------- */
@@ -393,7 +427,10 @@ static enum err_code start(struct fetching *f, struct segment *g, struct err *e)
         .body_fd = -1, .on_head = on_head, .on_body = on_body, .user = g, .plain = f->d->plain
     };
     enum err_code code;
-    g->take = g->redirected = g->whole = false;
+    g->take = g->redirected = g->whole = g->cut = false;
+    g->from = g->at;
+    g->asked = g->end;
+    g->asked_at = clock_ns();
     err_clear(&g->bad);
     g->indirect = !from_mirror(f) && f->led_to;
     r.url = g->indirect ? f->led_to : source_url(f);
@@ -545,7 +582,7 @@ static enum err_code ended(struct fetching *f, struct segment *g, struct err *e)
         why = g->bad;
         return refused(f, g, &why, e);
     }
-    if (!why.code)
+    if (!why.code || g->cut)
         return g->take ? body_ended(f, g, e) : bad_status(f, g, status, retry_after_s, e);
     if (!is_passing(why.code))
         return refused(f, g, &why, e);

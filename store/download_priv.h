@@ -54,6 +54,9 @@ struct segment {
     bool whole;            /* it was a 200 where a part was asked for */
     bool redirected;       /* the reply came from elsewhere than was asked */
     uint64_t at, end;      /* next byte, first byte that is not wanted; end UINT64_MAX: not known */
+    uint64_t from, asked;  /* `at` and `end` when it was asked for: an end before `asked` was given to another */
+    int64_t asked_at;
+    bool cut;              /* it has come to an end that is before `asked` */
     int64_t not_before;
     unsigned login;        /* which login it was asked with */
     uint8_t *piece;        /* the bytes from the last piece's start to `at` */
