@@ -1,5 +1,6 @@
 /* Downloads from a server that is a table: what it answers to the n-th request, and where it breaks. */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <unistd.h>
 
@@ -7,6 +8,7 @@
 #include "runtime/base/log.h"
 #include "store/commit.h"
 #include "store/download.h"
+#include "store/verify.h"
 #include "tests/store/place.h"
 
 #define SIZE ((size_t)9 * 1024 * 1024 + 77)
@@ -19,6 +21,9 @@ struct answer {
     int status;           /* 0: as an honest server would */
     const char *etag, *url;
     uint64_t shift;       /* added to the range that is told */
+    uint64_t shift_first, shift_last, longer; /* to its first byte, its last, and the length alone */
+    uint64_t extra;       /* bytes of the body that nobody asked for */
+    uint64_t other_until; /* before here the bytes are others */
     uint64_t total;       /* 0: the size */
     uint64_t cut_after;   /* bytes of the body, then `err`; 0: all of them */
     enum err_code err;    /* with cut_after 0: instead of a head */
@@ -32,6 +37,7 @@ struct server {
     size_t size;
     /* What it does at request n (0..) */
     struct answer (*script)(struct server *s, unsigned n, const struct transport_request *r);
+    struct answer always; /* without a script */
     unsigned n;
     struct fake_transfer *all;
     uint64_t sent;
@@ -64,7 +70,7 @@ static enum err_code fake_start(struct transport *t, const struct transport_requ
     if (s->n < 64)
         s->first[s->n] = r->has_range ? r->first : 0;
     snprintf(s->authorization, sizeof s->authorization, "%s", r->authorization ? r->authorization : "");
-    f->a = s->script ? s->script(s, s->n, r) : (struct answer){ 0 };
+    f->a = s->script ? s->script(s, s->n, r) : s->always;
     s->n++;
     f->next = s->all;
     s->all = f;
@@ -81,18 +87,19 @@ static void fake_head(struct server *s, struct fake_transfer *f)
         .status = status, .url = f->a.url ? f->a.url : f->url, .etag = f->a.etag ? f->a.etag : "\"one\"",
         .retry_after_s = f->a.retry_after_s ? f->a.retry_after_s : -1, .repo_commit = "", .location = "",
         .content_type = "", .docker_digest = "", .www_authenticate = "", .linked_etag = "",
-        .linked_size = "", .next_url = "",
+        .linked_size = "", .next_url = "", .first_public = true,
     };
     if (status >= 300)
         return;
     f->at = ranges ? f->r.first : 0;
     f->end = ranges && f->r.last + 1 < s->size ? f->r.last + 1 : s->size;
     h->has_range = ranges;
-    h->first = f->at + f->a.shift;
-    h->last = f->end - 1 + f->a.shift;
+    h->first = f->at + f->a.shift + f->a.shift_first;
+    h->last = f->end - 1 + f->a.shift + f->a.shift_last;
     h->total = f->a.total ? f->a.total : s->size;
     h->has_length = !f->a.no_length;
-    h->length = f->end - f->at;
+    h->length = f->end - f->at + f->a.longer;
+    f->end = f->end + f->a.extra < s->size ? f->end + f->a.extra : s->size;
 }
 
 /* One step of one transfer: its head, or some bytes. */
@@ -115,7 +122,8 @@ static void fake_step(struct server *s, struct fake_transfer *f)
     if (f->a.cut_after && f->sent + n > f->a.cut_after)
         n = (size_t)(f->a.cut_after - f->sent);
     memset(other, 'o', sizeof other);
-    if (n && f->r.on_body(f->r.user, f->a.other_bytes ? other : s->data + f->at, n, e))
+    if (n && f->r.on_body(f->r.user, f->a.other_bytes || f->at < f->a.other_until ? other : s->data + f->at,
+                          n, e))
         f->ended = true;
     f->at += n;
     f->sent += n;
@@ -270,6 +278,26 @@ static void test_broken_off(void **state)
     drop(p, &out, s);
 }
 
+static struct answer ends_early(struct server *s, unsigned n, const struct transport_request *r)
+{
+    (void)s;
+    (void)r;
+    return (struct answer){ .cut_after = n < 3 ? 1000000 : 0 };
+}
+
+/* A body that ends without an error, and before its end. */
+static void test_ends_early(void **state)
+{
+    struct place *p = *state;
+    struct server *s = serve(SIZE, ends_early);
+    struct download d = want(s, true, true);
+    struct downloaded out;
+    alarm(60); /* what is never asked for again is waited for for ever */
+    get_whole(p, s, &d, &out);
+    alarm(0);
+    drop(p, &out, s);
+}
+
 static struct answer dies_at_half(struct server *s, unsigned n, const struct transport_request *r)
 {
     (void)n;
@@ -299,6 +327,18 @@ static void test_resume(void **state)
         ok(download_blob(p->s, &s->base, &d, NULL, &out, e)); /* sealed, and fetched no more */
         assert_true(out.fetched <= (digest ? 0 : DOWNLOAD_PIECE));
         assert_whole(p, s, &out);
+        if (!digest) { /* another file there: nothing of the old one is taken for it, nor is its length */
+            downloaded_keep(p->s, &out);
+            s->data[0] ^= 1;
+            s->script = NULL;
+            s->always.etag = "\"two\"";
+            get_whole(p, s, &d, &out);
+            assert_int_equal(out.fetched, SIZE);
+            downloaded_keep(p->s, &out);
+            s->size = SIZE / 2;
+            d.size = s->size;
+            get_whole(p, s, &d, &out);
+        }
         drop(p, &out, s);
     }
 }
@@ -328,14 +368,6 @@ static void test_rot(void **state)
     drop(p, &out, s);
 }
 
-static struct answer other_etag(struct server *s, unsigned n, const struct transport_request *r)
-{
-    (void)s;
-    (void)n;
-    (void)r;
-    return (struct answer){ .etag = "\"two\"" };
-}
-
 static struct answer changes_once(struct server *s, unsigned n, const struct transport_request *r)
 {
     (void)s;
@@ -359,7 +391,8 @@ static void test_changed(void **state)
     struct downloaded out;
     d.give_up_s = 1;
     leave_half(p, s, &d);
-    s->script = other_etag;
+    s->script = NULL;
+    s->always.etag = "\"two\"";
     get_whole(p, s, &d, &out);
     assert_int_equal(out.resumed, 0);
     assert_string_equal(out.etag, "\"two\"");
@@ -373,58 +406,11 @@ static void test_changed(void **state)
     unserve(s);
 }
 
-static struct answer shifted(struct server *s, unsigned n, const struct transport_request *r)
-{
-    (void)s;
-    (void)n;
-    (void)r;
-    return (struct answer){ .shift = 1 };
-}
-
-static struct answer wrong_size(struct server *s, unsigned n, const struct transport_request *r)
-{
-    (void)n;
-    (void)r;
-    return (struct answer){ .total = s->size + 1 };
-}
-
 static struct answer wrong_bytes(struct server *s, unsigned n, const struct transport_request *r)
 {
     (void)s;
     (void)r;
     return (struct answer){ .other_bytes = n == 1 };
-}
-
-static struct answer gone(struct server *s, unsigned n, const struct transport_request *r)
-{
-    (void)s;
-    (void)n;
-    (void)r;
-    return (struct answer){ .status = 404 };
-}
-
-static struct answer forbidden(struct server *s, unsigned n, const struct transport_request *r)
-{
-    (void)s;
-    (void)n;
-    (void)r;
-    return (struct answer){ .status = 403 };
-}
-
-static struct answer refuses(struct server *s, unsigned n, const struct transport_request *r)
-{
-    (void)s;
-    (void)n;
-    (void)r;
-    return (struct answer){ .err = ERR_FORBIDDEN };
-}
-
-static struct answer troubles(struct server *s, unsigned n, const struct transport_request *r)
-{
-    (void)s;
-    (void)n;
-    (void)r;
-    return (struct answer){ .status = 502 };
 }
 
 static void test_lies(void **state)
@@ -435,23 +421,30 @@ static void test_lies(void **state)
         enum err_code code;
         const char *says;
         size_t left; /* files in tmp/ */
+        struct answer always; /* where there is no script */
     } rows[] = {
-        { shifted, ERR_FORMAT, "sent other bytes than it was asked for", 2 },
-        { wrong_size, ERR_FORMAT, "where 9437261 were promised", 2 },
-        { wrong_bytes, ERR_FORMAT, "that was promised: it was thrown away", 0 },
-        { gone, ERR_NOT_FOUND, "first.example answered 404", 2 },
-        { forbidden, ERR_FORBIDDEN, "first.example answered 403", 2 },
-        { refuses, ERR_FORBIDDEN, "broke it off", 2 },
-        { troubles, ERR_IO, "gave up after 1 seconds without a byte", 2 },
+        { NULL, ERR_FORMAT, "sent other bytes than it was asked for", 2, { .shift = 1 } },
+        { NULL, ERR_FORMAT, "sent other bytes than it was asked for", 2, { .shift_first = 1 } },
+        { NULL, ERR_FORMAT, "sent other bytes than it was asked for", 2, { .shift_last = 1 } },
+        { NULL, ERR_FORMAT, "sent other bytes than it was asked for", 2, { .longer = 1 } },
+        { NULL, ERR_FORMAT, "sent more bytes than it was asked for", 2, { .extra = 1 } },
+        { NULL, ERR_FORMAT, "where 9437261 were promised", 2, { .total = SIZE + 1 } },
+        { wrong_bytes, ERR_FORMAT, "that was promised: it was thrown away", 0, { 0 } },
+        { NULL, ERR_NOT_FOUND, "first.example answered 404", 2, { .status = 404 } },
+        { NULL, ERR_FORBIDDEN, "first.example answered 403", 2, { .status = 403 } },
+        { NULL, ERR_FORBIDDEN, "broke it off", 2, { .err = ERR_FORBIDDEN } },
+        { NULL, ERR_IO, "gave up after 1 seconds without a byte", 2, { .status = 502 } },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct server *s = serve(SIZE, rows[i].script);
         struct download d = want(s, true, true);
         struct downloaded out;
+        s->always = rows[i].always;
         d.give_up_s = 1;
         fails_with(rows[i].code, rows[i].says, download_blob(p->s, &s->base, &d, NULL, &out, e));
         assert_int_equal(entries(p->home, "tmp"), rows[i].left);
         s->script = NULL;
+        s->always = (struct answer){ 0 };
         get_whole(p, s, &d, &out);
         drop(p, &out, s);
     }
@@ -470,6 +463,42 @@ static struct answer some_ranges(struct server *s, unsigned n, const struct tran
     (void)s;
     (void)r;
     return (struct answer){ .no_ranges = n > 0 };
+}
+
+/* The first body breaks off; the second begins with other bytes than the first one did. */
+static struct answer second_is_other(struct server *s, unsigned n, const struct transport_request *r)
+{
+    (void)s;
+    (void)r;
+    return n == 0 ? (struct answer){ .no_ranges = true, .etag = "", .cut_after = 4000000, .err = ERR_IO }
+                  : (struct answer){ .no_ranges = true, .etag = "", .other_until = 1000000 };
+}
+
+static struct answer first_is_other(struct server *s, unsigned n, const struct transport_request *r)
+{
+    (void)s;
+    (void)r;
+    return (struct answer){ .no_ranges = true, .etag = "", .other_bytes = n == 0, .cut_after = n == 0 ? 4000000 : 0,
+                            .err = n == 0 ? ERR_IO : ERR_OK };
+}
+
+/* What was hashed is what is in the file, and no file is made of two. */
+static void test_streams_are_not_mixed(void **state)
+{
+    struct place *p = *state;
+    struct downloaded out;
+    struct server *s = serve(SIZE, second_is_other);
+    struct download d = want(s, true, true);
+    get_whole(p, s, &d, &out);
+    drop(p, &out, s);
+    s = serve(SIZE, first_is_other);
+    d = want(s, false, true);
+    get_whole(p, s, &d, &out);
+    drop(p, &out, s);
+    s = serve(SIZE, some_ranges);
+    d = want(s, false, true);
+    fails_with(ERR_FORMAT, "sent the whole where a part was asked for", download_blob(p->s, &s->base, &d, NULL, &out, e));
+    unserve(s);
 }
 
 static void test_without_ranges(void **state)
@@ -496,6 +525,82 @@ static void test_without_ranges(void **state)
     s->script = NULL;
     fails_with(ERR_TOO_LARGE, "more than", download_blob(p->s, &s->base, &d, NULL, &out, e));
     unserve(s);
+}
+
+/* ---- room, and who is in the way ------------------------------------------------------------------- */
+
+static bool no_space, no_reserve;
+
+static int x_space(int fd, uint64_t *bytes)
+{
+    int r = file_system.space(fd, bytes);
+    *bytes = no_space ? 1000 : *bytes;
+    return r;
+}
+
+static int x_reserve(int fd, uint64_t bytes)
+{
+    if (!no_reserve)
+        return file_system.reserve(fd, bytes);
+    errno = ENOSPC;
+    return -1;
+}
+
+/* Either sign of a full disk is enough, before a byte is asked for. */
+static void test_room(void **state)
+{
+    struct place *p = *state;
+    struct file_ops ops = file_system;
+    ops.space = x_space;
+    ops.reserve = x_reserve;
+    store_close(p->s);
+    p->s = NULL;
+    ok(store_open_with(&ops, p->home, &p->s, e));
+    for (int how = 0; how < 2; how++) {
+        struct server *s = serve(SIZE, NULL);
+        struct download d = want(s, true, true);
+        struct downloaded out;
+        no_space = how == 0;
+        no_reserve = how == 1;
+        fails_with(ERR_IO, "the disk is too full", download_blob(p->s, &s->base, &d, NULL, &out, e));
+        assert_int_equal(s->n, 0);
+        no_space = no_reserve = false;
+        get_whole(p, s, &d, &out);
+        drop(p, &out, s);
+    }
+    reopen(p);
+}
+
+static struct place *pruned;
+
+static struct answer prunes(struct server *s, unsigned n, const struct transport_request *r)
+{
+    struct store_prune what = { .older_s = 1 };
+    struct timespec long_ago[2] = { { .tv_sec = 1000000000 }, { .tv_sec = 1000000000 } };
+    static const char *const tails[] = { "part", "journal" };
+    char hex[65], name[128];
+    (void)r;
+    hex_of(s->data, s->size, hex);
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(name, sizeof name, "tmp/dl-%s.%s", hex, tails[i]);
+        assert_int_equal(mode_of(pruned->home, name), 0600); /* nobody reads it before it is whole */
+        snprintf(name, sizeof name, "home/tmp/dl-%s.%s", hex, tails[i]);
+        assert_int_equal(utimensat(AT_FDCWD, in(pruned, name), long_ago, 0), 0);
+    }
+    if (n == 1)
+        ok(store_prune(pruned->s, &what, NULL, e));
+    return (struct answer){ 0 };
+}
+
+/* What is under way is not pruned, however old its files look; and it is its owner's alone. */
+static void test_not_pruned(void **state)
+{
+    pruned = *state;
+    struct server *s = serve(SIZE, prunes);
+    struct download d = want(s, true, true);
+    struct downloaded out;
+    get_whole(pruned, s, &d, &out);
+    drop(pruned, &out, s);
 }
 
 /* ---- logins, redirects, mirrors ------------------------------------------------------------------ */
@@ -553,7 +658,7 @@ static struct answer signs(struct server *s, unsigned n, const struct transport_
 {
     bool there = strncmp(r->url, "https://second.example/", 23) == 0;
     (void)s;
-    assert_true(there == !r->authorization);
+    assert_true(there == !r->authorization && there == r->from_public);
     if (there)
         return (struct answer){ .status = n % 4 == 3 ? 403 : 0 };
     return (struct answer){ .url = "https://second.example/signed?key=1" };
@@ -792,7 +897,8 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup_store, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_whole), T(test_broken_off), T(test_resume), T(test_rot), T(test_changed), T(test_lies),
+        T(test_whole), T(test_broken_off), T(test_ends_early), T(test_resume), T(test_rot), T(test_changed), T(test_lies),
+        T(test_streams_are_not_mixed), T(test_room), T(test_not_pruned),
         T(test_without_ranges), T(test_login), T(test_redirect), T(test_mirrors), T(test_busy),
         T(test_shared), T(test_range), T(test_faults), T(test_no_memory),
     };

@@ -9,6 +9,7 @@
 #include "store/commit.h"
 #include "store/create.h"
 #include "store/download.h"
+#include "store/journal.h"
 #include "store/keys.h"
 #include "store/verify.h"
 #include "tests/store/place.h"
@@ -532,6 +533,102 @@ static void downloads_that_may_go_on_stay(void **state)
     assert_int_equal(entries(p->home, "tmp"), 2);
 }
 
+/* ---- what a journal of a download says -------------------------------------------------------------- */
+
+#define URL "https://example.org/m.gguf"
+#define SIZE (3 * DOWNLOAD_PIECE + 5)
+
+/* In bytes of the file: the head's text, what its sum is of, and the sum. */
+#define HEAD_AT 16
+#define HEAD_SUM (HEAD_AT + sizeof(struct journal_head))
+
+struct journal_row {
+    const char *what;
+    bool has_digest, other_digest, bare; /* bare: no ETag in the head */
+    uint64_t wanted;                     /* the size that is asked for now; 0: not known */
+    size_t flip;                         /* a byte of the file, from 1; 0: none */
+    bool sum_anew;                       /* and the sum of the head is made right again */
+    uint64_t piece;                      /* a record of it, beside that of the first */
+    uint64_t begun;
+};
+
+static const struct journal_row journal_rows[] = {
+    { "whole", true, false, false, SIZE, 0, false, 1, 2 * DOWNLOAD_PIECE },
+    { "whole, by its ETag", false, false, false, SIZE, 0, false, 1, 2 * DOWNLOAD_PIECE },
+    { "whole, of a size not known", false, false, false, 0, 0, false, 1, 2 * DOWNLOAD_PIECE },
+    { "of another size", true, false, false, SIZE + 1, 0, false, 1, 0 },
+    { "of another digest", true, true, false, SIZE, 0, false, 1, 0 },
+    { "without digest and ETag", false, false, true, SIZE, 0, false, 1, 0 },
+    { "a flipped head", true, false, false, SIZE, HEAD_AT + sizeof(struct journal_head) - 3, false, 1, 0 },
+    { "another magic", true, false, false, SIZE, 3, true, 1, 0 },
+    { "a piece behind the end", true, false, false, SIZE, 0, false, 4, DOWNLOAD_PIECE },
+    { "a torn record", true, false, false, SIZE, HEAD_SUM + 8 + 24 + 2, false, 1, DOWNLOAD_PIECE },
+};
+
+static void write_journal(const char *path, const struct journal_row *r, const struct digest *d)
+{
+    struct journal_head h = { .size = SIZE, .has_digest = r->has_digest };
+    struct journal j = { .ops = &file_system, .part = -1, .fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600) };
+    if (r->has_digest)
+        h.digest = *d;
+    h.digest.b[0] = (uint8_t)(h.digest.b[0] ^ r->other_digest);
+    snprintf(h.etag, sizeof h.etag, "%s", r->bare ? "" : "\"e\"");
+    assert_true(j.fd >= 0);
+    ok(journal_begin(&j, &h, e));
+    ok(journal_add(&j, 0, 1, e));
+    ok(journal_add(&j, r->piece, 2, e));
+    close(j.fd);
+    size_t n;
+    char *bytes = read_file(path, &n);
+    if (r->flip)
+        bytes[r->flip - 1] ^= 1;
+    uint64_t sum = piece_sum(bytes, HEAD_SUM);
+    if (r->sum_anew)
+        memcpy(bytes + HEAD_SUM, &sum, sizeof sum);
+    write_file(path, bytes, n);
+    free(bytes);
+}
+
+static void only_a_sound_journal_is_gone_on_with(void **state)
+{
+    struct place *p = *state;
+    struct digest by_url;
+    reopen(p);
+    assert_int_equal(manifest_digest(STR(URL), &by_url, NULL), ERR_OK);
+    for (size_t i = 0; i < sizeof journal_rows / sizeof *journal_rows; i++) {
+        const struct journal_row *r = &journal_rows[i];
+        struct download d = { .label = "it", .url = URL, .has_digest = r->has_digest, .digest = digest_of("it"),
+                              .has_size = r->wanted > 0, .size = r->wanted };
+        char hex[DIGEST_HEX_SIZE], path[512];
+        digest_hex(r->has_digest ? &d.digest : &by_url, hex);
+        snprintf(path, sizeof path, "%s/tmp/dl-%s.journal", p->home, hex);
+        write_journal(path, r, &d.digest);
+        uint64_t begun = download_begun(p->s, &d);
+        if (begun != r->begun)
+            fail_msg("%s: %llu bytes", r->what, (unsigned long long)begun);
+        unlink(path);
+    }
+}
+
+/* Neither a size that cannot be nor a text without an end does harm. */
+static void a_journal_has_limits(void **state)
+{
+    struct place *p = *state;
+    struct pieces pieces = { 0 };
+    struct journal_head h = { .size = SIZE }, back;
+    const char *path = in(p, "journal");
+    struct journal j = { .ops = &file_system, .part = -1, .fd = open(path, O_RDWR | O_CREAT, 0600) };
+    fails_with(ERR_TOO_LARGE, "too large to download", pieces_resize(&pieces, UINT64_MAX, e));
+    memset(h.etag, 'e', sizeof h.etag);
+    memset(h.origin, 'o', sizeof h.origin);
+    ok(journal_begin(&j, &h, e));
+    assert_true(journal_read_head(&j, &back));
+    assert_int_equal(strnlen(back.etag, sizeof back.etag), sizeof back.etag - 1);
+    assert_int_equal(strnlen(back.origin, sizeof back.origin), sizeof back.origin - 1);
+    close(j.fd);
+    pieces_finish(&pieces);
+}
+
 /* ---- links ---------------------------------------------------------------------------------------- */
 
 static void no_link_is_followed(void **state)
@@ -569,6 +666,8 @@ int main(void)
         T(own_blobs_are_no_references),
         T(files_of_a_doubtful_commit_stay),
         T(downloads_that_may_go_on_stay),
+        T(only_a_sound_journal_is_gone_on_with),
+        T(a_journal_has_limits),
         T(no_link_is_followed),
     };
     return prepare_process() ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
