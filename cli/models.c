@@ -465,6 +465,9 @@ static void show_reply_print(const struct cli *c, const struct show_reply *r)
     show_pair("size", str_from(r->size ? words_bytes(r->size, size) : NULL));
     show_pair("file", r->path);
     show_family(r->template_family);
+    show_pair("requires", r->requires);
+    show_pair("renderer", r->renderer);
+    show_pair("parser", r->parser);
     if (r->n_capabilities > 0)
         printf("\n  Capabilities\n");
     for (size_t i = 0; i < r->n_capabilities; i++)

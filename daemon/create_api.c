@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "daemon/daemon.h"
+#include "daemon/model_texts.h"
 #include "daemon/protocol_create.h"
 #include "daemon/quantize.h"
 #include "daemon/routes.h"
@@ -16,6 +17,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/text/chat_template.h"
 #include "store/create.h"
+#include "store/modelfile.h"
 
 struct create {
     struct daemon *d;
@@ -270,6 +272,10 @@ static enum err_code add_config(struct create *c, struct err *e)
         !set(c->config, "requires", r->requires))
         return no_memory(e);
     c->in.config = c->config;
+    if (r->requires.n && !modelfile_version(r->requires))
+        return err_set(e, ERR_INVALID, "\"requires\" must be a version such as 0.14.0");
+    if (model_texts_check_version(r->requires, c->in.name, e))
+        return ERR_UNSUPPORTED;
     return r->info ? add_info(c, r->info, e) : ERR_OK;
 }
 
@@ -308,6 +314,28 @@ static enum err_code fill(struct create *c, struct err *e)
     return add_config(c, e);
 }
 
+/* Renderers and parsers are other programs' own code: the template and what it tells of the model's answers
+ * do their work here. */
+static void warn(const struct create *c)
+{
+    const struct {
+        const char *what, *instead;
+        struct str name;
+    } rows[] = { { "renderer", "the template makes the prompts", c->req.renderer },
+                 { "parser", "answers are read as the template writes them", c->req.parser } };
+    char text[256];
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct str s = rows[i].name;
+        if (!s.n)
+            continue;
+        snprintf(text, sizeof text, "warning: the %s '%.*s' is kept, but not known here: %s", rows[i].what,
+                 (int)(s.n < 60 ? s.n : 60), s.p, rows[i].instead);
+        if (utf8_valid(text, strlen(text)) != strlen(text)) /* cut within a character */
+            snprintf(text, sizeof text, "warning: the %s is kept, but not known here: %s", rows[i].what, rows[i].instead);
+        store_job_tell(&c->in.job, text);
+    }
+}
+
 static enum err_code create_work(void *user, const struct store_job *job, struct buf *last, struct err *e)
 {
     struct create *c = user;
@@ -316,6 +344,8 @@ static enum err_code create_work(void *user, const struct store_job *job, struct
     struct quantize_writer writer = { 0 };
     char *type = text_of(c, c->req.quantize);
     enum err_code code = fill(c, e);
+    if (!code)
+        warn(c);
     if (!code && c->req.quantize.n)
         code = type ? quantize_writer_init(&writer, type, e) : no_memory(e);
     if (!code && type)

@@ -473,6 +473,9 @@ static enum err_code check_able(struct gen *g, struct err *e)
     if (g->lookup.texts.has_adapter && (g->kind <= GEN_CHAT || g->kind == GEN_SCORE))
         return err_set(e, ERR_UNSUPPORTED, "\"%.200s\" has an adapter (LoRA), and adapters are not applied yet: "
                        "run the model that it was made of", name);
+    if ((g->kind <= GEN_CHAT || g->kind == GEN_SCORE) &&
+        model_texts_check_version(g->lookup.texts.requires, name, e))
+        return ERR_UNSUPPORTED;
     if (g->kind > GEN_CHAT)
         return ERR_OK;
     if (r->n_images)

@@ -33,10 +33,49 @@ static enum err_code check_messages(const struct model_texts *t, const struct st
     return ERR_OK;
 }
 
+/* What other programs are told by the model's config. */
+static const struct {
+    enum modelfile_kind kind;
+    const char *key;
+    size_t offset; /* of a struct str in struct model_texts */
+} config_rows[] = {
+    { MODELFILE_RENDERER, "renderer", offsetof(struct model_texts, renderer) },
+    { MODELFILE_PARSER, "parser", offsetof(struct model_texts, parser) },
+    { MODELFILE_REQUIRES, "requires", offsetof(struct model_texts, requires) },
+};
+#define N_CONFIG_ROWS (sizeof config_rows / sizeof *config_rows)
+
+/* A config that cannot be read has no word in it for us. */
+static enum err_code read_config(const struct store_model *m, struct model_texts *t, struct err *e)
+{
+    json_t *config = NULL;
+    enum err_code c = ERR_OK;
+    if (!m->config || json_read(str_from(m->config), MEDIA_TEXT_MAX, "a model's config", &config, NULL))
+        return ERR_OK;
+    for (size_t i = 0; !c && i < N_CONFIG_ROWS; i++) {
+        const json_t *v = json_object_get(config, config_rows[i].key);
+        struct str *s = (void *)((char *)t + config_rows[i].offset);
+        s->n = json_string_length(v);
+        s->p = s->n ? arena_strndup(&t->arena, json_string_value(v), s->n) : NULL;
+        if (s->n && !s->p)
+            c = err_no_memory(e, s->n, "a model's config");
+    }
+    json_decref(config);
+    return c;
+}
+
+enum err_code model_texts_check_version(struct str requires, const char *name, struct err *e)
+{
+    if (!modelfile_version(requires) || !modelfile_version_newer(requires, STR(HEARTH_VERSION)))
+        return ERR_OK;
+    return err_set(e, ERR_UNSUPPORTED, "'%.200s' requires version %.*s, and this daemon is %s: a newer Hearth is needed",
+                   name, (int)(requires.n < 60 ? requires.n : 60), requires.p, HEARTH_VERSION);
+}
+
 static enum err_code read_all(struct store *s, const struct store_model *m, struct model_texts *t, struct err *e)
 {
     enum err_code c;
-    if ((c = store_layer_text(s, m, MEDIA_TEMPLATE, 0, &t->arena, &t->template, e)) ||
+    if ((c = read_config(m, t, e)) || (c = store_layer_text(s, m, MEDIA_TEMPLATE, 0, &t->arena, &t->template, e)) ||
         (c = store_layer_text(s, m, MEDIA_SYSTEM, 0, &t->arena, &t->system, e)) ||
         (c = read_tree(s, m, MEDIA_PARAMS, false, &t->arena, &t->params, e)) ||
         (c = read_tree(s, m, MEDIA_MESSAGES, true, &t->arena, &t->messages, e)) || (c = check_messages(t, m, e)))
@@ -146,23 +185,13 @@ static void put_parameters(struct buf *out, const json_t *params)
     }
 }
 
-/* What other programs are told by the model's config. */
-static void put_config(struct buf *out, const struct store_model *m)
+static void put_config(struct buf *out, const struct model_texts *t)
 {
-    static const struct {
-        enum modelfile_kind kind;
-        const char *key;
-    } rows[] = { { MODELFILE_RENDERER, "renderer" }, { MODELFILE_PARSER, "parser" }, { MODELFILE_REQUIRES, "requires" } };
-    json_t *config = NULL;
-    if (!m->config || json_read(str_from(m->config), MEDIA_TEXT_MAX, "a model's config", &config, NULL))
-        return;
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        const json_t *v = json_object_get(config, rows[i].key);
-        if (json_string_length(v))
-            put_command(out, rows[i].kind, (struct str){ 0 },
-                        (struct str){ json_string_value(v), json_string_length(v) });
+    for (size_t i = 0; i < N_CONFIG_ROWS; i++) {
+        const struct str *s = (const void *)((const char *)t + config_rows[i].offset);
+        if (s->n)
+            put_command(out, config_rows[i].kind, (struct str){ 0 }, *s);
     }
-    json_decref(config);
 }
 
 void model_texts_modelfile(const struct model_texts *t, const struct store_model *m, struct str template,
@@ -178,7 +207,7 @@ void model_texts_modelfile(const struct model_texts *t, const struct store_model
     if (t->system.n)
         put_command(out, MODELFILE_SYSTEM, (struct str){ 0 }, t->system);
     put_parameters(out, t->params);
-    put_config(out, m);
+    put_config(out, t);
     for (size_t i = 0; i < n_licenses; i++)
         put_command(out, MODELFILE_LICENSE, (struct str){ 0 }, licenses[i]);
     for (size_t i = 0; i < json_array_size(t->messages); i++) {

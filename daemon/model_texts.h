@@ -12,6 +12,7 @@
 struct model_texts {
     struct arena arena;
     struct str template, system;  /* empty: none */
+    struct str renderer, parser, requires; /* of the config, which other programs heed; empty: none */
     json_t *params;               /* object, or NULL */
     json_t *messages;             /* array of {role, content}, or NULL */
     struct gen_options options;   /* of params, from which it borrows */
@@ -21,6 +22,9 @@ struct model_texts {
 enum err_code model_texts_read(struct store *s, const struct store_model *m, struct model_texts *out,
                                struct err *e);
 void model_texts_finish(struct model_texts *t); /* a zeroed one is fine */
+
+/* ERR_UNSUPPORTED: `requires` is a version after this daemon's. `name`: the model's. */
+enum err_code model_texts_check_version(struct str requires, const char *name, struct err *e);
 
 /* The model's own where the request is silent: options, and the system text. */
 void model_texts_apply(const struct model_texts *t, struct gen_request *r);

@@ -321,6 +321,9 @@ static struct show_reply show_of(const struct lookup *l)
         .template_family = words_entry_own_template(l->entry) ? (struct str){ 0 }
                                                               : str_from(words_template_family(lookup_words(l))),
         .system = l->texts.system,
+        .renderer = l->texts.renderer,
+        .parser = l->texts.parser,
+        .requires = l->texts.requires,
         .messages = l->texts.messages,
         .modified_wall_ns = m->modified_ns,
         .digest = str_from(m->digest_hex),

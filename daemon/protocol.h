@@ -301,6 +301,7 @@ void model_request_finish(struct model_request *r);
 
 struct show_reply {
     struct str license, modelfile, parameters, system, template;
+    struct str renderer, parser, requires; /* which other programs heed */
     struct model_details details;
     struct str model_info;            /* JSON object, written as it is; when read: model_info_tree */
     struct str tensors;               /* JSON array; empty: absent */

@@ -424,6 +424,9 @@ void show_reply_write(struct buf *out, const struct show_reply *r)
     put_str_if(&j, "template", r->template);
     put_str_if(&j, "template_family", r->template_family);
     put_str_if(&j, "system", r->system);
+    put_str_if(&j, "renderer", r->renderer);
+    put_str_if(&j, "parser", r->parser);
+    put_str_if(&j, "requires", r->requires);
     if (json_array_size(r->messages)) {
         json_key(&j, "messages");
         json_tree_value(&j, r->messages);
@@ -468,6 +471,8 @@ enum err_code show_reply_read(const json_t *root, struct show_reply *r, struct e
         read_string(root, "parameters", &r->parameters, e) ||
         read_string(root, "template", &r->template, e) ||
         read_string(root, "template_family", &r->template_family, e) ||
+        read_string(root, "renderer", &r->renderer, e) || read_string(root, "parser", &r->parser, e) ||
+        read_string(root, "requires", &r->requires, e) ||
         read_string(root, "system", &r->system, e) || read_details(root, &r->details, e) ||
         read_object(root, "model_info", &r->model_info_tree, e) ||
         read_array(root, "tensors", &r->tensors_tree, e) || read_array(root, "messages", &r->messages, e) ||

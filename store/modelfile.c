@@ -523,3 +523,81 @@ bool modelfile_version(struct str s)
         return false;
     return s.n == 0;
 }
+
+/* Up to one of the ends; *s goes on behind it and its mark. */
+static struct str cut_at(struct str *s, const char *ends)
+{
+    struct str part = { s->p, 0 };
+    while (part.n < s->n && !strchr(ends, s->p[part.n]))
+        part.n++;
+    *s = without(*s, part.n);
+    return part;
+}
+
+static int order_numbers(struct str a, struct str b)
+{
+    if (a.n != b.n) /* none has leading zeros */
+        return a.n < b.n ? -1 : 1;
+    return a.n ? memcmp(a.p, b.p, a.n) : 0;
+}
+
+static bool all_digits(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (!is_digit(s.p[i]))
+            return false;
+    return true;
+}
+
+/* Numbers by value and before texts, texts by ASCII. */
+static int order_identifiers(struct str a, struct str b)
+{
+    size_t n = a.n < b.n ? a.n : b.n;
+    bool number = all_digits(a), other = all_digits(b);
+    if (number && other)
+        return order_numbers(a, b);
+    if (number != other)
+        return number ? -1 : 1;
+    int order = memcmp(a.p, b.p, n);
+    return order ? order : (a.n > b.n) - (a.n < b.n);
+}
+
+/* Behind the dash; none at all comes last. */
+static int order_prereleases(struct str a, struct str b)
+{
+    if (!a.n || !b.n)
+        return (a.n == 0) - (b.n == 0);
+    while (a.n && b.n) {
+        a = without(a, 1);
+        b = without(b, 1);
+        int order = order_identifiers(cut_at(&a, ".+"), cut_at(&b, ".+"));
+        if (order)
+            return order;
+    }
+    return (a.n > 0) - (b.n > 0);
+}
+
+bool modelfile_version_newer(struct str a, struct str b)
+{
+    struct str *const both[] = { &a, &b };
+    int order = 0;
+    for (int i = 0; i < 2; i++) {
+        struct str s = *both[i];
+        if (s.n && *s.p == 'v')
+            s = without(s, 1);
+        s.n = cut_at(&(struct str){ s.p, s.n }, "+").n;
+        *both[i] = s;
+    }
+    for (int i = 0; !order && i < 3; i++) {
+        struct str number[2];
+        for (int k = 0; k < 2; k++) {
+            number[k] = cut_at(both[k], ".-");
+            if (!number[k].n)
+                number[k] = STR("0"); /* Go's short forms */
+            if (both[k]->n && *both[k]->p == '.')
+                *both[k] = without(*both[k], 1);
+        }
+        order = order_numbers(number[0], number[1]);
+    }
+    return (order ? order : order_prereleases(a, b)) > 0;
+}

@@ -74,5 +74,8 @@ bool modelfile_put(struct buf *out, const struct modelfile_command *c);
 /* MAJOR[.MINOR[.PATCH[-PRERELEASE][+BUILD]]], with or without a leading v (semver.org, and Go's short
  * forms). */
 bool modelfile_version(struct str text);
+/* Whether version `a` comes after `b` (semver.org's precedence: a prerelease before its release, builds
+ * alike). Both must be such. */
+bool modelfile_version_newer(struct str a, struct str b);
 
 #endif

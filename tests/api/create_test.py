@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Models that are made here: uploads, /api/create, and what their layers do. create_test.py HEARTHD [unittest arguments]"""
 import hashlib
+import io
 import json
 import os
 import pty
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
@@ -302,6 +304,46 @@ class Create(Base):
                   info={"model_family": "special", "context_length": 77, "capabilities": ["completion"]})
         details = self.show("configured")["details"]
         self.assertEqual(details["family"], "special")
+
+    def test_requires_renderer_and_parser(self):
+        now = self.d.get("/api/version").json["version"]
+        said = self.tiny("kept", requires=now, renderer="qwen3-coder", parser="\u00e9" * 59 + "x\u20ac")
+        warned = [s for s in said if s.startswith("warning: ")]
+        self.assertEqual(len(warned), 2, said)
+        self.assertIn("'qwen3-coder' is kept, but not known here", warned[0])
+        self.assertIn("not known here", warned[1])
+        show = self.show("kept")
+        self.assertEqual((show["requires"], show["renderer"], show["parser"][:59]), (now, "qwen3-coder", "\u00e9" * 59))
+        self.d.ok("/api/generate", {"model": "kept", "prompt": "a", "stream": False, "options": {"num_predict": 1}})
+        for late in ("999.0.0", "v999", "999.0.1-rc.1"):
+            said = self.refused(400, "requires version " + late, model="late", files={"tiny.gguf": self.digest}, requires=late)
+            self.assertIn("this daemon is " + now, said)
+        self.refused(400, "must be a version", model="late", files={"tiny.gguf": self.digest}, requires="soon")
+
+    def test_a_model_that_came_and_requires_more(self):
+        """Its config is another program's: it is in the store, can be looked at, and is not run."""
+        config = b'{"model_format":"gguf","requires":"v77.0.0"}'
+
+        def entry(kind, data, **more):
+            return dict({"mediaType": kind, "digest": digest_of(data), "size": len(data)}, **more)
+        manifest = json.dumps({"schemaVersion": 2, "config": entry("application/vnd.docker.container.image.v1+json", config),
+                               "layers": [entry("application/vnd.ollama.image.model", self.data)]}).encode()
+        index = {"schemaVersion": 2, "manifests": [entry("application/vnd.oci.image.manifest.v1+json", manifest, annotations={
+            "org.opencontainers.image.ref.name": "older:1"})]}
+        files = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}', "index.json": json.dumps(index).encode()}
+        files.update(("blobs/sha256/" + digest_of(data)[7:], data) for data in (config, manifest, self.data))
+        bundle = self.files.name + "/older.tar"
+        with tarfile.open(bundle, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for name, data in files.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+        self.d.ok("/api/import", {"path": bundle, "stream": False})
+        self.assertEqual(self.show("older:1")["requires"], "v77.0.0")
+        for path, body in (("/api/generate", {"prompt": "a"}), ("/api/chat", {"messages": [{"role": "user", "content": "q"}]})):
+            reply = self.d.post(path, dict(body, model="older:1", stream=False))
+            self.assertEqual(reply.status, 400)
+            self.assertIn("requires version v77.0.0, and this daemon is", reply.json["error"])
 
     def test_removed_with_its_texts(self):
         d = Daemon(HEARTHD, "--device", "ref").start()

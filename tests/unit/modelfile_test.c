@@ -239,6 +239,18 @@ static void versions(void **state)
     for (size_t i = 0; i < sizeof no / sizeof *no; i++)
         if (modelfile_version(str_from(no[i])))
             fail_msg("%s", no[i]);
+    /* each after the one before: semver.org's own row, and around it */
+    static const char *const rising[] = { "0.0.9", "v0.1", "0.1.1", "0.9.0", "0.10.0", "1.0.0-alpha", "1.0.0-alpha.1",
+                                          "1.0.0-alpha.beta", "1.0.0-beta", "1.0.0-beta.2", "1.0.0-beta.11", "1.0.0-rc.1",
+                                          "v1", "1.0.1", "2", "10.0.0", "99999999999999999999999.0.0" };
+    for (size_t i = 0; i < sizeof rising / sizeof *rising; i++)
+        for (size_t k = 0; k < sizeof rising / sizeof *rising; k++)
+            if (modelfile_version_newer(str_from(rising[i]), str_from(rising[k])) != (i > k))
+                fail_msg("%s and %s", rising[i], rising[k]);
+    static const char *const same[] = { "1", "v1.0", "1.0.0", "1.0.0+5", "v1.0.0+a-b.c" };
+    for (size_t i = 0; i < 5; i++)
+        for (size_t k = 0; k < 5; k++)
+            assert_false(modelfile_version_newer(str_from(same[i]), str_from(same[k])));
 }
 
 static void no_memory(void **state)
