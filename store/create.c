@@ -267,21 +267,42 @@ static enum err_code look_again(struct work *w, struct err *e)
     return c;
 }
 
+/* Those among the files that are called as parts are. */
+static enum err_code find_parts(struct work *w, size_t first, const char ***out, size_t *n, struct err *e)
+{
+    unsigned number, count;
+    *n = 0;
+    *out = arena_zero(&w->arena, w->n + 1, sizeof **out);
+    if (!*out)
+        return err_no_memory(e, w->n * sizeof **out, "the parts of a model");
+    for (size_t i = first; i < w->n; i++)
+        if (w->made[i]->layer.kind == MEDIA_MODEL && is_shard(w->made[i]->name, &number, &count))
+            (*out)[(*n)++] = w->made[i]->path;
+    return ERR_OK;
+}
+
 /* The facts of the model files, which are alone or shards of one; others among them that turn out to be
  * projectors become layers of that kind. */
 static enum err_code look_into_files(struct work *w, size_t first, struct err *e)
 {
-    const char *path = NULL, *name = NULL;
-    unsigned number, count = 0, n_shards = 0;
-    for (size_t i = first; i < w->n; i++) {
+    const char *path = NULL, *name = NULL, **parts;
+    unsigned number, count;
+    size_t n_parts;
+    bool seen = false;
+    enum err_code c = find_parts(w, first, &parts, &n_parts, e);
+    for (size_t i = first; !c && i < w->n; i++) {
         struct made *m = w->made[i];
         struct store_facts facts = { 0 };
         if (m->layer.kind != MEDIA_MODEL)
             continue;
-        bool shard = is_shard(m->name, &number, &count);
-        if (shard && n_shards++) /* in order: the first has told all */
+        bool part = is_shard(m->name, &number, &count);
+        if (part && seen) /* in order: the first has told all */
             continue;
-        enum err_code c = store_look_into(w->s, &m->path, 1, w->template, &w->arena, &facts, e);
+        seen = seen || part;
+        if (part && n_parts != count)
+            return err_set(e, ERR_INVALID, "the model has %u parts, and %zu came: all of them are needed", count, n_parts);
+        c = part ? store_look_into(w->s, parts, n_parts, w->template, &w->arena, &facts, e)
+                 : store_look_into(w->s, &m->path, 1, w->template, &w->arena, &facts, e);
         c = c ? c : store_facts_check(&facts, e);
         if (c)
             return err_prefix(e, "%s", m->name);
@@ -296,11 +317,7 @@ static enum err_code look_into_files(struct work *w, size_t first, struct err *e
         name = m->name;
         w->facts = facts;
     }
-    if (!path)
-        return err_set(e, ERR_INVALID, "no file of '%s' is a model", w->in->name);
-    return n_shards && n_shards != count
-               ? err_set(e, ERR_INVALID, "the model has %u parts, and %u came: all of them are needed", count, n_shards)
-               : ERR_OK;
+    return c || path ? c : err_set(e, ERR_INVALID, "no file of '%s' is a model", w->in->name);
 }
 
 static enum err_code take_files(struct work *w, struct err *e)
@@ -320,14 +337,20 @@ static void drop(struct work *w, size_t i)
 
 /* ---- weights that are written anew ------------------------------------------------------------ */
 
-/* Where the model's first file is, with its parts beside it where it has some. */
-static enum err_code path_of_model(struct work *w, const char **out, struct err *e)
+/* The model's files, parts in order. */
+static enum err_code paths_of_model(struct work *w, const char *const **out, size_t *n, struct err *e)
 {
-    *out = w->base ? w->base->path : NULL;
-    for (size_t i = 1; !*out && i < w->n; i++)
+    const char **paths = arena_zero(&w->arena, w->n + 1, sizeof *paths);
+    if (!paths)
+        return err_no_memory(e, w->n * sizeof *paths, "the parts of a model");
+    *n = 0;
+    if (w->base && w->base->path)
+        paths[(*n)++] = w->base->path; /* the parts that it has are beside it */
+    for (size_t i = 1; !w->base && i < w->n; i++)
         if (w->made[i]->layer.kind == MEDIA_MODEL)
-            *out = w->made[i]->path;
-    return *out ? ERR_OK : err_set(e, ERR_INVALID, "no file of '%s' is a model", w->in->name);
+            paths[(*n)++] = w->made[i]->path;
+    *out = paths;
+    return *n ? ERR_OK : err_set(e, ERR_INVALID, "no file of '%s' is a model", w->in->name);
 }
 
 static enum err_code look_into_part(struct work *w, const struct blob_part *part, struct err *e)
@@ -343,14 +366,16 @@ static enum err_code look_into_part(struct work *w, const struct blob_part *part
 /* One new file in the place of the model's. */
 static enum err_code rewrite(struct work *w, struct err *e)
 {
-    const char *path;
-    size_t first = 0;
+    const char *const *paths;
+    size_t first = 0, n = 0;
     struct made *m = &w->slots[w->n_slots++];
     m->layer = (struct commit_layer){ .kind = MEDIA_MODEL, .media_type = media_type_of(MEDIA_MODEL),
                                       .where = COMMIT_PART, .part = &m->part, .fd = -1 };
     buf_init(&m->chunks, CHUNK_HASHES_MAX);
-    enum err_code c = path_of_model(w, &path, e);
-    c = c ? c : derive_part(w->s, path, w->in->writer, &w->in->job, &m->part, &m->chunks, e);
+    enum err_code c = paths_of_model(w, &paths, &n, e);
+    c = c ? c : store_name_parts(w->s, w, paths, n, &w->arena, &paths, e);
+    c = c ? c : derive_part(w->s, paths[0], w->in->writer, &w->in->job, &m->part, &m->chunks, e);
+    store_unname_parts(w->s, w, n);
     c = c ? c : look_into_part(w, &m->part, e);
     if (c)
         return c;

@@ -290,7 +290,12 @@ enum err_code store_look_into(struct store *s, const char *const *paths, size_t 
     *out = (struct store_facts){ 0 };
     if (!s->inspect)
         return err_set(e, ERR_UNSUPPORTED, "'%s': there is nobody here to look into a model file", paths[0]);
-    return s->inspect(s->inspect_user, paths, n, template, a, out, e);
+    const char *const *named = NULL;
+    enum err_code code = store_name_parts(s, &named, paths, n, a, &named, e);
+    if (!code)
+        code = s->inspect(s->inspect_user, named, n, template, a, out, e);
+    store_unname_parts(s, &named, n);
+    return code;
 }
 
 /* ---- open and close -------------------------------------------------------------------------- */

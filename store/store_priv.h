@@ -3,6 +3,7 @@
  *   store.c    open and close; list, copy, remove; the trash
  *   resolve.c  a name -> files that were just checked
  *   commit.c   the change that names a model, and leases
+ *   parts.c    names for the parts of a model
  *   import.c   open files -> a named model */
 #ifndef HEARTH_STORE_STORE_PRIV_H
 #define HEARTH_STORE_STORE_PRIV_H
@@ -86,6 +87,13 @@ void store_salvage(struct store *s);
 /* Removes what was left alone for a lease that has ended since. Cheap when there is none. Locked; no
  * transaction may be open. */
 void store_catch_up(struct store *s);
+
+/* The paths (absolute; of one model, in order) by which a reader finds its parts: they themselves, or names in
+ * tmp/ that store_unname_parts takes away again, also after a failure. The owner is any address that lives until then
+ * and has no other names. */
+enum err_code store_name_parts(struct store *s, const void *owner, const char *const *paths, size_t n, struct arena *a,
+                               const char *const **out, struct err *e);
+void store_unname_parts(struct store *s, const void *owner, size_t n);
 
 /* What the inspector says of staged files; ERR_UNSUPPORTED when there is none. Not locked. */
 enum err_code store_look_into(struct store *s, const char *const *paths, size_t n, struct str template,

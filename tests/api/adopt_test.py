@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import sqlite3
-import struct
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import hearthd  # noqa: E402
 import tiny_gguf  # noqa: E402
+from tiny_gguf import split  # noqa: E402
 
 HEARTH = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "build/hearth"
 DIGEST_0 = "sha256:" + "0" * 64
@@ -38,43 +38,6 @@ def model(seed):
     with tempfile.NamedTemporaryFile(suffix=".gguf") as f:
         tiny_gguf.write(f.name, seed=seed)
         return f.read()
-
-
-def split(data, n_first=4):
-    """The file as two shards: tensors are dealt out, as gguf-split does it."""
-    n_tensors, n_keys = struct.unpack_from("<QQ", data, 8)
-    at = data.index(struct.pack("<Q", 17) + b"token_embd.weight")
-    infos = []
-    for _ in range(n_tensors):
-        n, = struct.unpack_from("<Q", data, at)
-        name = data[at + 8:at + 8 + n]
-        n_dims, = struct.unpack_from("<I", data, at + 8 + n)
-        dims = struct.unpack_from("<%dQ" % n_dims, data, at + 12 + n)
-        at += 12 + n + 8 * n_dims
-        _, offset = struct.unpack_from("<IQ", data, at)
-        at += 12
-        infos.append((name, dims, offset))
-    begin = (at + 31) // 32 * 32
-    keys = data[24:data.index(struct.pack("<Q", 17) + b"token_embd.weight")]
-
-    def key(name, kind, form, v):
-        return tiny_gguf.string(name) + struct.pack("<I" + form, kind, v)
-
-    def shard(no, some, body, n_body):
-        more = key("split.no", 2, "H", no) + key("split.count", 2, "H", 2) + \
-            key("split.tensors.count", 5, "i", n_tensors)
-        head = struct.pack("<4sIQQ", b"GGUF", 3, len(some), n_body + 3) + body + more
-        weights = b""
-        for name, dims, offset in some:
-            size = 4
-            for d in dims:
-                size *= d
-            head += struct.pack("<Q", len(name)) + name + struct.pack("<I%dQIQ" % len(dims), len(dims), *dims, 0, len(weights))
-            weights += data[begin + offset:begin + offset + size]
-            weights += b"\0" * (-len(weights) % 32)
-        return head + b"\0" * (-len(head) % 32) + weights
-    arch = key("general.architecture", 8, "Q", 5) + b"llama"
-    return shard(0, infos[:n_first], keys, n_keys), shard(1, infos[n_first:], arch, 1)
 
 
 def ollama(root, name, weights, texts, config=b'{"model_format":"gguf"}', change=None):

@@ -485,6 +485,34 @@ class Quantized(Base):
         self.refused(400, "", model="x", from_="float", quantize="Q9_Z")
         self.refused(400, "", model="x", from_="q1", quantize="Q8_0")
 
+    def test_from_parts_that_were_uploaded(self):
+        """The same bytes as of the file in one piece; in whatever order they are named, and once more from the store."""
+        parts = tiny_gguf.split(self.data)
+        for part in parts:
+            self.assertEqual(self.upload(part), 201)
+        files = {"m-0000%d-of-00002.gguf" % (i + 1): digest_of(part) for i, part in enumerate(parts)}
+        self.create(model="parts", files=dict(reversed(files.items())), quantize="Q8_0")
+        self.tiny("whole", quantize="Q8_0")
+        shown = [self.show(name) for name in ("parts", "whole")]
+        self.assertEqual(shown[0]["details"], shown[1]["details"])
+        paths = [s["modelfile"].split("FROM ")[-1].split("\n")[0] for s in shown]
+        self.assertEqual(os.path.getsize(paths[0]), os.path.getsize(paths[1]))
+        asked = {"prompt": "x", "stream": False, "raw": True, "options": {"num_predict": 4, "temperature": 0}}
+        said = [self.d.ok("/api/generate", dict(asked, model=name))["response"] for name in ("parts", "whole")]
+        self.assertEqual(said[0], said[1])
+        self.create(model="kept", files=files)  # in the store, by two blobs without a name
+        self.create(model="again", files=files, quantize="Q8_0")
+        self.assertEqual(self.manifest("again:latest"), self.manifest("parts:latest"))
+        bundle = self.files.name + "/parts.tar"
+        self.d.ok("/api/export", {"models": ["kept"], "path": bundle, "stream": False})
+        before = self.manifest("kept:latest")
+        self.assertEqual(self.d.ask("DELETE", "/api/delete", {"model": "kept"}).status, 200)
+        self.d.ok("/api/import", {"model": "back", "path": bundle, "stream": False})
+        self.assertEqual(self.manifest("back:latest"), before)
+        self.d.ok("/api/generate", dict(asked, model="back"))
+        self.refused(400, "2 parts, and 1 came", model="x", files=dict(list(files.items())[:1]), quantize="Q8_0")
+        self.assertEqual([f for f in self.tmp() if f.startswith("parts-")], [])
+
 
 class Command(Base):
     """hearth create, over the Unix socket and over TCP."""

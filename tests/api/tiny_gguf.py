@@ -109,6 +109,43 @@ def write(path, vocab_only=False, arch="llama", template=TEMPLATE, seed=1, more=
         f.write(head + b"\0" * (-len(head) % 32) + data)
 
 
+def split(data, n_first=4):
+    """The file as two shards: tensors are dealt out, as gguf-split does it."""
+    n_tensors, n_keys = struct.unpack_from("<QQ", data, 8)
+    at = data.index(struct.pack("<Q", 17) + b"token_embd.weight")
+    infos = []
+    for _ in range(n_tensors):
+        n, = struct.unpack_from("<Q", data, at)
+        name = data[at + 8:at + 8 + n]
+        n_dims, = struct.unpack_from("<I", data, at + 8 + n)
+        dims = struct.unpack_from("<%dQ" % n_dims, data, at + 12 + n)
+        at += 12 + n + 8 * n_dims
+        _, offset = struct.unpack_from("<IQ", data, at)
+        at += 12
+        infos.append((name, dims, offset))
+    begin = (at + 31) // 32 * 32
+    keys = data[24:data.index(struct.pack("<Q", 17) + b"token_embd.weight")]
+
+    def key(name, kind, form, v):
+        return string(name) + struct.pack("<I" + form, kind, v)
+
+    def shard(no, some, body, n_body):
+        more = key("split.no", 2, "H", no) + key("split.count", 2, "H", 2) + \
+            key("split.tensors.count", 5, "i", n_tensors)
+        head = struct.pack("<4sIQQ", b"GGUF", 3, len(some), n_body + 3) + body + more
+        weights = b""
+        for name, dims, offset in some:
+            size = 4
+            for d in dims:
+                size *= d
+            head += struct.pack("<Q", len(name)) + name + struct.pack("<I%dQIQ" % len(dims), len(dims), *dims, 0, len(weights))
+            weights += data[begin + offset:begin + offset + size]
+            weights += b"\0" * (-len(weights) % 32)
+        return head + b"\0" * (-len(head) % 32) + weights
+    arch = key("general.architecture", 8, "Q", 5) + b"llama"
+    return shard(0, infos[:n_first], keys, n_keys), shard(1, infos[n_first:], arch, 1)
+
+
 if __name__ == "__main__":
     write(sys.argv[1], "--vocab-only" in sys.argv,
           sys.argv[sys.argv.index("--arch") + 1] if "--arch" in sys.argv else "llama")
