@@ -8,11 +8,33 @@ static uint64_t all_options(const struct command *c)
     return c->raw ? 0 : c->options | ARG_BIT(ARG_HELP) | (c->daemon ? ARG_BIT(ARG_HOST) : 0);
 }
 
+/* Each begins with the command of that name, and ends before the next one's. */
+static const struct {
+    const char *first, *title;
+} groups[] = {
+    { "run", "Use a model" },
+    { "list", "Models in the store" },
+    { "pull", "Models that come and go" },
+    { "create", "Models of your own" },
+    { "ps", "The daemon" },
+    { "help", "Help" },
+};
+
+static const char *group_of(const struct command *c)
+{
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
+        if (strcmp(groups[i].first, c->name) == 0)
+            return groups[i].title;
+    return NULL;
+}
+
 void help_overview(FILE *to)
 {
-    fprintf(to, "hearth runs language models on this machine.\n\nusage: hearth COMMAND [...]\n\n");
+    fprintf(to, "hearth runs language models on this machine.\n\nusage: hearth COMMAND [...]\n");
     for (size_t i = 0; i < cli_n_commands; i++) {
         const struct command *c = &cli_commands[i];
+        if (group_of(c))
+            fprintf(to, "\n%s\n", group_of(c));
         fprintf(to, "  %-10s %s%s%s%s\n", c->name, c->text, c->alias ? " (also: " : "",
                 c->alias ? c->alias : "", c->alias ? ")" : "");
     }

@@ -12,8 +12,9 @@
 
 #define B(id) ARG_BIT(id)
 
-static command_run serve_run, version_run;
+static command_run serve_run, key_run, version_run;
 
+/* In the order of help's groups. */
 const struct command cli_commands[] = {
     { "run", NULL, "MODEL [PROMPT...]", "ask a model, or talk with it",
       "With a PROMPT, or with text on standard input (which goes before it), prints one answer.\n"
@@ -24,27 +25,31 @@ const struct command cli_commands[] = {
           B(ARG_THINK) | B(ARG_HIDE_THINKING) | B(ARG_SUFFIX) | B(ARG_DRY_RUN) | B(ARG_JSON) |
           B(ARG_INSECURE), 1, -1,
       false, true, run_run },
+    { "tokenize", NULL, "MODEL [TEXT...]", "a text as the model's tokens, or back",
+      "Without TEXT, standard input is read. No weights are loaded.",
+      B(ARG_JSON) | B(ARG_SPECIAL) | B(ARG_DECODE) | B(ARG_COLOR), 1, -1, false, true, tokenize_run },
+    { "bench", NULL, "MODEL", "measure speed, or perplexity",
+      "Speed: prefill and decode in tokens per second over all sequences together, time to first\n"
+      "token, load time and peak memory; medians of the repeats. Prompts are random, so that no\n"
+      "prefix is found in the cache. Perplexity: windows that do not overlap, the second half of\n"
+      "each scored.",
+      B(ARG_JSON) | B(ARG_PROMPT) | B(ARG_GEN) | B(ARG_PARALLEL) | B(ARG_REPEAT) |
+          B(ARG_PERPLEXITY) | B(ARG_WINDOW), 1, 1, false, true, bench_run },
     { "list", "ls", "[FILTER...]", "models in the store",
       "All words of a FILTER must be true: a part of the name, family:llama, quant:Q4_K, cap:tools,\n"
       "source:hf.co, license:apache, 'context>=8192', 'size<4GB', 'params<8B'.",
       B(ARG_JSON) | B(ARG_OUTDATED), 0, -1, false, true, list_run },
-    { "ps", NULL, "[PREFIX]", "models in memory", NULL, B(ARG_JSON), 0, 1, false, true, ps_run },
     { "show", NULL, "MODEL", "what a model is", NULL,
       B(ARG_JSON) | B(ARG_VERBOSE) | B(ARG_TEMPLATE) | B(ARG_PARAMETERS) | B(ARG_SHOW_SYSTEM) |
           B(ARG_LICENSE) | B(ARG_MODELFILE), 1, 1, false, true, show_run },
-    { "import", NULL, "FILE [NAME]", "give a GGUF file a name in the store, or take a bundle's models",
-      "NAME is model[:tag]; without it the file's name is taken. Of a file in parts\n"
-      "(-00001-of-0000N.gguf) name the first. The models of a bundle (`hearth export`) keep their names.",
-      B(ARG_COPY) | B(ARG_REFERENCE) | B(ARG_JSON), 1, 2, false, true, import_run },
-    { "create", NULL, "NAME", "make a model of another one, or of files, as a Modelfile says",
-      "FROM names a model, a GGUF file, the first of its parts, or a folder with the files of one\n"
-      "model. Beside it PARAMETER, TEMPLATE, SYSTEM, ADAPTER, LICENSE, MESSAGE and REQUIRES are taken.\n"
-      "A daemon of your own on the Unix socket reads files where they are; any other is sent them.",
-      B(ARG_FILE) | B(ARG_QUANTIZE) | B(ARG_REFERENCE) | B(ARG_JSON), 1, 1, false, true, create_run },
-    { "export", NULL, "MODEL... -o FILE", "write models into one file, for machines without a network",
-      "The file is a tar in OCI image layout: `hearth import FILE` takes it, and tools of OCI read it.\n"
-      "-o - writes to standard output.",
-      B(ARG_OUTPUT) | B(ARG_JSON), 1, -1, false, true, export_run },
+    { "cp", NULL, "SOURCE DESTINATION", "give a model a second name", NULL, 0, 2, 2, false, true, cp_run },
+    { "rm", NULL, "MODEL...", "remove models", NULL, 0, 1, -1, false, true, rm_run },
+    { "verify", NULL, "[MODEL...]", "whether models are as they came",
+      "Every MiB of their files is hashed again; a damaged model is not loaded any more. With --repair\n"
+      "the damaged MiB are fetched from where they came. Exit status 1: not all are sound.",
+      B(ARG_REPAIR) | B(ARG_JSON), 0, -1, false, true, verify_run },
+    { "prune", NULL, "", "remove what nothing names", "Blobs without a model, and downloads that were given up.",
+      B(ARG_TELL_ONLY) | B(ARG_OLDER) | B(ARG_JSON), 0, 0, false, true, prune_run },
     { "pull", NULL, "NAME", "bring a model from a registry, the Hugging Face hub or a URL",
       "NAME is [host/][namespace/]model[:tag] of Ollama's or any OCI registry,\n"
       "hf.co/ORG/REPO[:QUANT or file], or https://.../file.gguf. What is there already is not\n"
@@ -57,11 +62,14 @@ const struct command cli_commands[] = {
     { "push", NULL, "NAME [DESTINATION]", "bring a model to a registry",
       "DESTINATION is what it is called there; without it, NAME itself names a registry.",
       B(ARG_INSECURE) | B(ARG_LIMIT_RATE) | B(ARG_DETACH) | B(ARG_JSON), 1, 2, false, true, push_run },
-    { "quantize", NULL, "SOURCE NAME TYPE", "make a smaller model of one in F32, F16 or BF16",
-      "SOURCE is a model of the store, or a GGUF file (a path that begins with / or . or ends in\n"
-      ".gguf; of a file in parts the first). NAME is what the new one is called. TYPE is F16, BF16,\n"
-      "Q8_0, Q6_K, Q5_K_M, Q5_K_S, Q4_K_M, Q4_K_S or Q4_0. Template, parameters and licence stay.",
-      B(ARG_JSON), 3, 3, false, true, quantize_run },
+    { "import", NULL, "FILE [NAME]", "give a GGUF file a name in the store, or take a bundle's models",
+      "NAME is model[:tag]; without it the file's name is taken. Of a file in parts\n"
+      "(-00001-of-0000N.gguf) name the first. The models of a bundle (`hearth export`) keep their names.",
+      B(ARG_COPY) | B(ARG_REFERENCE) | B(ARG_JSON), 1, 2, false, true, import_run },
+    { "export", NULL, "MODEL... -o FILE", "write models into one file, for machines without a network",
+      "The file is a tar in OCI image layout: `hearth import FILE` takes it, and tools of OCI read it.\n"
+      "-o - writes to standard output.",
+      B(ARG_OUTPUT) | B(ARG_JSON), 1, -1, false, true, export_run },
     { "adopt", NULL, "[NAME...]", "take models of other programs where they are",
       "Without NAME: lists what Ollama, LM Studio, llama.cpp and the Hugging Face hub's tools have on this\n"
       "machine (their variables, as OLLAMA_MODELS and HF_HOME, count). A model that is taken is checked,\n"
@@ -74,25 +82,21 @@ const struct command cli_commands[] = {
       "Pulls what is missing, at the locked digest. A name that stands for another model here stays\n"
       "as it is, but with --frozen. With all here no network is used.",
       B(ARG_FROZEN) | B(ARG_JSON), 0, 1, false, true, sync_run },
-    { "cp", NULL, "SOURCE DESTINATION", "give a model a second name", NULL, 0, 2, 2, false, true, cp_run },
-    { "rm", NULL, "MODEL...", "remove models", NULL, 0, 1, -1, false, true, rm_run },
-    { "verify", NULL, "[MODEL...]", "whether models are as they came",
-      "Every MiB of their files is hashed again; a damaged model is not loaded any more. With --repair\n"
-      "the damaged MiB are fetched from where they came. Exit status 1: not all are sound.",
-      B(ARG_REPAIR) | B(ARG_JSON), 0, -1, false, true, verify_run },
-    { "prune", NULL, "", "remove what nothing names", "Blobs without a model, and downloads that were given up.",
-      B(ARG_TELL_ONLY) | B(ARG_OLDER) | B(ARG_JSON), 0, 0, false, true, prune_run },
+    { "key", NULL, "", "the store's public key, for Ollama's registry",
+      "Put it among the keys of your account there, and `hearth push` may write to your names. It is made\n"
+      "when first asked for, in keys/ of HEARTH_HOME.", B(ARG_JSON), 0, 0, false, true, key_run },
+    { "create", NULL, "NAME", "make a model of another one, or of files, as a Modelfile says",
+      "FROM names a model, a GGUF file, the first of its parts, or a folder with the files of one\n"
+      "model. Beside it PARAMETER, TEMPLATE, SYSTEM, ADAPTER, LICENSE, MESSAGE and REQUIRES are taken.\n"
+      "A daemon of your own on the Unix socket reads files where they are; any other is sent them.",
+      B(ARG_FILE) | B(ARG_QUANTIZE) | B(ARG_REFERENCE) | B(ARG_JSON), 1, 1, false, true, create_run },
+    { "quantize", NULL, "SOURCE NAME TYPE", "make a smaller model of one in F32, F16 or BF16",
+      "SOURCE is a model of the store, or a GGUF file (a path that begins with / or . or ends in\n"
+      ".gguf; of a file in parts the first). NAME is what the new one is called. TYPE is F16, BF16,\n"
+      "Q8_0, Q6_K, Q5_K_M, Q5_K_S, Q4_K_M, Q4_K_S or Q4_0. Template, parameters and licence stay.",
+      B(ARG_JSON), 3, 3, false, true, quantize_run },
+    { "ps", NULL, "[PREFIX]", "models in memory", NULL, B(ARG_JSON), 0, 1, false, true, ps_run },
     { "stop", NULL, "MODEL", "take a model out of memory, or end its pull", NULL, 0, 1, 1, false, true, stop_run },
-    { "tokenize", NULL, "MODEL [TEXT...]", "a text as the model's tokens, or back",
-      "Without TEXT, standard input is read. No weights are loaded.",
-      B(ARG_JSON) | B(ARG_SPECIAL) | B(ARG_DECODE) | B(ARG_COLOR), 1, -1, false, true, tokenize_run },
-    { "bench", NULL, "MODEL", "measure speed, or perplexity",
-      "Speed: prefill and decode in tokens per second over all sequences together, time to first\n"
-      "token, load time and peak memory; medians of the repeats. Prompts are random, so that no\n"
-      "prefix is found in the cache. Perplexity: windows that do not overlap, the second half of\n"
-      "each scored.",
-      B(ARG_JSON) | B(ARG_PROMPT) | B(ARG_GEN) | B(ARG_PARALLEL) | B(ARG_REPEAT) |
-          B(ARG_PERPLEXITY) | B(ARG_WINDOW), 1, 1, false, true, bench_run },
     { "serve", "start", "[OPTIONS]", "run the daemon in the foreground",
       "All options are hearthd's: see hearthd --help.", 0, 0, -1, true, false, serve_run },
     { "version", NULL, "", "versions of the command and of the daemon", NULL, B(ARG_JSON), 0, 0,
@@ -132,6 +136,19 @@ static enum err_code serve_run(struct cli *c, struct err *e)
     interrupt_release();
     execv(path, c->rest);
     return err_errno(e, ERR_NO_DAEMON, errno, "cannot run %s", path);
+}
+
+static enum err_code key_run(struct cli *c, struct err *e)
+{
+    json_t *root = NULL;
+    enum err_code code = client_json(&c->client, "GET", "/api/key", (struct str){ 0 }, &root, e);
+    const char *key = json_string_value(json_object_get(root, "key"));
+    if (code == ERR_OK && !key)
+        code = err_set(e, ERR_FORMAT, "the daemon's reply has no key");
+    if (code == ERR_OK)
+        printf(c->given[ARG_JSON] ? "{\"key\":\"%s\"}\n" : "%s\n", key);
+    json_decref(root);
+    return code;
 }
 
 /* Starting a daemon only to ask its version would be odd: without one there is none to tell. */

@@ -14,6 +14,7 @@
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
 #include "store/commit.h"
+#include "store/keys.h"
 
 #define OWNER(type, member, p) ((type *)(void *)((char *)(p) - offsetof(type, member)))
 #define MAX_REPLY ((size_t)512 << 20)
@@ -187,6 +188,32 @@ static enum err_code act_tags(struct task *t, struct err *e)
     mem_free(v);
     store_list_destroy(list);
     return c;
+}
+
+static enum err_code act_key(struct task *t, struct err *e)
+{
+    struct json_out j;
+    struct buf key;
+    buf_init(&key, 4096);
+    enum err_code c = keys_public(t->d->store, &key, e);
+    if (!c) {
+        json_begin(&j, &t->reply);
+        json_obj(&j);
+        json_kstr(&j, "key", key.p);
+        json_obj_end(&j);
+        if (key.failed || t->reply.failed)
+            c = err_no_memory(e, key.n, "the store's key");
+    }
+    buf_finish(&key);
+    return c;
+}
+
+void models_key(struct daemon *d, struct http_request *r, int arg)
+{
+    (void)arg;
+    struct task *t = task_create(d, r);
+    if (t)
+        task_submit(t, LANE_STORE, act_key, task_done);
 }
 
 void models_tags(struct daemon *d, struct http_request *r, int arg)

@@ -21,6 +21,7 @@ struct route {
 static const struct route routes[] = {
     { "GET", "/", health_root, 0, FOR_ALL, "says that the daemon runs" },
     { "GET", "/api/version", models_version, 0, FOR_ALL, "the daemon's version" },
+    { "GET", "/api/key", models_key, 0, FOR_OWNER, "the store's public key, by which Ollama's registry knows it" },
     { "GET", "/api/tags", models_tags, 0, FOR_ALL, "all models, newest first" },
     { "GET", "/api/ps", models_ps, 0, FOR_ALL, "the models in memory" },
     { "POST", "/api/show", models_show, 0, FOR_ALL, "what is known of a model" },

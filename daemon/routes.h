@@ -13,7 +13,7 @@ bool routes_streams(const struct http_request *r);
 void routes_help(struct buf *out); /* method, path, sentence: one line each */
 
 /* models_api.c */
-route_handler models_version, models_tags, models_ps, models_show, models_copy, models_delete;
+route_handler models_version, models_key, models_tags, models_ps, models_show, models_copy, models_delete;
 /* bundle_api.c */
 route_handler bundle_export;
 /* transfer_api.c */

@@ -152,6 +152,14 @@ class Together(unittest.TestCase):
         self.assertIn("does not support thinking", self.hearth("run", "tiny:x", "hi", "--think=high", rc=1)[1])
         self.assertIn("low, medium", self.hearth("run", "tiny:x", "hi", "--think=much", rc=2)[1])
 
+    def test_the_key_is_made_once_and_is_the_public_one(self):
+        key = self.hearth("key")[0]
+        self.assertRegex(key, r"\Assh-ed25519 AAAA[A-Za-z0-9+/]+=*\n\Z")
+        with open(self.daemon.home + "/keys/id_ed25519.pub") as f:
+            self.assertEqual(f.read().split()[:2], key.split())
+        self.assertEqual(self.hearth("key")[0], key)
+        self.assertEqual(json.loads(self.hearth("key", "--json")[0]), {"key": key.strip()})
+
     def test_formats(self):
         schema, gbnf = self.folder + "/schema.json", self.folder + "/digits.gbnf"
         text = json.dumps({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": False})
