@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A full disk, a real one (a tmpfs in a mount namespace of the test's own; exit 77 where that is not
 allowed): every error says so, nothing half done is left, and models can be listed and removed with
-0 bytes free.
+0 bytes free. A pull that found no room goes on when there is some, and fetches nothing twice.
 
   full_test.py WORKER [ROUNDS]
 """
@@ -13,6 +13,7 @@ import sys
 import tempfile
 
 from check_store import Store
+from small_registry import SmallRegistry
 
 MOUNTED = "HEARTH_TEST_OWN_MOUNTS"
 
@@ -54,7 +55,49 @@ def check(home, faults, what, unopened=False):
     return models
 
 
-def one_round(worker, where, disk, rng, faults):
+def any_op(rng, name, source, names, registry):
+    kind = rng.choice(["import", "import", "pull", "blob", "text"])
+    if kind == "text" and not names:
+        kind = "import"
+    return {"import": lambda: ["import", name, rng.choice(["copy", "copy", "reference"]), source],
+            "pull": lambda: ["pull", name, registry.name(rng.choice(list(registry.models)))],
+            "blob": lambda: ["blob", name, source, "T1"],
+            "text": lambda: ["text", name, rng.choice(names), f"T{rng.random()}", "S1"]}[kind]()
+
+
+def pull_goes_on(worker, home, disk, rng, registry, faults):
+    """A pull for which there is no more room after some of it; and with room it fetches the rest."""
+    what = rng.choice(list(registry.models))
+    for f in disk.glob("fill*"):
+        f.unlink()
+    said = answer(worker, home, "pull", "p", registry.name("other"))  # whatever there is room for
+    if said == "ok":
+        answer(worker, home, "rm", "p")
+    leave(disk / "fill-most", rng.randrange(1, 900_000))
+    said = answer(worker, home, "pull", "p", registry.name(what))
+    check(home, faults, "a pull without room")
+    (disk / "fill-most").unlink(missing_ok=True)
+    there = {d: registry.verified(home / "tmp", d) for d in registry.files(what)}
+    registry.served.clear()
+    if said == "ok":
+        return
+    if "full" not in said and "No space left" not in said:
+        faults.append(f"a pull on a full disk says '{said}'")
+    said = answer(worker, home, "pull", "p", registry.name(what))
+    twice = sum(registry.served.get(d, 0) + n - len(registry.blobs[d]) for d, n in there.items())
+    if said != "ok" or twice > 0:
+        faults.append(f"with room again the pull says '{said}', and fetched {twice} bytes twice")
+    check(home, faults, "a pull with room again")
+
+
+def leave(path, free):
+    """Fills the disk but for so many bytes."""
+    st = os.statvfs(path.parent)
+    with open(path, "wb", buffering=0) as f:
+        os.posix_fallocate(f.fileno(), 0, max(1, st.f_bavail * st.f_frsize - free))
+
+
+def one_round(worker, where, disk, rng, faults, registry):
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={rng.randrange(3000, 9000)}k", "tmpfs", disk], check=True)
     home, names, refused = disk / "home", [], 0
     try:
@@ -63,14 +106,14 @@ def one_round(worker, where, disk, rng, faults):
                 fill(disk / f"fill{refused}")
             source = where / f"source{rng.randrange(6)}"
             name = f"m{rng.randrange(1000)}"
-            said = answer(worker, home, "import", name, rng.choice(["copy", "copy", "reference"]), source)
+            said = answer(worker, home, *any_op(rng, name, source, names, registry))
             if said == "ok":
                 names.append(name)
                 continue
             refused += 1
             if "No space left" not in said and "full" not in said:
                 faults.append(f"a full disk is called '{said}'")
-        fill(disk / "last")
+        fill(disk / "fill-last")
         models = check(home, faults, "full")
         if len(models) != len(set(names)):
             faults.append(f"{len(models)} models are listed of {len(set(names))}")
@@ -80,6 +123,7 @@ def one_round(worker, where, disk, rng, faults):
                 faults.append(f"rm {name} on a full disk: {said}")
         if check(home, faults, "emptied") or os.listdir(home / "blobs"):
             faults.append("not everything was removed")
+        pull_goes_on(worker, home, disk, rng, registry, faults)
         return len(names)
     finally:
         subprocess.run(["umount", disk], check=True)
@@ -89,6 +133,7 @@ def main():
     own_mounts()
     worker, rounds = os.path.abspath(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 10
     rng, faults, models = random.Random(5), [], 0
+    registry = SmallRegistry((300_001, 1_150_000, 70_000))
     with tempfile.TemporaryDirectory() as where:
         where = pathlib.Path(where)
         disk = where / "disk"
@@ -96,7 +141,7 @@ def main():
         for i in range(6):
             (where / f"source{i}").write_bytes(rng.randbytes(rng.randrange(1, 900_000)))
         for _ in range(rounds):
-            models += one_round(worker, where, disk, rng, faults)
+            models += one_round(worker, where, disk, rng, faults, registry)
     for f in faults:
         print("FAULT", f)
     print(f"{rounds} disks filled, {models} models imported before and removed after, {len(faults)} faults")

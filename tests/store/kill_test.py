@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Kills a process that works on a store, and looks at what is left (security.md, I1..I9).
 
-  kill_test.py WORKER [--seconds N] [--seed N] [--exhaustive] [--stride N] [--only WORD]... [--dir DIR]
+  kill_test.py WORKER [--seconds N] [--seed N] [--exhaustive] [--faults] [--stride N] [--only WORD]... [--dir DIR]
 
 --seconds     SIGKILL at random moments of a random stream of all that changes a store: import, pull,
               create, quantize, bundles, adopt, cp, rm, prune, verify, repair, the key
 --exhaustive  SIGKILL before each file operation, of the store and of SQLite, of every call
+--faults      each file operation and each allocation of every call fails, once and from there on
 After each kill the store is judged twice by check_store.py: as it was left, and once it was opened
 again. What was acknowledged is there; what was not is wholly there or wholly not. The files that
 were imported by reference, and the caches of others, are as they were. A pull that was killed is made again,
@@ -44,6 +45,7 @@ def canonical(name):
     return f"{host}/{space}/{model if ':' in model else model + ':latest'}"
 
 
+FAULTS = ["io", "io-on", "full", "full-on", "memory", "memory-on"]
 OPS = ["import"] * 3 + ["cp", "rm", "rm", "pull", "pull", "text", "blob", "bundle", "quantize", "adopt", "prune",
                         "verify", "repair", "key"]
 
@@ -403,6 +405,33 @@ class Bench:
         return at - 1
 
 
+    def fail(self, op, setup, rng, stride):
+        """Each file operation fails, by the disk or for want of room, and each allocation; once, and from there
+        on. Nothing crashes, hangs or leaks; it is as if it had not been, or done; and it can be done again."""
+        self.begin(setup)
+        r = self.run("io", 10**9, op)
+        counts = [int(n) for n in r.stdout.split("\n! ")[-1].split()]
+        for mode in FAULTS:
+            for at in range(1 + rng.randrange(stride), counts["memory" in mode] + 1, stride):
+                self.begin(setup)
+                r = self.run(mode, at, op)
+                what = f"{op[0]} with {mode} at {at}"
+                answer = r.stdout.split("\n< ")[-1].splitlines()[0]
+                done = answer.startswith("ok")
+                if r.returncode != (0 if done else 1) or not (done or answer.partition(" ")[2]):
+                    self.say(what, f"exit status {r.returncode}, '{answer}' {r.stderr}")
+                if done and op[0] != "verify":
+                    self.acknowledge(op, r.stdout)
+                self.after_kill(what, None if done else op)
+                gone = op[0] == "prune" and self.apply(self.models, op) == self.models  # half of it was done
+                if not done and not gone and (r := self.do(op)).returncode:
+                    self.say(what, f"it cannot be done afterwards: {r.stdout} {r.stderr}")
+        print(f"{op[0]}: {counts[0]} file operations and {counts[1]} allocations", flush=True)
+
+    def run(self, mode, at, op):
+        return subprocess.run([self.worker, self.home, mode, str(at), *op], capture_output=True, text=True, timeout=60)
+
+
 def experiments(b):
     """Setups, operations on them, and whether each file operation shall fail as well."""
     one, two, three = b.files[2:5]
@@ -432,6 +461,7 @@ def main():
     ap.add_argument("--seconds", type=float, default=0)
     ap.add_argument("--seed", type=int, default=int(time.time()))
     ap.add_argument("--exhaustive", action="store_true")
+    ap.add_argument("--faults", action="store_true", help="the n-th file operation or allocation fails")
     ap.add_argument("--stride", type=int, default=1, help="before each so-and-so-manieth operation, by the seed")
     ap.add_argument("--only", action="append", help="an operation's first word")
     ap.add_argument("--dir", default="/dev/shm" if os.access("/dev/shm", os.W_OK) else None,
@@ -449,6 +479,11 @@ def main():
                     b.say(" ".join(op), "the kills did not reach it")
                 if failing:
                     b.fail_and_kill(op, setup, places, rng, args.stride)
+        if args.faults:
+            rng = random.Random(args.seed)
+            for setup, op, _ in experiments(b):
+                if op[0] != "open" and not (args.only and op[0] not in args.only):
+                    b.fail(op, setup, rng, args.stride)
         if args.seconds:
             b.begin([])
             b.make_bundle(b.files[3], b.files[4])
@@ -456,7 +491,7 @@ def main():
             rng, end = random.Random(args.seed), time.monotonic() + args.seconds
             while time.monotonic() < end:
                 b.run_loop(rng, 0.25)
-        print(f"{b.kills} kills (seed {args.seed}), {b.violations} violations, "
+        print(f"{b.kills} kills and faults (seed {args.seed}), {b.violations} violations, "
               f"opened again within {b.slowest * 1e3:.0f} ms, at most {max(b.twice, 0)} bytes fetched twice")
         return 1 if b.violations or not b.kills or b.slowest > 20 else 0  # I8 says 2 s; a machine may be busy
 

@@ -7,6 +7,10 @@
  *                                         the last of the process; 0: none. `open` counts as one
  *   worker HOME fail AT WORD...           one operation whose AT-th file operation fails with EIO;
  *                                         then the process is killed, whatever came of it
+ *   worker HOME FAULT AT WORD...          one operation, at whose AT-th file operation or allocation FAULT
+ *                                         begins: io, full, memory (once), io-on, full-on, memory-on (and all
+ *                                         after it). Tells at its end "! FILE-OPERATIONS ALLOCATIONS" of the
+ *                                         operation; exit status 5: it left memory behind
  *   worker HOME loop                      reads operations from stdin, a line each
  *
  * Operations: operations.h. Before each, "> OPERATION", after it "< CODE", written at once: what was
@@ -20,6 +24,7 @@
 
 #include "runtime/base/json.h"
 #include "runtime/base/log.h"
+#include "runtime/base/mem.h"
 #include "store/keys.h"
 #include "store/transport.h"
 #include "tests/store/fault.h"
@@ -82,6 +87,47 @@ static int loop(struct store *s)
     return 0;
 }
 
+/* What happens at the AT-th step of the one operation. */
+static const struct mode {
+    const char *name;
+    int errnum; /* of a file operation; 0: a kill */
+    bool memory, sticky, killed, told;
+} modes[] = {
+    { "do", 0, false, false, false, false },          { "fail", EIO, false, false, true, false },
+    { "io", EIO, false, false, false, true },         { "io-on", EIO, false, true, false, true },
+    { "full", ENOSPC, false, false, false, true },    { "full-on", ENOSPC, false, true, false, true },
+    { "memory", 0, true, false, false, true },        { "memory-on", 0, true, true, false, true },
+};
+
+static const struct mode *mode_of(const char *name)
+{
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++)
+        if (strcmp(name, modes[i].name) == 0)
+            return &modes[i];
+    return NULL;
+}
+
+static int one(struct store *s, const struct mode *m, uint64_t at, char *const *words, size_t n)
+{
+    char line[2][24];
+    uint64_t files = fault_count(), allocations = mem_count();
+    if (m->memory)
+        mem_fail_after(at, m->sticky);
+    else
+        fault_after(at, m->errnum, m->sticky);
+    enum err_code code = operate(s, words, n);
+    mem_fail_after(0, false);
+    if (m->killed)
+        raise(SIGKILL);
+    if (m->told) {
+        fault_after(0, 0, false);
+        snprintf(line[0], sizeof line[0], "%llu", (unsigned long long)(fault_count() - files));
+        snprintf(line[1], sizeof line[1], "%llu", (unsigned long long)(mem_count() - allocations));
+        say("!", (const char *[]){ line[0], line[1] }, 2);
+    }
+    return code != ERR_OK;
+}
+
 int main(int argc, char **argv)
 {
     struct store *s = NULL;
@@ -94,11 +140,11 @@ int main(int argc, char **argv)
     const char *log = getenv("HEARTH_TEST_RECORD"); /* all file operations go there: record.h */
     if (log)
         record_to(log);
-    bool fail = strcmp(argv[2], "fail") == 0, one = (fail || strcmp(argv[2], "do") == 0) && argc > 4;
-    uint64_t kill_at = one ? strtoull(argv[3], NULL, 10) : 0;
-    bool opening = one && strcmp(argv[4], "open") == 0;
+    const struct mode *m = argc > 4 ? mode_of(argv[2]) : NULL;
+    uint64_t at = m ? strtoull(argv[3], NULL, 10) : 0;
+    bool opening = m && strcmp(argv[4], "open") == 0;
     if (opening)
-        fault_after(kill_at, 0, false);
+        fault_after(at, 0, false);
     if (store_open_with(&fault_ops, argv[1], &s, &e)) {
         fprintf(stderr, "%s\n", e.text);
         return 3;
@@ -106,15 +152,11 @@ int main(int argc, char **argv)
     store_set_inspector(s, operation_inspect, NULL);
     say("> open", NULL, 0);
     int status = 0;
-    if (one && !opening) {
-        fault_after(kill_at, fail ? EIO : 0, false);
-        status = operate(s, argv + 4, (size_t)argc - 4) != ERR_OK;
-        if (fail)
-            raise(SIGKILL);
-    } else if (!one) {
+    if (m && !opening)
+        status = one(s, m, at, argv + 4, (size_t)argc - 4);
+    else if (!m)
         status = strcmp(argv[2], "list") == 0 ? list(s) : loop(s);
-    }
     store_close(s); /* its file operations count as well */
     fault_after(0, 0, false);
-    return status;
+    return mem_live() ? 5 : status;
 }
