@@ -11,6 +11,8 @@
 #include "runtime/base/mem.h"
 #include "store/challenge.h"
 #include "store/origin.h"
+#include "store/session.h"
+#include "store/store_priv.h"
 
 static void challenges(void **state)
 {
@@ -169,11 +171,114 @@ static void joins(void **state)
     buf_finish(&b);
 }
 
+/* ---- who is asked for a token, and with what ------------------------------------------------------ */
+
+/* A registry that wants a token, and whoever else is asked. */
+struct places {
+    struct transport base;
+    const char *challenge;
+    struct transfer x;
+    struct transport_head head;
+    unsigned elsewhere, basic; /* requests to others than the registry's own /v2/, and those with a login */
+    bool redirects;            /* one of them would have followed a redirect */
+};
+
+static enum err_code p_start(struct transport *t, const struct transport_request *r, struct transfer **out,
+                             struct err *e)
+{
+    struct places *p = (struct places *)t;
+    bool api = strstr(r->url, "/v2/") != NULL, token = r->authorization && strcmp(r->authorization, "Bearer t") == 0;
+    p->head = (struct transport_head){
+        .status = api && !token ? 401 : 200, .retry_after_s = -1, .url = "", .location = "", .content_type = "",
+        .etag = "", .docker_digest = "", .linked_etag = "", .linked_size = "", .repo_commit = "", .next_url = "",
+        .range = "", .www_authenticate = api ? p->challenge : "",
+    };
+    if (!api) {
+        p->elsewhere++;
+        p->basic += r->authorization && strncmp(r->authorization, "Basic ", 6) == 0;
+        p->redirects |= !r->no_redirect;
+    }
+    p->x = (struct transfer){ .head = p->head, .user = r->user };
+    enum err_code code = r->on_head(r->user, &p->head, e);
+    if (!code && !api)
+        code = r->on_body(r->user, "{\"token\":\"t\"}", 13, e);
+    *out = &p->x;
+    return code;
+}
+
+static struct transfer *p_wait(struct transport *t, struct transfer *only, int timeout_ms)
+{
+    (void)only, (void)timeout_ms;
+    return &((struct places *)t)->x;
+}
+
+static void p_end(struct transport *t, struct transfer *x)
+{
+    (void)t, (void)x;
+}
+
+static const struct transport_ops p_ops = { .start = p_start, .wait = p_wait, .end = p_end };
+
+static const struct {
+    const char *name;
+    bool login;
+    const char *realm;
+    unsigned asked, basic;
+} realm_rows[] = {
+    { "registry.example.com/a/b", true, "https://registry.example.com/token", 1, 1 },
+    { "registry.example.com/a/b", false, "https://registry.example.com/token", 1, 0 },
+    { "registry.example.com/a/b", true, "http://registry.example.com/token", 0, 0 },
+    { "registry.example.com/a/b", true, "https://git.example.com/token", 0, 0 },
+    { "registry.example.com/a/b", false, "https://git.example.com/token", 1, 0 },
+    { "registry.example.com/a/b", false, "https://example.com/token", 1, 0 },
+    { "registry.example.com/a/b", false, "https://evilexample.com/token", 0, 0 },
+    { "registry.example.com/a/b", false, "https://example.org/token", 0, 0 },
+    { "registry.example.com/a/b", true, "https://registry.example.com/token#x", 0, 0 },
+    { "example.com/a/b", false, "https://other.com/token", 0, 0 },
+    { "192.0.2.1/a/b", false, "https://10.0.2.1/token", 0, 0 },
+    { "docker.io/a/b", true, "https://auth.docker.io/token", 1, 1 },
+    { "docker.io/a/b", true, "https://auth.docker.io.example/token", 0, 0 },
+    { "http://127.0.0.1:5000/a/b", true, "http://127.0.0.1:5000/token", 1, 1 },
+    { "http://127.0.0.1:5000/a/b", true, "http://127.0.0.1:5001/token", 0, 0 },
+    { "http://127.0.0.1:5000/a/b", true, "http://localhost:5000/token", 0, 0 },
+};
+
+static void tokens_are_asked_for_where_they_may_be(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof realm_rows / sizeof *realm_rows; i++) {
+        struct store store = { 0 };
+        struct arena a = { 0 };
+        struct err e = { 0 };
+        struct name n;
+        struct buf body;
+        struct transfer *x = NULL;
+        char challenge[200], url[200];
+        struct store_secrets secrets = { .username = realm_rows[i].login ? "u" : NULL, .password = "p" };
+        struct places p = { .base = { .ops = &p_ops }, .challenge = challenge };
+        struct session s = { .store = &store, .transport = &p.base, .secrets = &secrets, .arena = &a };
+        snprintf(challenge, sizeof challenge, "Bearer realm=\"%s\",service=\"s\"", realm_rows[i].realm);
+        assert_int_equal(name_parse(str_from(realm_rows[i].name), &n, &e), ERR_OK);
+        assert_int_equal(session_open(&s, &n, false, &e), ERR_OK);
+        snprintf(url, sizeof url, "%s/v2/a/b/manifests/latest", s.url);
+        struct transport_request r = { .url = url, .max_body = 1000, .body_fd = -1 };
+        enum err_code code = session_ask(&s, &r, 1, &body, &x, &e);
+        if (p.elsewhere != realm_rows[i].asked || p.basic != realm_rows[i].basic || p.redirects ||
+            (code == ERR_OK) != (realm_rows[i].asked > 0))
+            fail_msg("%s, %s: asked %u times, %u with a login%s; %s", realm_rows[i].name, realm_rows[i].realm,
+                     p.elsewhere, p.basic, p.redirects ? ", following redirects" : "", e.text);
+        if (!code)
+            buf_finish(&body);
+        arena_finish(&a);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(challenges), cmocka_unit_test(broken_challenges), cmocka_unit_test(random_challenges),
         cmocka_unit_test(origins),    cmocka_unit_test(joins),
+        cmocka_unit_test(tokens_are_asked_for_where_they_may_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
