@@ -23,6 +23,7 @@ struct push {
     struct store_model *model;
     struct manifest manifest;
     char mount_from[NAME_PART_MAX + NAME_HUB_REPO_MAX + 2]; /* "": nowhere */
+    bool from_public;     /* the registry has a public address: it may not lead us to one that is not */
     struct arena arena;
 };
 
@@ -117,6 +118,7 @@ struct answer {
     int status;
     struct str body; /* of an error; in the arena */
     const char *location;
+    const char *digest; /* of what the registry says that it has stored; "" where it does not */
     bool has_range;
     uint64_t range_end; /* bytes that are there */
 };
@@ -140,7 +142,9 @@ static enum err_code keep_answer(struct push *p, const struct transfer *x, struc
     out->status = x->head.status;
     out->has_range = read_range(x->head.range, &out->range_end);
     out->body = (struct str){ arena_strndup(&p->arena, body.p ? body.p : "", body.n), body.n };
-    if (!out->body.p)
+    out->digest = arena_strndup(&p->arena, x->head.docker_digest, strlen(x->head.docker_digest));
+    p->from_public |= x->head.first_public;
+    if (!out->body.p || !out->digest)
         return no_memory(e);
     if (!location.n)
         return ERR_OK;
@@ -161,6 +165,7 @@ static enum err_code ask(struct push *p, struct transport_request *r, unsigned t
     struct buf body;
     *out = (struct answer){ 0 };
     r->max_body = SESSION_ERROR_MAX;
+    r->from_public = p->from_public;
     if (!r->url)
         return no_memory(e);
     enum err_code code = session_ask(&p->session, r, tries, &body, &x, e);
@@ -182,6 +187,15 @@ static enum err_code refused(struct upload *u, const struct answer *a, struct er
 static bool is_good(const struct answer *a)
 {
     return a->status >= 200 && a->status < 300;
+}
+
+/* What has been stored is what was sent, as far as the registry tells. */
+static enum err_code check_stored(const struct push *p, const struct answer *a, const char *digest, struct err *e)
+{
+    if (!a->digest[0] || str_ieq(str_from(a->digest), str_from(digest)))
+        return ERR_OK;
+    return err_set(e, ERR_FORMAT, "the registry %s has stored what was sent as %.100s, and not as %s", p->session.host,
+                   a->digest, digest);
 }
 
 /* ---- one blob -------------------------------------------------------------------------------- */
@@ -216,10 +230,10 @@ static enum err_code begin(struct upload *u, bool *mounted, struct err *e)
     struct answer a = { 0 };
     struct buf query;
     enum err_code code = ERR_OK;
-    *mounted = false;
+    bool may_mount = u->p->mount_from[0];
     u->location = NULL;
     u->at = 0;
-    if (u->p->mount_from[0]) {
+    if (may_mount) {
         buf_init(&query, 480);
         buf_puts(&query, "?mount=");
         origin_escape(&query, str_from(u->digest));
@@ -228,11 +242,12 @@ static enum err_code begin(struct upload *u, bool *mounted, struct err *e)
         code = query.failed ? no_memory(e) : post(u, query.p, &a, e);
         buf_finish(&query);
     }
-    if (!code && a.status != 201 && a.status != 202)
+    may_mount = may_mount && a.status == 201;
+    *mounted = !code && may_mount;
+    if (!code && !may_mount && a.status != 202)
         code = post(u, "", &a, e);
     if (code)
         return code;
-    *mounted = a.status == 201;
     u->location = a.location;
     if (*mounted || (a.status == 202 && a.location))
         return ERR_OK;
@@ -321,7 +336,7 @@ static enum err_code step(struct upload *u, bool *done, struct answer *a, struct
     uint64_t left = u->layer->size - u->at;
     bool mounted = false;
     *done = false;
-    *a = (struct answer){ .status = 200 };
+    *a = (struct answer){ .status = 200, .digest = "" };
     if (!u->location) {
         enum err_code code = begin(u, &mounted, e);
         *done = mounted;
@@ -331,7 +346,7 @@ static enum err_code step(struct upload *u, bool *done, struct answer *a, struct
         return patch(u, left < CHUNK ? left : CHUNK, a, e);
     enum err_code code = put(u, a, e);
     *done = !code && is_good(a);
-    return code;
+    return *done ? check_stored(u->p, a, u->digest, e) : code;
 }
 
 /* What is to be done about a failure: nothing (its sentence stays), or a pause and another try. */
@@ -422,9 +437,11 @@ static enum err_code push_manifest(struct push *p, struct err *e)
                                    .body = bytes,
                                    .body_fd = -1 };
     code = ask(p, &r, 4, &a, e);
-    if (code || is_good(&a))
+    if (code)
         return code;
-    return session_refused(s, a.status, a.body, "the manifest", e);
+    char digest[DIGEST_TEXT_SIZE];
+    snprintf(digest, sizeof digest, "sha256:%s", p->model->digest_hex);
+    return is_good(&a) ? check_stored(p, &a, digest, e) : session_refused(s, a.status, a.body, "the manifest", e);
 }
 
 /* ---- the call -------------------------------------------------------------------------------- */
