@@ -449,8 +449,10 @@ static int64_t pause_ms(enum err_code code, const struct transfer *x, unsigned a
     if (!again)
         return -1;
     long asked = code ? -1 : x->head.retry_after_s;
+    if (asked > MAX_PAUSE_S) /* to come back sooner than it allows would be of no use */
+        return -1;
     if (asked >= 0)
-        return 1000 * (int64_t)(asked < MAX_PAUSE_S ? asked : MAX_PAUSE_S);
+        return 1000 * (int64_t)asked;
     return (int64_t)250 << (attempt < 6 ? attempt : 6);
 }
 
