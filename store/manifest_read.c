@@ -14,7 +14,11 @@ static const char *const title_keys[] = { MANIFEST_TITLE, "org.cncf.model.filepa
 static const char *shown(const json_t *text)
 {
     const char *s = json_string_value(text);
-    return s && utf8_valid(s, strlen(s)) == strlen(s) && strlen(s) <= 120 ? s : "?";
+    size_t n = s ? strlen(s) : 0;
+    for (size_t i = 0; i < n; i++)
+        if (s[i] < ' ' || s[i] > '~')
+            return "?";
+    return s && n <= 120 ? s : "?";
 }
 
 /* A text of the manifest's into the arena. */
@@ -43,9 +47,13 @@ static enum err_code take_title(const json_t *layer, struct arena *a, const char
     return ERR_OK;
 }
 
+/* Small letters alone: a manifest names a blob in one way (OCI's image specification, digests). */
 static bool take_digest(const json_t *v, struct digest *out)
 {
     struct str text = { json_string_value(v), json_string_length(v) };
+    for (size_t i = 0; i < text.n; i++)
+        if (text.p[i] >= 'A' && text.p[i] <= 'F')
+            return false;
     return json_is_string(v) && str_starts(text, STR("sha256:")) && digest_parse(text, out);
 }
 
@@ -60,8 +68,8 @@ static enum err_code take_layer(const json_t *v, const char *what, struct arena 
         return err_set(e, ERR_FORMAT, "the manifest: %s must have mediaType, digest and size", what);
     if (!take_digest(digest, &out->digest))
         return err_set(e, ERR_FORMAT,
-                       "the manifest: the digest of %s is '%s' and must be sha256: and 64 hex digits", what,
-                       shown(digest));
+                       "the manifest: the digest of %s is '%s' and must be sha256: and 64 hex digits, a to f small",
+                       what, shown(digest));
     if (!json_is_integer(size) || json_integer_value(size) < 0)
         return err_set(e, ERR_FORMAT, "the manifest: the size of %s is no number of bytes", what);
     out->size = (uint64_t)json_integer_value(size);
