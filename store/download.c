@@ -162,8 +162,8 @@ static enum err_code on_piece(struct fetching *f, uint64_t piece, const uint8_t 
     const struct file_ops *ops = l->s->ops;
     enum err_code code = ERR_OK;
     if (!file_write_all(ops, l->journal.part, p, n, piece * PIECE_BYTES))
-        code = err_errno(e, ERR_IO, errno, "%s: writing to the store (what is there already is kept for "
-                         "the next time)", l->d->label);
+        code = err_errno(e, ERR_IO, errno, "%s: writing to the store%s", l->d->label,
+                         l->begun ? " (what is there already is kept for the next time)" : "");
     if (!code && l->begun) /* a stream of unknown length cannot be resumed */
         code = journal_add(&l->journal, piece, piece_sum(p, n), e);
     if (!code) {
@@ -274,8 +274,20 @@ static enum err_code lead(struct leader *l, struct err *e)
         code = hash_begin(&l->hash, l->s->ops, l->journal.part, e);
     if (!code)
         code = fetch_all(l, e);
+    bool resumed = l->out->resumed > 0;
     if (!code)
         code = finish(l, e);
+    if (code == ERR_FORMAT && resumed) { /* what was there from before may be the lie */
+        code = begin_anew(l, e);
+        if (!code)
+            code = fetch_all(l, e);
+        if (!code)
+            code = finish(l, e);
+    }
+    if (code && !l->begun) { /* nothing tells how far it is: no use to anybody, and it may be large */
+        l->s->ops->unlink(l->s->blobs.tmp, l->out->journal);
+        l->s->ops->unlink(l->s->blobs.tmp, l->out->part.name);
+    }
     l->out->fetched = f->fetched;
     hash_finish(&l->hash);
     fetching_finish(f);

@@ -60,8 +60,8 @@ struct downloaded {
 };
 
 /* Free space is checked first (ERR_IO with both numbers). On success the part is hashed, of the right
- * length, 0440 and synced, ready for store_commit; on failure the two files stay for the next time, but
- * for a wrong hash: then they are removed, and the sentence says so. */
+ * length, 0440 and synced, ready for store_commit; on failure the two files stay for the next time,
+ * but for a wrong hash (the sentence says so), and where nothing tells how far it was: then they are removed. */
 enum err_code download_blob(struct store *s, struct transport *t, const struct download *d,
                             const struct store_job *job, struct downloaded *out, struct err *e);
 void downloaded_finish(struct store *s, struct downloaded *d); /* discards a part that was not moved */

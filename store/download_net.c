@@ -14,6 +14,7 @@
 #define SHARE_NS SECOND /* a connection that would take longer for its rest is helped by an idle one */
 #define SHARE_MIN (8 * PIECE_BYTES)
 #define STRIKES 3
+#define FUTILE 5 /* streams in a row that end no later than one before */
 #define FIRST_DELAY_NS (SECOND / 4)
 #define MAX_DELAY_NS (15 * SECOND)
 #define MAX_RETRY_AFTER_S 600
@@ -265,6 +266,9 @@ static enum err_code take_whole(struct segment *g, const struct transport_head *
         f->unordered = true;
         return err_set(e, ERR_CONFLICT, "no ranges there");
     }
+    if (!h->ends && !f->d->has_digest) /* libcurl takes a line that was cut for the end, under TLS as well */
+        return err_set(e, ERR_FORMAT, "%s: %.*s tells neither its length nor its end, so nobody could see that it was cut "
+                       "off: give its digest (@sha256:...)", f->d->label, FROM(f));
     enum err_code code = h->has_length ? take_size(g, h->length, e) : ERR_OK;
     f->mode = FETCH_STREAM;
     g->end = f->size_known ? f->size : UNKNOWN;
@@ -352,7 +356,8 @@ static enum err_code on_body(void *user, const void *bytes, size_t n, struct err
     if (code && e)
         f->fatal = *e;
     f->byte_at = clock_ns();
-    f->failures = f->strikes = 0;
+    if (f->mode != FETCH_STREAM || g->at > f->furthest) /* a stream that begins again brings what was there */
+        f->failures = f->strikes = 0;
     g->cut = !code && g->at == g->end && g->end < g->asked;
     return g->cut ? err_set(e, ERR_CANCELLED, "another connection has the rest") : code;
 }
@@ -373,6 +378,8 @@ static void rewind_stream(struct fetching *f, struct segment *g)
 {
     if (f->mode != FETCH_STREAM)
         return;
+    f->futile = g->at > f->furthest ? 0 : f->futile + 1;
+    f->furthest = g->at > f->furthest ? g->at : f->furthest;
     g->at = 0;
     f->changed |= !f->d->has_digest;
 }
@@ -593,11 +600,16 @@ static enum err_code ended(struct fetching *f, struct segment *g, struct err *e)
 static enum err_code give_up(struct fetching *f, struct err *e)
 {
     unsigned most = f->d->give_up_s ? f->d->give_up_s : DOWNLOAD_GIVE_UP_S;
-    if (!f->last.code || !(f->failures || f->strikes) || clock_ns() - f->byte_at < (int64_t)most * SECOND)
+    bool futile = f->futile >= FUTILE;
+    if (!f->last.code || !(f->failures || f->strikes) ||
+        (!futile && clock_ns() - f->byte_at < (int64_t)most * SECOND))
         return ERR_OK;
     if (e)
         *e = f->last;
-    err_prefix(e, "gave up after %u seconds without a byte (what is there is kept)", most);
+    if (futile)
+        err_prefix(e, "gave up after %d tries that came no further (there are no ranges there)", FUTILE);
+    else
+        err_prefix(e, "gave up after %u seconds without a byte (what is there is kept)", most);
     return f->last.code;
 }
 

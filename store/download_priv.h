@@ -81,6 +81,8 @@ struct fetching {
     bool led_from_public;
     char etag[256], origin[264], repo_commit[65];
     uint64_t fetched;
+    uint64_t furthest;     /* how far a stream has come that had to begin again */
+    unsigned futile;       /* streams since that came no further */
     int64_t byte_at;       /* when the last new byte came */
     int64_t hold_until;    /* as a Retry-After says */
     unsigned failures;     /* since the last new byte */

@@ -41,6 +41,7 @@ struct transport_head {
     int status;
     bool has_length;
     uint64_t length;                       /* Content-Length */
+    bool ends;                             /* a length or chunks: a body that was cut off is noticed */
     bool has_range;
     uint64_t first, last, total;           /* Content-Range: bytes first-last/total */
     bool accepts_ranges;                   /* Accept-Ranges: bytes, or a Content-Range */

@@ -251,6 +251,7 @@ enum head_line head_line(struct head_reader *r, const char *line, size_t n, cons
         return HEAD_MORE;
     }
     r->head.accepts_ranges |= r->head.has_range;
+    r->head.ends = r->head.has_length || r->chunked;
     if (r->chunked) {
         r->head.has_length = false;
         r->head.length = 0;
