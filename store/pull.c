@@ -50,12 +50,24 @@ static const struct store_job *job_of(const struct pull *p)
     return &p->in->job;
 }
 
+/* Where nobody has given one: the last part of the URL's path. */
+static struct str file_name_of(const struct remote_layer *l)
+{
+    struct str name = str_from(l->file_name);
+    if (name.n)
+        return name;
+    name = (struct str){ l->url, strcspn(l->url, "?#") };
+    const char *slash = memrchr(name.p, '/', name.n);
+    return slash ? (struct str){ slash + 1, name.n - (size_t)(slash + 1 - name.p) } : name;
+}
+
 /* "pulling 0123456789ab" */
 static void label_of(const struct piece *x, char out[96])
 {
     char hex[DIGEST_HEX_SIZE];
     if (!x->layer->has_digest) {
-        snprintf(out, 96, "pulling %.80s", x->layer->file_name);
+        struct str name = file_name_of(x->layer);
+        snprintf(out, 96, "pulling %.*s", (int)(name.n < 80 ? name.n : 80), name.p);
         return;
     }
     digest_hex(&x->layer->digest, hex);
@@ -386,6 +398,46 @@ static enum err_code obtain_config(struct pull *p, struct err *e)
     return check_text(x, buf_str(&x->text), e);
 }
 
+/* What is still to come, for the disk: of each file once, less what an earlier pull has left of it. */
+static enum err_code count_missing(struct pull *p, uint64_t *missing, struct err *e)
+{
+    enum err_code code = ERR_OK;
+    *missing = 0;
+    for (size_t i = 0; !code && i < p->m->n_layers; i++) {
+        const struct piece *x = &p->pieces[i];
+        struct catalog_blob row = { 0 };
+        size_t twin;
+        if (!media_is_file(x->layer->kind) || !x->layer->has_size || find_twin(p, i, &twin))
+            continue;
+        pthread_mutex_lock(&p->s->mutex);
+        if (x->layer->has_digest)
+            code = catalog_blob(p->s->catalog, &x->digest, &row, e);
+        pthread_mutex_unlock(&p->s->mutex);
+        struct download d = download_of(p, x, "");
+        uint64_t begun = row.there ? x->layer->size : download_begun(p->s, &d);
+        uint64_t left = x->layer->size > begun ? x->layer->size - begun : 0;
+        *missing = left > UINT64_MAX - *missing ? UINT64_MAX : *missing + left;
+    }
+    return code;
+}
+
+/* Before the first byte of the first file: no use in one that leaves no room for the next. */
+static enum err_code check_room(struct pull *p, struct err *e)
+{
+    struct statvfs fs;
+    uint64_t missing;
+    enum err_code code = count_missing(p, &missing, e);
+    if (code)
+        return code;
+    if (fstatvfs(p->s->home_fd, &fs) < 0)
+        return err_errno(e, ERR_IO, errno, "looking for the free space of the store");
+    uint64_t room = (uint64_t)fs.f_bavail * fs.f_frsize;
+    return missing <= room ? ERR_OK
+                           : err_set(e, ERR_IO, "the disk is too full for '%.200s': %llu bytes are still to come, and "
+                                     "%llu are free", p->in->name, (unsigned long long)missing,
+                                     (unsigned long long)room);
+}
+
 /* The config last, as Ollama has it. */
 static enum err_code obtain_all(struct pull *p, struct err *e)
 {
@@ -579,6 +631,8 @@ static enum err_code bring(struct pull *p, struct store_model **model, struct er
 {
     struct model_box *box = NULL;
     enum err_code code = look_up_old(p, e);
+    if (!code)
+        code = check_room(p, e);
     if (!code)
         code = obtain_all(p, e);
     if (code)
