@@ -153,6 +153,16 @@ static enum err_code ask_registry(struct remote *r, const char *reference, const
     return code;
 }
 
+/* As far as a mirror's word for a tag can be held against anything. */
+static bool looks_like_manifest(struct str body)
+{
+    json_t *tree = NULL;
+    bool good = !json_read_bounded(body, MANIFEST_MAX_BYTES, MAX_VALUES, "the manifest", &tree, NULL) &&
+                (json_is_array(json_object_get(tree, "layers")) || json_is_array(json_object_get(tree, "manifests")));
+    json_decref(tree);
+    return good;
+}
+
 /* False: ask the registry itself. */
 static bool ask_mirror(struct remote *r, const char *reference, const struct digest *wanted)
 {
@@ -174,6 +184,8 @@ static bool ask_mirror(struct remote *r, const char *reference, const struct dig
             code = err_set(&e, ERR_NOT_FOUND, "status %d", x->head.status);
         else
             code = check_digest(g, "the mirror", x, buf_str(&body), wanted, &r->model.digest, &e);
+        if (!code && !looks_like_manifest(buf_str(&body)))
+            code = err_set(&e, ERR_FORMAT, "what it sent is no manifest");
         if (!code)
             code = keep(r, buf_str(&body), &e);
         transport_end(r->transport, x);
