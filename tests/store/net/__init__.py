@@ -286,6 +286,10 @@ class Hostile:
 
     def stop(self):
         self.stopping.set()
+        try:
+            self.listener.shutdown(socket.SHUT_RDWR)  # or who waits in accept goes on with the next socket of this number
+        except OSError:
+            pass
         self.listener.close()
 
     def __enter__(self):
