@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import pathlib
+import resource
 import shutil
 import statistics
 import subprocess
@@ -51,7 +52,7 @@ class Bench:
 
     def words(self, path):
         return [self.fetch, "blob", self.base + path, "--ca", str(self.ca.file), "--home", str(self.home), "--digest",
-                self.digest, "--size", str(self.size), "--connections", str(CONNECTIONS)]
+                self.digest, "--size", str(self.size), "--connections", str(CONNECTIONS), "--keep"]
 
     def fresh(self):
         shutil.rmtree(self.home, ignore_errors=True)
@@ -83,17 +84,39 @@ class Bench:
         return {"ratio": statistics.median(a / b for a, b in pairs), "ours_s": [a for a, _ in pairs],
                 "theirs_s": [b for _, b in pairs]}
 
+    def curls(self, n):
+        """curl alone, in n ranges at once: what a line gives to whoever neither hashes nor syncs"""
+        self.fresh()
+        step = -(-self.size // n)
+        words = [["curl", "-s", "--cacert", str(self.ca.file), "-o", str(self.where / f"plain{i}"), "-r",
+                  f"{i * step}-{min(self.size, (i + 1) * step) - 1}", self.base + "/blob"] for i in range(n)]
+        start = time.monotonic()
+        for process in [subprocess.Popen(w) for w in words]:
+            if process.wait():
+                raise RuntimeError("curl failed")
+        took = time.monotonic() - start
+        for i in range(n):
+            (self.where / f"plain{i}").unlink()
+        return took
+
     def line(self, rounds):
         subprocess.run(["tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", f"{self.rate * 8}bit", "burst", "512k",
                         "latency", "100ms"], check=True)
         try:
-            rates, plain = [], []
+            ways = {"ours": self.ours, "curl_hash_sync": self.theirs, "curl": lambda: self.curls(1),
+                    "curl_8": lambda: self.curls(CONNECTIONS)}
+            rates, cpu = {name: [] for name in ways}, {name: [] for name in ways}
             for _ in range(rounds):
-                rates.append(self.size / self.ours())
-                plain.append(self.size / self.theirs())
+                for name, way in ways.items():
+                    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+                    rates[name].append(round(self.size / way()))
+                    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+                    cpu[name].append([round(after.ru_utime - before.ru_utime, 2), round(after.ru_stime - before.ru_stime, 2)])
         finally:
             subprocess.run(["tc", "qdisc", "del", "dev", "lo", "root"], check=True)
-        return {"part": statistics.median(rates) / self.rate, "line_bytes_s": self.rate, "bytes_s": rates, "curl_bytes_s": plain}
+        parts = {name: statistics.median(r) / self.rate for name, r in rates.items()}
+        return {"part": parts["ours"], "line_bytes_s": self.rate, "parts": parts, "bytes_s": rates,
+                "user_and_system_s": cpu, "of_curl_8": statistics.median(a / b for a, b in zip(rates["ours"], rates["curl_8"]))}
 
     def memory(self, _):
         self.fresh()
