@@ -99,6 +99,8 @@ static enum err_code make_room(struct leader *l, struct err *e)
         return files_failed(l, e);
     there = (uint64_t)st.st_blocks * 512;
     uint64_t need = there < size ? size - there : 0;
+    if (!need && (uint64_t)st.st_size == size)
+        return ERR_OK;
     if (need <= room && (!size || ops->reserve(l->journal.part, size) == 0 || errno != ENOSPC))
         return ERR_OK;
     return err_set(e, ERR_IO, "%s: the disk is too full: %" PRIu64 " bytes are needed, and %" PRIu64

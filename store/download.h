@@ -13,8 +13,8 @@
  * Two downloads of one blob in one process are one: the second waits and hears the first one's progress;
  * when the first is cancelled, the second goes on from there.
  *
- * When all is asked for and a connection is idle, it takes over the second half of what the slowest one
- * would still need more than a second for.
+ * When all is asked for, or a slow connection holds up the hashing, an idle one takes over the second half
+ * of what the slowest would still need more than a second for.
  *
  * The sink checks, before a byte is written: 206 with exactly the range that was asked for and the
  * size that was told (a 200 means a server without ranges: one stream from the start). Retries are

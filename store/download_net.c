@@ -135,7 +135,7 @@ static int64_t rest_ns(const struct segment *g, int64_t now)
     return ns < (double)INT64_MAX / 2 ? (int64_t)ns : INT64_MAX / 2;
 }
 
-/* Nothing is left that nobody has: the second half of what the slowest connection has still to bring. */
+/* Instead of a stretch that nobody has: the second half of what the slowest connection has still to bring. */
 static bool help(struct fetching *f, struct segment *g)
 {
     struct segment *slowest = NULL;
@@ -155,6 +155,12 @@ static bool help(struct fetching *f, struct segment *g)
     return true;
 }
 
+/* One slow connection holds up the hashing, which goes in order and would then be left for the end. */
+static bool is_far_ahead(const struct fetching *f)
+{
+    return (f->cursor - f->pieces.frontier) * PIECE_BYTES > 2 * f->n * f->segment_bytes;
+}
+
 /* The next stretch that nobody has. False: there is none. */
 static bool plan(struct fetching *f, struct segment *g)
 {
@@ -168,6 +174,8 @@ static bool plan(struct fetching *f, struct segment *g)
     }
     while (f->cursor < p->n && pieces_has(p, f->cursor))
         f->cursor++;
+    if (is_far_ahead(f) && help(f, g))
+        return true;
     uint64_t first = f->cursor, last = first;
     while (last < p->n && !pieces_has(p, last) && (last - first) * PIECE_BYTES < f->segment_bytes)
         last++;
