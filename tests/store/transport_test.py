@@ -269,6 +269,12 @@ def redirects(fetch, ca):
         ask("loopback to public", other.url, host="127.0.0.1", code="ok")
         truth("a token leaked", all("authorization" not in r.headers for s in (other, loopback, private) for r in s.requests))
         kept_connection(fetch, tls, loopback)
+    back = []
+    with net.Hostile(lambda c, r: c.reply(302, location=back[0] + "/y"), host=OTHER, certificate=tls) as far, \
+            net.Hostile(to(far.url + "/z"), host=PUBLIC, certificate=tls) as first:
+        back.append(first.url)
+        check("there and back", fetch(first.url + "/x", "--auth", "Bearer token"), code="ok")
+        truth("there and back: the token came again", pathlib.Path(fetch.out).read_bytes() == b"none")
     with net.Hostile(lambda c, r: c.reply(302, location="/x"), host=PUBLIC, certificate=tls) as loop:
         check("round and round", fetch(loop.url + "/x"), code="forbidden", says="after 5 redirects")
         truth("round and round: too often", len(loop.requests) == 6)
@@ -319,12 +325,16 @@ def sent(fetch, where):
         (home / ".netrc").write_text("default login me password word\n")
         truth(".netrc is read", "authorization" not in ask(env={"HOME": str(home)})[1])
         check("a header that splits", fetch(server.url, "--plain", "--header", "A:b\r\nC: d"), code="invalid")
+        check("a login by the back door", fetch(server.url, "--plain", "--header", "Authorization:x"), code="invalid")
         check("a token that splits", fetch(server.url, "--plain", "--auth", "b\r\nC: d"), code="invalid")
     with net.Hostile(lambda c, r: c.reply(200, r.path.encode())) as proxy:
         check("proxy", fetch("http://nowhere.example/x", "--plain", env={"http_proxy": proxy.url}), code="ok", status=200)
         truth("proxy: not asked", proxy.requests and proxy.requests[0].path == "http://nowhere.example/x")
         got = fetch(proxy.url + "/y", "--plain", env={"http_proxy": "http://127.0.0.1:1", "no_proxy": "127.0.0.0/8"})
         check("no_proxy", got, code="ok")
+        asked = len(proxy.requests)
+        fetch("https://127.0.0.1:1/x", env={"HTTP_PROXY": proxy.url})
+        truth("HTTP_PROXY is for https as well", len(proxy.requests) == asked)
 
 
 def main():
