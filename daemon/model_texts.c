@@ -66,10 +66,10 @@ static enum err_code read_config(const struct store_model *m, struct model_texts
 
 enum err_code model_texts_check_version(struct str requires, const char *name, struct err *e)
 {
-    if (!modelfile_version(requires) || !modelfile_version_newer(requires, STR(HEARTH_VERSION)))
+    if (!modelfile_version(requires) || !modelfile_version_newer(requires, STR(OLLAMA_SPOKEN)))
         return ERR_OK;
-    return err_set(e, ERR_UNSUPPORTED, "'%.200s' requires version %.*s, and this daemon is %s: a newer Hearth is needed",
-                   name, (int)(requires.n < 60 ? requires.n : 60), requires.p, HEARTH_VERSION);
+    return err_set(e, ERR_UNSUPPORTED, "'%.200s' requires Ollama's version %.*s, and this Hearth speaks that of %s: a newer one is needed",
+                   name, (int)(requires.n < 60 ? requires.n : 60), requires.p, OLLAMA_SPOKEN);
 }
 
 static enum err_code read_all(struct store *s, const struct store_model *m, struct model_texts *t, struct err *e)

@@ -23,7 +23,9 @@ enum err_code model_texts_read(struct store *s, const struct store_model *m, str
                                struct err *e);
 void model_texts_finish(struct model_texts *t); /* a zeroed one is fine */
 
-/* ERR_UNSUPPORTED: `requires` is a version after this daemon's. `name`: the model's. */
+/* REQUIRES counts in Ollama's versions: this is the one whose formats and API we speak. */
+#define OLLAMA_SPOKEN "0.32.0"
+/* ERR_UNSUPPORTED: `requires` is a version after it. `name`: the model's. */
 enum err_code model_texts_check_version(struct str requires, const char *name, struct err *e);
 
 /* The model's own where the request is silent: options, and the system text. */

@@ -111,8 +111,8 @@ struct transport_options {
     unsigned stall_s;          /* 0: TRANSPORT_STALL_S */
     const char *user_agent;    /* NULL: hearth/VERSION */
 };
-/* Once in a process, before the first thread. SIGPIPE is ignored from then on. */
-enum err_code transport_setup(struct err *e);
+/* The first one in a process loads libcurl (ERR_UNSUPPORTED: it is not there), and SIGPIPE is ignored from
+ * then on. */
 enum err_code transport_curl_create(const struct transport_options *o, struct transport **out,
                                     struct err *e);
 void transport_destroy(struct transport *t); /* ends what is under way; NULL is fine */

@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <netdb.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,11 +16,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <curl/curl.h>
-
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 #include "store/file.h"
+#include "store/transport_curl_lib.h"
 #include "store/transport_head.h"
 
 #define CONNECTIONS 8
@@ -75,14 +73,6 @@ struct curl_transfer {
     struct err refused;   /* why a callback of ours stopped it */
     char reason[CURL_ERROR_SIZE], address[64];
 };
-
-enum err_code transport_setup(struct err *e)
-{
-    signal(SIGPIPE, SIG_IGN);
-    return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK
-               ? ERR_OK
-               : err_set(e, ERR_INTERNAL, "starting libcurl failed");
-}
 
 /* ---- where a URL leads ------------------------------------------------------------------------ */
 
@@ -865,6 +855,11 @@ enum err_code transport_curl_create(const struct transport_options *o, struct tr
     *out = NULL;
     if (!t)
         return err_no_memory(e, sizeof *t, "a transport");
+    code = curl_lib_load(e);
+    if (code) {
+        mem_free(t);
+        return code;
+    }
     t->base.ops = &curl_ops;
     t->offline = o->offline;
     t->stall_s = o->stall_s ? o->stall_s : TRANSPORT_STALL_S;

@@ -306,7 +306,7 @@ class Create(Base):
         self.assertEqual(details["family"], "special")
 
     def test_requires_renderer_and_parser(self):
-        now = self.d.get("/api/version").json["version"]
+        now = "0.32.0"  # Ollama's, in which REQUIRES counts
         said = self.tiny("kept", requires=now, renderer="qwen3-coder", parser="\u00e9" * 59 + "x\u20ac")
         warned = [s for s in said if s.startswith("warning: ")]
         self.assertEqual(len(warned), 2, said)
@@ -316,8 +316,8 @@ class Create(Base):
         self.assertEqual((show["requires"], show["renderer"], show["parser"][:59]), (now, "qwen3-coder", "\u00e9" * 59))
         self.d.ok("/api/generate", {"model": "kept", "prompt": "a", "stream": False, "options": {"num_predict": 1}})
         for late in ("999.0.0", "v999", "999.0.1-rc.1"):
-            said = self.refused(400, "requires version " + late, model="late", files={"tiny.gguf": self.digest}, requires=late)
-            self.assertIn("this daemon is " + now, said)
+            said = self.refused(400, "requires Ollama's version " + late, model="late", files={"tiny.gguf": self.digest}, requires=late)
+            self.assertIn("this Hearth speaks that of " + now, said)
         self.refused(400, "must be a version", model="late", files={"tiny.gguf": self.digest}, requires="soon")
 
     def test_a_model_that_came_and_requires_more(self):
@@ -343,7 +343,7 @@ class Create(Base):
         for path, body in (("/api/generate", {"prompt": "a"}), ("/api/chat", {"messages": [{"role": "user", "content": "q"}]})):
             reply = self.d.post(path, dict(body, model="older:1", stream=False))
             self.assertEqual(reply.status, 400)
-            self.assertIn("requires version v77.0.0, and this daemon is", reply.json["error"])
+            self.assertIn("requires Ollama's version v77.0.0, and this Hearth speaks that of", reply.json["error"])
 
     def test_removed_with_its_texts(self):
         d = Daemon(HEARTHD, "--device", "ref").start()

@@ -408,7 +408,7 @@ int main(int argc, char **argv)
     struct options o = { .times = 1, .threads = 1, .size = UINT64_MAX, .r.body_fd = -1 };
     json_setup();
     log_set_level(LOG_WARN);
-    if (store_setup(&e) || transport_setup(&e)) {
+    if (store_setup(&e)) {
         fprintf(stderr, "%s\n", e.text);
         return 1;
     }

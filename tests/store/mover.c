@@ -435,8 +435,6 @@ int main(int argc, char **argv)
     json_setup();
     log_set_level(LOG_DEBUG);
     enum err_code code = parse(&o, argc, argv) ? store_setup(&e) : err_set(&e, ERR_USAGE, "see the head of mover.c");
-    if (!code)
-        code = transport_setup(&e);
     stall_s = o.stall ? (unsigned)strtoul(o.stall, NULL, 10) : 0;
     give_up_s = o.give_up ? (unsigned)strtoul(o.give_up, NULL, 10) : 0;
     if (!code)

@@ -114,8 +114,6 @@ int main(int argc, char **argv)
     json_obj(&j);
     enum err_code code = store_setup(&e);
     if (!code)
-        code = transport_setup(&e);
-    if (!code)
         code = store_open(argv[1], &s, &e);
     if (!code)
         code = store_set_net(s, &o.net, &e);

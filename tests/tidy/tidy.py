@@ -40,7 +40,7 @@ ARROWS = {
 LIBRARIES = {
     "vulkan/":   ["runtime/gpu/", "tests/"],
     "volk":      ["runtime/gpu/", "tests/"],
-    "curl/":     ["store/transport_curl.c"],
+    "curl/":     ["store/transport_curl_lib.h"],
     "sqlite3":   ["store/", "tests/"],
     "openssl/":  ["store/", "cli/create.c", "tests/"],
     "uv.h":      ["daemon/", "tests/"],
