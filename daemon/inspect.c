@@ -4,11 +4,8 @@
 #include <string.h>
 
 #include "daemon/prompt.h"
-#include "runtime/base/json.h"
 #include "runtime/base/mem.h"
 #include "runtime/text/chat_template.h"
-
-#define MAX_METADATA ((size_t)64 << 20)
 
 static const char *keep(struct arena *a, const char *text)
 {
@@ -26,21 +23,6 @@ static const char *capabilities(const struct words *w, const struct chat_templat
     return arena_strndup(a, text, n ? n - 1 : 0);
 }
 
-/* Its short name, where the file tells: "apache-2.0". */
-static enum err_code license(const struct words *w, struct arena *a, const char **out, struct err *e)
-{
-    struct buf text;
-    json_t *root = NULL;
-    buf_init(&text, MAX_METADATA);
-    enum err_code c = words_metadata(w, 0, &text, e);
-    c = c ? c : json_read(buf_str(&text), MAX_METADATA, "a model's metadata", &root, e);
-    if (!c)
-        *out = keep(a, json_string_value(json_object_get(root, "general.license")));
-    json_decref(root);
-    buf_finish(&text);
-    return c;
-}
-
 static enum err_code read_facts(const struct words *w, const struct chat_template *t, const struct output_format *f,
                                 struct arena *a, struct store_facts *out, struct err *e)
 {
@@ -55,10 +37,11 @@ static enum err_code read_facts(const struct words *w, const struct chat_templat
         .embedding_length = h->n_embd,
         .has_weights = h->has_weights,
     };
-    enum err_code c = license(w, a, &out->license, e);
-    if (!c && (!out->family || !out->quantization || !out->capabilities || !out->license))
-        c = err_no_memory(e, 64, "a model's facts");
-    return c;
+    struct str license = words_text(w, "general.license"); /* its short name: "apache-2.0" */
+    out->license = license.n ? arena_strndup(a, license.p, license.n) : "";
+    return out->family && out->quantization && out->capabilities && out->license
+               ? ERR_OK
+               : err_no_memory(e, 64, "a model's facts");
 }
 
 enum err_code inspect_files(void *user, const char *const *paths, size_t n, struct str template, struct arena *a,

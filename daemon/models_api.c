@@ -277,34 +277,6 @@ void models_ps(struct daemon *d, struct http_request *r, int arg)
 
 /* ---- show ----------------------------------------------------------------------------------------- */
 
-/* The metadata as clients know it: without the template (it has a field of its own), with the
- * number of weights. */
-static enum err_code put_model_info(const struct words *w, bool verbose, struct buf *out,
-                                    struct err *e)
-{
-    struct buf all;
-    json_t *root = NULL;
-    buf_init(&all, MAX_REPLY);
-    enum err_code c = words_metadata(w, verbose ? SIZE_MAX : 5, &all, e);
-    if (!c && all.failed)
-        c = err_no_memory(e, all.n, "a model's metadata");
-    if (!c)
-        c = json_read(buf_str(&all), MAX_REPLY, "a model's metadata", &root, e);
-    buf_finish(&all);
-    if (c)
-        return c;
-    json_object_del(root, "tokenizer.chat_template");
-    uint64_t n = words_header(w)->n_params;
-    struct json_out j;
-    if (!json_object_get(root, "general.parameter_count") &&
-        json_object_set_new(root, "general.parameter_count", json_integer((json_int_t)n)))
-        out->failed = true;
-    json_begin(&j, out);
-    json_tree_value(&j, root);
-    json_decref(root);
-    return ERR_OK;
-}
-
 #define MAX_LICENSES 64
 
 /* Every licence of the model, and all of them as one text. */
@@ -380,7 +352,7 @@ static enum err_code act_show(struct task *t, struct err *e)
     for (int i = 0; i < BUFS; i++)
         buf_init(&b[i], MAX_REPLY);
     enum err_code c = read_licenses(t, &arena, licenses, &n, &b[LICENSE], e);
-    if (!c && !(c = put_model_info(w, t->req.verbose, &b[INFO], e)) && !(c = words_tensors(w, &b[TENSORS], e))) {
+    if (!c && !(c = words_metadata(w, t->req.verbose ? SIZE_MAX : 5, &b[INFO], e)) && !(c = words_tensors(w, &b[TENSORS], e))) {
         model_texts_parameters(texts, &b[PARAMETERS]);
         model_texts_modelfile(texts, t->lookup.model, s.template, licenses, n, &b[MODELFILE]);
         s.model_info = buf_str(&b[INFO]);

@@ -60,8 +60,13 @@ struct model_header {
     char why[256];
 };
 const struct model_header *words_header(const struct words *w);
-/* Every metadata key as one JSON object ("general.architecture": ...); arrays longer than
- * max_array become null, as Ollama's show does. */
+/* The text of one metadata key, valid as long as w; empty: there is none. */
+struct str words_text(const struct words *w, const char *key);
+/* The text of one metadata key, valid as long as w; empty: there is none. */
+struct str words_text(const struct words *w, const char *key);
+/* The metadata as one JSON object ("general.architecture": ...), as Ollama's show has it: arrays longer than
+ * max_array become null, the chat template is left out, general.parameter_count is there. Integers are exact, also
+ * those beyond 2^63 that some readers refuse. */
 enum err_code words_metadata(const struct words *w, size_t max_array, struct buf *json, struct err *e);
 /* [{"name":..., "type":..., "shape":[...]}, ...] */
 enum err_code words_tensors(const struct words *w, struct buf *json, struct err *e);

@@ -312,6 +312,13 @@ static enum err_code put_failed(const struct buf *b, struct err *e)
     return b->failed ? err_no_memory(e, b->n, "a file's metadata as JSON") : ERR_OK;
 }
 
+struct str words_text(const struct words *w, const char *key)
+{
+    const struct gguf_value *v = gguf_find(w->g, key);
+    bool text = v && v->type == GGUF_STRING && !v->is_array;
+    return text ? (struct str){ (const char *)v->p, (size_t)v->n } : (struct str){ 0 };
+}
+
 enum err_code words_metadata(const struct words *w, size_t max_array, struct buf *json,
                              struct err *e)
 {
@@ -322,11 +329,17 @@ enum err_code words_metadata(const struct words *w, size_t max_array, struct buf
     json_obj(&j);
     for (size_t i = 0; i < gguf_n_keys(w->g); i++) {
         const struct gguf_value *v = gguf_key_at(w->g, i);
+        if (str_is(v->key, "tokenizer.chat_template"))
+            continue;
         buf_clear(&key);
         buf_put(&key, v->key.p, v->key.n);
         json->failed = json->failed || key.failed;
         json_key(&j, key.failed ? "" : key.p);
         put_value(&j, v, max_array);
+    }
+    if (!gguf_find(w->g, "general.parameter_count")) {
+        json_key(&j, "general.parameter_count");
+        json_uint_value(&j, words_header(w)->n_params);
     }
     json_obj_end(&j);
     buf_finish(&key);

@@ -7,6 +7,7 @@ import concurrent.futures
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -809,17 +810,22 @@ class Doors(unittest.TestCase):
 
     @unittest.skipUnless(os.geteuid() == 0, "only root can be somebody else")
     def test_another_user_changes_nothing(self):
-        d = self.daemon().start()
+        home = tempfile.mkdtemp(prefix="hearth-door-", dir="/tmp")  # where anybody may come by
+        self.addCleanup(shutil.rmtree, home, True)
+        d = self.daemon(home=home).start()
         os.chmod(d.home, 0o755)
         os.chmod(d.socket, 0o666)  # as a service's socket is for its group
         asked = [("GET", "/api/tags", None), ("DELETE", "/api/delete", {"model": "x"}),
                  ("POST", "/api/copy", {"source": "x", "destination": "y"})]
         child = os.fork()
         if not child:
-            os.setgid(65534)
-            os.setuid(65534)
-            status = [d.ask(*x).status for x in asked]
-            os._exit(0 if status == [200, 403, 403] else 1)
+            status = None
+            try:
+                os.setgid(65534)
+                os.setuid(65534)
+                status = [d.ask(*x).status for x in asked]
+            finally:
+                os._exit(0 if status == [200, 403, 403] else 1)
         self.assertEqual(os.waitpid(child, 0)[1], 0)
         self.assertEqual([d.ask(*x).status for x in asked], [200, 404, 404])
 
