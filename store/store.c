@@ -686,8 +686,10 @@ enum err_code store_remove(struct store *s, const char *text, uint64_t *freed, s
     enum err_code code = store_find(s, text, &name, &ref, e);
     if (!code) {
         code = remove_tag(s, ref.tag_id, freed, e);
-        if (spend_reserve(s, code))
+        if (spend_reserve(s, code)) {
+            err_clear(e);
             code = remove_tag(s, ref.tag_id, freed, e);
+        }
         keep_reserve(s);
     }
     pthread_mutex_unlock(&s->mutex);
