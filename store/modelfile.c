@@ -84,7 +84,7 @@ static void clean_utf16(struct str in, bool big, struct buf *out)
 
 static struct str without(struct str s, size_t n)
 {
-    return (struct str){ s.p + n, s.n - n };
+    return n ? (struct str){ s.p + n, s.n - n } : s; /* an empty one may be at NULL */
 }
 
 static enum err_code clean(struct str in, struct buf *out, struct err *e)
