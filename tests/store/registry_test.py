@@ -214,9 +214,11 @@ def other_shapes(d):
         put_index("single", one)
         put_index("told", two, {**one, "artifactType": "application/vnd.example.gguf"})
         put_index("many", two, one)
+        put_index("both", *({**e, "artifactType": "application/vnd.example.gguf"} for e in (one, two)))
         for tag in ("single", "told"):
             assert a("pull", f"{r.url}/t/oras:{tag}").model["digest"] == digest(shapes["oras"])[7:], tag
-        refused(a, ("pull", f"{r.url}/t/oras:many"), "unsupported", "an index of 2 manifests", "@sha256:")
+        for tag in ("many", "both"):
+            refused(a, ("pull", f"{r.url}/t/oras:{tag}"), "unsupported", "an index of 2 manifests", "@sha256:")
         refused(a, ("pull", f"{r.url}/t/oras:x"), "unsupported", "layer 1 is 'application/x'")
         put(r, "t/text", "1", [(b"MIT", OLLAMA + "license", None)])
         refused(a, ("pull", f"{r.url}/t/text:1"), "unsupported", "none of its 1 layers is a GGUF model")
@@ -825,6 +827,51 @@ def lies(d):
 
 
 @case
+def what_is_here_is_looked_at(d):
+    """Bytes that are here are taken from here: of the size that is said, a file as a file and a text as a text."""
+    a, m, both = Store(d / "a"), gguf(42), b"GGUF" + b"x" * 3000
+    with Asked(None) as r:
+        r.add("t/m", "1", [(m, OLLAMA + "model", None), (both, OLLAMA + "license", None)])
+        a("pull", f"{r.url}/t/m:1")
+        doc = json.loads(r.files["/v2/t/m/manifests/1"])
+        doc["layers"][0]["size"] += 1
+        r.files["/v2/t/m/manifests/2"] = json.dumps(doc).encode()
+        refused(a, ("pull", f"{r.url}/t/m:2"), "format", "3001 bytes, but that digest has 3000")
+        refused(a, ("plan", f"{r.url}/t/m:2"), "format", "3001 bytes, but that digest has 3000")
+        r.add("t/m", "3", [(both, OLLAMA + "model", None)])
+        assert bytes_of(a("pull", f"{r.url}/t/m:3").model) == [both]
+        b = Store(d / "b")
+        b("pull", f"{r.url}/t/m:3")
+        r.add("t/m", "4", [(m, OLLAMA + "model", None), (both, OLLAMA + "license", None)])
+        b("pull", f"{r.url}/t/m:4")
+        assert b("text", f"{r.host}/t/m:4", "license", 0).encode() == both
+        for home in ("a", "b"):
+            check(d / home)
+
+
+@case
+def pushes_that_are_refused(d):
+    a = Store(d / "a")
+    files = [write(d, f"m-0000{i}-of-00002.gguf", gguf(42 + i)) for i in (1, 2)]
+    a("reference", "m", *files)
+    with Asked(None) as r, Asked(None) as other:
+        refused(a, ("push", "m", f"{r.url}/t/m@{digest(gguf(43))}"), "invalid", "gets a tag")
+        # what is let pass by plain http is the registry alone
+        r.server.handler = lambda c, q: c.reply(404) if q.method == "HEAD" else c.reply(202, location=f"{other.url}/up")
+        refused(a, ("push", "m", f"{r.url}/t/m:1"), "forbidden", "plain http, which nobody has allowed")
+        assert not other.server.connections
+
+        def appends(c, q):
+            """To the second file, when the first is asked for."""
+            if files[1].stat().st_size == 3000:
+                files[1].write_bytes(gguf(44) + b"more")
+            return c.reply(200)
+        r.server.handler = appends
+        refused(a, ("push", "m", f"{r.url}/t/m:1"), "conflict", "a file of 'm", "has changed")
+        assert [q.method for q in r.server.requests][-1] == "HEAD"
+
+
+@case
 def offline(d):
     a = Store(d / "a", "--offline")
     with Asked(None) as r:
@@ -832,7 +879,7 @@ def offline(d):
         assert not got.events
         refused(a, ("plan", f"{r.url}/t/m:1"), "conflict", "offline")
         a("import", "m", write(d, "m.gguf", gguf(50)))
-        refused(a, ("push", "m", f"{r.url}/t/m:1"), "conflict", "offline")
+        assert not refused(a, ("push", "m", f"{r.url}/t/m:1"), "conflict", "offline", "was not pushed").events
         assert not r.server.connections
 
 
@@ -889,6 +936,26 @@ def broken_uploads(d):
         assert r.got <= len(data) + len(config) + 1, "what was there was sent again"
         seen = [e["completed"] for e in done.events if e.get("total") == len(data)]
         assert seen == sorted(seen) and seen[-1] == len(data)
+        r.server.stop()
+
+
+@case
+def uploads_that_are_told_wrongly(d):
+    """How far a registry says that it is, where that cannot be, is not gone on from."""
+    a, data = Store(d / "a"), gguf(61, 17 << 20)
+    a("import", "m", write(d, "m.gguf", data))
+    for told in (10 ** 14, 17 << 20, 5):
+        r = Resuming(0, 0)
+
+        def lying(c, q, honest=r.server.handler, r=r, told=told):
+            if q.method != "PATCH" or (not r.data and told == 5):
+                return honest(c, q)
+            r.data += c.read(int(q.headers["content-length"]))
+            return c.reply(202, range=f"0-{told}", location=f"/v2/t/m/blobs/uploads/1?state={len(r.data)}")
+        r.server.handler = lying
+        a("push", "m", f"{r.server.url}/t/m:1")
+        asked = [q.method for q in r.server.requests]
+        assert r.blobs[digest(data)] == data and asked[:5] == ["HEAD", "POST", "PATCH", "PATCH", "PUT"], (told, asked)
         r.server.stop()
 
 
