@@ -6,7 +6,7 @@
  *
  *   --ca FILE --plain --offline --no-redirect --auth VALUE --header NAME:VALUE --method M --body TEXT
  *   --body-file FILE --range FIRST-LAST --max BYTES --stall S --rate BYTES --cancel-ms MS --out FILE
- *   --times N (the same request N times, one after the other)
+ *   --times N (the same request N times, one after the other) --then URL (from the second time on)
  *   --home DIR --digest HEX --size BYTES --mirror URL --connections N --give-up S --keep --events
  *   --token VALUE (given after a 401) --threads N (as many downloads at once; --cancel-ms ends the first) */
 #include <errno.h>
@@ -28,7 +28,7 @@ struct options {
     struct transport_request r;
     struct transport_header headers[8];
     unsigned times, cancel_ms, threads;
-    const char *home, *digest, *token, *mirror;
+    const char *home, *digest, *token, *mirror, *then;
     uint64_t size;
     bool keep, events;
     struct download d;
@@ -110,6 +110,7 @@ static bool parse(struct options *o, int argc, char **argv)
         { .name = "--rate", .n = &o->net.limit_rate },
         { .name = "--cancel-ms", .small = &o->cancel_ms },
         { .name = "--times", .small = &o->times },
+        { .name = "--then", .text = &o->then },
         { .name = "--out", .text = &o->out },
         { .name = "--home", .text = &o->home },
         { .name = "--digest", .text = &o->digest },
@@ -240,8 +241,10 @@ static int get(struct options *o)
     }
     if (o->cancel_ms && pthread_create(&thread, NULL, cancel_later, &o->cancel_ms) == 0)
         pthread_detach(thread);
-    for (unsigned i = 0; i < o->times; i++)
+    for (unsigned i = 0; i < o->times; i++) {
+        o->r.url = i && o->then ? o->then : o->url;
         get_once(t, o);
+    }
     transport_destroy(t);
     return 0;
 }

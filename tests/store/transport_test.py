@@ -174,6 +174,8 @@ LIES = [  # what, handler, options, expectations
     ("reset at once", lambda c, r: c.reset(), [], dict(code="io", status=0)),
     ("endless error", endless_error, [], dict(code="ok", status=500)),
     ("endless body", endless_body, ["--max", 100000], dict(code="too_large", says="more than 100000")),
+    ("long by its own word", sends(OK + "Content-Length: 100\r\n\r\nabc"), ["--max", 10],
+     dict(code="too_large", body=0, says="sends 100 bytes")),
     ("short", sends(OK + "Content-Length: 10\r\n\r\nabc"), [], dict(code="io", body=3)),
     ("long", sends(OK + "Content-Length: 3\r\n\r\nabcdef"), [], dict(code="ok", body=3)),
     ("chunked", sends(CHUNKED + "3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"), [], dict(code="ok", body=5, length=-1)),
@@ -217,6 +219,10 @@ def lies(fetch):
     with net.Hostile(silent) as server:
         check("plain, not allowed", fetch(server.url + "/x"), code="forbidden", says="plain http")
         truth("plain, not allowed: connected all the same", server.connections == 0)
+    with net.Hostile(lambda c, r: c.reply(200)) as server:
+        url = server.url + "/"
+        check("a long URL", fetch(url + "x" * (16383 - len(url)), "--plain"), code="ok", status=200)
+        check("a URL too long", fetch(url + "x" * (16384 - len(url)), "--plain"), code="invalid", says="16384 bytes")
     with net.Hostile(silent, on_connect=lambda sock: time.sleep(30)) as server:
         url = server.url.replace("http://", "https://")
         got = fetch(url + "/x", "--cancel-ms", 200)
@@ -283,9 +289,21 @@ def redirects(fetch, ca):
 
 def kept_connection(fetch, tls, loopback):
     """A connection that an earlier request made counts as well."""
-    with net.Hostile(lambda c, r: c.reply(302, location=loopback.url + "/y"), host=PUBLIC, certificate=tls) as first:
+    def inwards(c, r):
+        return c.reply(302, location=loopback.url + "/y")
+
+    with net.Hostile(inwards, host=PUBLIC, certificate=tls) as first:
         got = fetch.lines(f"{first.url}/x", "--times", 2)
         truth("twice to loopback", all(g["code"] == "forbidden" for g in got))
+        before = len(loopback.requests)
+        got = fetch.lines(f"{loopback.url}/y", "--times", 2, "--then", f"{first.url}/x")
+        truth("to loopback on a kept connection", [g["code"] for g in got] == ["ok", "forbidden"])
+        truth("to loopback on a kept connection: asked", len(loopback.requests) == before + 1)
+    with net.Hostile(inwards) as proxy:
+        before = loopback.connections
+        check("inwards past the proxy", fetch("http://nowhere.example/x", "--plain", env={
+            "http_proxy": proxy.url, "no_proxy": "127.0.0.0/8"}), code="forbidden", says="127.0.0.1")
+        truth("inwards past the proxy: connected", proxy.requests and loopback.connections == before)
 
 
 def plain_origin(fetch, to, target, tls):
@@ -295,9 +313,37 @@ def plain_origin(fetch, to, target, tls):
         for what, url, code in (("plain to other", other.url, "forbidden"), ("plain to https", secure.url, "ok")):
             with net.Hostile(to(url)) as server:
                 check(what, fetch(server.url + "/x", "--plain"), code=code)
+    down = []
+    with net.Hostile(lambda c, r: c.reply(302, location=down[0]), certificate=tls) as server:
+        down.append(server.url.replace("https:", "http:") + "/y")
+        check("down to http, same host and port", fetch(server.url + "/x", "--plain"), code="forbidden", says="only https")
 
 
 # ---- what is sent ----------------------------------------------------------------------------------
+
+def sent_again(fetch, upload):
+    """A body goes out whole a second time: to where a redirect leads, and where a kept connection is closed."""
+    def take(c, r):
+        n = int(r.headers.get("content-length", 0))
+        got.append((r.method, n, c.read(n) == BODY[:n]))
+        if r.path.startswith("/x"):
+            return c.reply(int(r.path[2:]), location="/y")
+        c.asked = getattr(c, "asked", 0) + 1
+        return c.asked == 1 and c.reply(200)
+
+    whole, nothing = len(BODY), 0
+    for status, *expected in ((303, "GET", nothing), (307, "PUT", whole), (308, "PUT", whole), (302, "PUT", whole)):
+        got = []
+        with net.Hostile(take) as server:
+            check(f"{status} of a PUT", fetch(f"{server.url}/x{status}", "--plain", "--method", "PUT", "--body-file", upload),
+                  code="ok", status=200)
+        truth(f"{status} of a PUT: {got}", got == [("PUT", whole, True), (*expected, True)])
+    got = []
+    with net.Hostile(take) as server:
+        answers = fetch.lines(f"{server.url}/y", "--plain", "--method", "PUT", "--body-file", upload, "--times", 2)
+        truth(f"closed after the body: {answers}", [a["code"] for a in answers] == ["ok", "ok"])
+        truth(f"closed after the body: {got}", got == [("PUT", whole, True)] * 3 and server.connections == 2)
+
 
 def sent(fetch, where):
     upload = where / "upload"
@@ -348,6 +394,7 @@ def main():
         lies(fetch)
         redirects(fetch, ca)
         sent(fetch, where)
+        sent_again(fetch, where / "upload")
     for f in FAULTS:
         print("FAULT", f)
     print(f"{len(FAULTS)} faults")
