@@ -59,8 +59,8 @@ static uint32_t string_node(struct schema *c, const struct dfa *d)
         return regex_node(c, "\"" CHARACTER "*\"", &c->node_string);
     if (!l || !l->is_length)
         return literals_node(c, d);
-    uint32_t max = l->max == DFA_NO_MAX ? GRAM_MANY : (uint32_t)l->max;
-    uint32_t chars = gram_repeat(c->g, regex_node(c, CHARACTER, &c->node_char), (uint32_t)l->min, max);
+    uint32_t min = (uint32_t)l->min, max = l->max == DFA_NO_MAX ? GRAM_MANY : (uint32_t)l->max;
+    uint32_t chars = gram_repeat(c->g, regex_node(c, CHARACTER, &c->node_char), min, max); /* l may have moved */
     return gram_seq_of(c->g, literal(c, "\""), chars, literal(c, "\""));
 }
 
