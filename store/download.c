@@ -94,14 +94,15 @@ static enum err_code make_room(struct leader *l, struct err *e)
 {
     const struct file_ops *ops = l->s->ops;
     uint64_t size = l->f.size, there, room;
+    bool in_memory;
     struct stat st;
-    if (ops->stat(l->journal.part, &st) < 0 || ops->space(l->journal.part, &room) < 0)
+    if (ops->stat(l->journal.part, &st) < 0 || ops->space(l->journal.part, &room, &in_memory) < 0)
         return files_failed(l, e);
     there = (uint64_t)st.st_blocks * 512;
     uint64_t need = there < size ? size - there : 0;
     if (!need && (uint64_t)st.st_size == size)
         return ERR_OK;
-    if (need <= room && (!size || ops->reserve(l->journal.part, size) == 0 || errno != ENOSPC))
+    if (need <= room && (!size || in_memory || ops->reserve(l->journal.part, size) == 0 || errno != ENOSPC))
         return ERR_OK;
     return err_set(e, ERR_IO, "%s: the disk is too full: %" PRIu64 " bytes are needed, and %" PRIu64
                    " are free. What is there already is kept for the next time", l->d->label, need, room);

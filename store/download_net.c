@@ -11,7 +11,8 @@
 #define SEGMENTS 64 /* a file's, between these sizes: few requests, and a frontier that trails little */
 #define SEGMENT_MIN ((uint64_t)4 * 1024 * 1024)
 #define SEGMENT_MAX ((uint64_t)32 * 1024 * 1024)
-#define SHARE_NS SECOND /* a connection that would take longer for its rest is helped by an idle one */
+#define SEGMENT_LAST ((uint64_t)1024 * 1024)
+#define SHARE_NS (SECOND / 2) /* a connection that would take longer for its rest is helped by an idle one */
 #define SHARE_MIN (8 * PIECE_BYTES)
 #define STRIKES 3
 #define FUTILE 5 /* streams in a row that end no later than one before */
@@ -158,7 +159,16 @@ static bool help(struct fetching *f, struct segment *g)
 /* One slow connection holds up the hashing, which goes in order and would then be left for the end. */
 static bool is_far_ahead(const struct fetching *f)
 {
-    return (f->cursor - f->pieces.frontier) * PIECE_BYTES > 2 * f->n * f->segment_bytes;
+    return (f->cursor - f->pieces.frontier) * PIECE_BYTES > (f->n + f->n / 4) * f->segment_bytes;
+}
+
+/* Shorter and shorter towards the end: so that all connections end together, and little is left to hash then. */
+static uint64_t next_size(const struct fetching *f)
+{
+    uint64_t share = (f->pieces.n - f->cursor) * PIECE_BYTES / (2 * f->n);
+    if (share > f->segment_bytes)
+        return f->segment_bytes;
+    return share > SEGMENT_LAST ? share / PIECE_BYTES * PIECE_BYTES : SEGMENT_LAST;
 }
 
 /* The next stretch that nobody has. False: there is none. */
@@ -176,8 +186,8 @@ static bool plan(struct fetching *f, struct segment *g)
         f->cursor++;
     if (is_far_ahead(f) && help(f, g))
         return true;
-    uint64_t first = f->cursor, last = first;
-    while (last < p->n && !pieces_has(p, last) && (last - first) * PIECE_BYTES < f->segment_bytes)
+    uint64_t first = f->cursor, last = first, most = next_size(f) / PIECE_BYTES;
+    while (last < p->n && !pieces_has(p, last) && last - first < most)
         last++;
     g->at = first * PIECE_BYTES;
     g->end = last < p->n ? last * PIECE_BYTES : f->size;
@@ -345,7 +355,7 @@ static enum err_code on_body(void *user, const void *bytes, size_t n, struct err
     enum err_code code = ERR_OK;
     if (!g->take)
         return ERR_OK;
-    if (n > g->end - g->at)
+    if (n > g->asked - g->at) /* not g->end: another connection may have taken over what is behind that */
         return bad_head(g, e, "sent more bytes than it was asked for");
     if (g->end == UNKNOWN && f->d->max_size && n > f->d->max_size - g->at)
         return err_set(&f->fatal, ERR_TOO_LARGE, "%s: %.*s sends more than %llu bytes",

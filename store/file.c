@@ -3,10 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
-#include <sys/statvfs.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -41,12 +42,13 @@ static int flush(int fd, uint64_t at, uint64_t n)
     return sync_file_range(fd, (off_t)at, (off_t)n, SYNC_FILE_RANGE_WRITE);
 }
 
-static int space(int fd, uint64_t *bytes)
+static int space(int fd, uint64_t *bytes, bool *in_memory)
 {
-    struct statvfs v;
-    if (fstatvfs(fd, &v) < 0)
+    struct statfs v;
+    if (fstatfs(fd, &v) < 0)
         return -1;
-    *bytes = (uint64_t)v.f_bavail * v.f_frsize;
+    *bytes = (uint64_t)v.f_bavail * (uint64_t)(v.f_frsize ? v.f_frsize : v.f_bsize);
+    *in_memory = v.f_type == TMPFS_MAGIC;
     return 0;
 }
 

@@ -17,7 +17,8 @@ struct file_ops {
     ssize_t (*read)(int fd, void *p, size_t n, uint64_t offset);
     ssize_t (*write)(int fd, const void *p, size_t n, uint64_t offset);
     int (*flush)(int fd, uint64_t at, uint64_t n); /* the disk may begin with these; no sync */
-    int (*space)(int fd, uint64_t *bytes);   /* free to us on the file's disk */
+    /* Free to us on the file's disk; whether that is memory (tmpfs), where blocks put aside cost time. */
+    int (*space)(int fd, uint64_t *bytes, bool *in_memory);
     int (*reserve)(int fd, uint64_t bytes);  /* blocks for a file of this size */
     int (*reflink)(int to, int from);        /* shares all extents */
     int (*mode)(int fd, mode_t mode);

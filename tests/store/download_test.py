@@ -62,9 +62,9 @@ class World:
 
     def __call__(self, path, *options):
         process = self.start(path, *options)
-        out, err = process.communicate(timeout=120)
+        out, self.told = process.communicate(timeout=120)
         if process.returncode:
-            raise RuntimeError(f"{path} {options}: {process.returncode} {err}")
+            raise RuntimeError(f"{path} {options}: {process.returncode} {self.told}")
         return [json.loads(line) for line in out.splitlines()]
 
     def begun(self, process):
@@ -133,6 +133,7 @@ def slow_connection(w, data, digest):
         truth("uneven: in time", got["ms"] < 5000, got["ms"])
         truth("uneven: waste", w.served() <= SIZE + MIB, w.served() - SIZE)
         truth("uneven: helped", len(w.nginx.log()) > 8, w.nginx.log())
+        truth("uneven: help is no interruption", "interrupted" not in w.told, w.told)
     w.fresh()
     got = w("/uneven/blob", "--digest", digest, "--connections", 1, "--give-up", 30)[0]
     w.check("uneven, alone", got, data)

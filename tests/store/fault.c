@@ -144,9 +144,9 @@ static int f_flush(int fd, uint64_t at, uint64_t n)
 {
     return fails(false) ? -1 : file_system.flush(fd, at, n);
 }
-static int f_space(int fd, uint64_t *bytes)
+static int f_space(int fd, uint64_t *bytes, bool *in_memory)
 {
-    return fails(false) ? -1 : file_system.space(fd, bytes);
+    return fails(false) ? -1 : file_system.space(fd, bytes, in_memory);
 }
 static int f_alias(int dir, const char *from, const char *to)
 {

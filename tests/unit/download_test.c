@@ -532,9 +532,10 @@ static void test_without_ranges(void **state)
 
 static bool no_space, no_reserve;
 
-static int x_space(int fd, uint64_t *bytes)
+static int x_space(int fd, uint64_t *bytes, bool *in_memory)
 {
-    int r = file_system.space(fd, bytes);
+    int r = file_system.space(fd, bytes, in_memory);
+    *in_memory = false;
     *bytes = no_space ? 1000 : *bytes;
     return r;
 }
