@@ -334,9 +334,13 @@ enum err_code blob_publish(struct blob_dir *d, struct blob_part *part, struct fi
     digest_file_name(&part->digest, name);
     if (d->ops->rename(d->tmp, part->name, d->blobs, name) < 0)
         return err_errno(e, ERR_IO, errno, "moving %s into place", name);
+    bool there = d->ops->stat_at(d->blobs, name, &st) == 0;
+    int error = errno;
+    if (there && st.st_nlink > 1) /* of one file's two names rename(2) leaves both */
+        d->ops->unlink(d->tmp, part->name);
     part->name[0] = '\0';
-    if (d->ops->stat_at(d->blobs, name, &st) < 0)
-        return err_errno(e, ERR_IO, errno, "looking at %s", name);
+    if (!there)
+        return err_errno(e, ERR_IO, error, "looking at %s", name);
     *id = file_id_of(&st);
     return ERR_OK;
 }

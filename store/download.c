@@ -79,9 +79,19 @@ static void close_files(struct leader *l)
     l->journal.part = l->journal.fd = -1;
 }
 
+/* Of a part that was shared: what its other name is may be a blob by now, and is not ours to write to. */
+static void drop_second_name(struct leader *l)
+{
+    const struct file_ops *ops = l->s->ops;
+    struct stat st;
+    if (ops->stat_at(l->s->blobs.tmp, l->out->part.name, &st) == 0 && st.st_nlink > 1)
+        ops->unlink(l->s->blobs.tmp, l->out->part.name);
+}
+
 static enum err_code open_files(struct leader *l, int flags, struct err *e)
 {
     close_files(l);
+    drop_second_name(l);
     l->journal.end = 0;
     l->journal.part = open_file(l, l->out->part.name, flags);
     if (l->journal.part >= 0)
@@ -312,10 +322,15 @@ static enum err_code lead_and_share(struct leader *l, struct err *e)
     snprintf(out->part.name, sizeof out->part.name, "dl-%s.part", l->key);
     snprintf(out->journal, sizeof out->journal, "dl-%s.journal", l->key);
     enum err_code code = lead(l, e);
-    share_leave(l->s, l->key, code ? NULL : out);
-    if (code)
+    if (code) {
         out->part.name[0] = out->journal[0] = '\0'; /* the files stay for the next time */
-    return code;
+        share_leave(l->s, l->key);
+        return code;
+    }
+    out->leads = true;
+    out->id = l->id;
+    share_done(l->s, l->key, out);
+    return ERR_OK;
 }
 
 enum err_code download_blob(struct store *s, struct transport *t, const struct download *d,
@@ -340,10 +355,18 @@ enum err_code download_blob(struct store *s, struct transport *t, const struct d
     case SHARE_CANCELLED:
         code = err_set(e, ERR_CANCELLED, "%s: cancelled", d->label);
         break;
+    case SHARE_FAILED:
+        code = err_set(e, ERR_BUSY, "%s: another call has it, and it could not be shared: try again when that has ended",
+                       d->label);
+        break;
+    case SHARE_NO_MEMORY:
+        code = err_no_memory(e, sizeof l, d->label);
+        break;
     case SHARE_HAS:
         break;
     }
-    store_release(s, &l.id);
+    if (!out->leads)
+        store_release(s, &l.id);
     if (code)
         downloaded_finish(s, out);
     return code;
@@ -370,14 +393,31 @@ uint64_t download_begun(struct store *s, const struct download *d)
     return have;
 }
 
+/* Another call has made a blob of it, of which this is a second name. */
+static bool is_blob_by_now(struct store *s, const struct downloaded *d)
+{
+    char name[DIGEST_FILE_SIZE];
+    struct stat part, blob;
+    digest_file_name(&d->part.digest, name);
+    return d->part.name[0] && s->ops->stat_at(s->blobs.tmp, d->part.name, &part) == 0 && part.st_nlink > 1 &&
+           s->ops->stat_at(s->blobs.blobs, name, &blob) == 0 && blob.st_ino == part.st_ino;
+}
+
 static void end_downloaded(struct store *s, struct downloaded *d, bool discard)
 {
+    char key[DIGEST_HEX_SIZE];
+    digest_hex(&d->id, key);
+    discard = discard || is_blob_by_now(s, d);
     if (discard && d->part.name[0])
         blob_discard(&s->blobs, &d->part);
     if (d->journal[0] && discard)
         s->ops->unlink(s->blobs.tmp, d->journal);
-    if (d->alias[0]) /* a rename onto the same file leaves this name */
+    if (d->alias[0]) /* nobody could go on with it by this name */
         s->ops->unlink(s->blobs.tmp, d->alias);
+    if (d->leads) {
+        share_leave(s, key);
+        store_release(s, &d->id);
+    }
     buf_finish(&d->chunks);
     *d = (struct downloaded){ 0 };
 }

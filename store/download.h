@@ -11,7 +11,8 @@
  * Both files outlive a restart for DOWNLOAD_KEEP_S seconds after their last change, and are then collected.
  *
  * Two downloads of one blob in one process are one: the second waits and hears the first one's progress;
- * when the first is cancelled, the second goes on from there.
+ * when the first is cancelled, the second goes on from there. What is there stays its own until downloaded_finish or
+ * downloaded_keep: nobody prunes it or writes to it, and who wants it gets a second name for the same bytes.
  *
  * When all is asked for, or a slow connection holds up the hashing, an idle one takes over the second half
  * of what the slowest would still need more than a second for.
@@ -56,7 +57,10 @@ struct downloaded {
     struct buf chunks;
     char etag[256], repo_commit[65];
     uint64_t fetched, resumed; /* bytes from the network, bytes that were there */
-    char journal[88], alias[32]; /* download.c's own: names in tmp/ to be seen to at the end */
+    /* download.c's own: names in tmp/ to be seen to at the end; whether, and by which key, others are kept from them */
+    char journal[88], alias[32];
+    bool leads;
+    struct digest id;
 };
 
 /* Free space is checked first (ERR_IO with both numbers). On success the part is hashed, of the right

@@ -113,12 +113,16 @@ struct str url_host(const char *url);
 
 /* ---- two of one -------------------------------------------------------------------------------- */
 
-enum share_role { SHARE_LEADS, SHARE_HAS, SHARE_CANCELLED };
-/* LEADS: nobody else is at this key; share_leave must follow. HAS: *out is another's, done. */
+enum share_role { SHARE_LEADS, SHARE_HAS, SHARE_CANCELLED, SHARE_FAILED, SHARE_NO_MEMORY };
+/* LEADS: nobody else is at this key, nor will be until share_leave, which must follow. HAS: *out is another's, done.
+ * FAILED: another has the bytes, and they could not be given a second name. */
 enum share_role share_enter(struct store *s, const char *key, const struct digest *id, const char *label,
                             const struct store_job *job, struct downloaded *out);
 void share_progress(struct store *s, const char *key, uint64_t completed, uint64_t total);
-/* The leader is done; with `result` (NULL: it failed) every waiter gets a name of its own for the part. */
-void share_leave(struct store *s, const char *key, const struct downloaded *result);
+/* The leader has it: who waits, and who comes before it leaves, gets a name of its own for the part. *result stays until
+ * then, and so do its digest and hashes. */
+void share_done(struct store *s, const char *key, const struct downloaded *result);
+/* The leader needs the part no longer, or has failed: the next one leads. */
+void share_leave(struct store *s, const char *key);
 
 #endif

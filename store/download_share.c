@@ -4,21 +4,24 @@
 #include <string.h>
 #include <time.h>
 
-#include "runtime/base/log.h"
 #include "store/download_priv.h"
 
 #define LOOK_NS 100000000
 
+/* HAS: it was given the bytes. LEFT: the leader went away without giving them. */
+enum sharing { WAITS, HAS, LEFT, FAILED };
+
 struct sharer {
     struct sharer *next;
     struct downloaded *out;
-    bool has, left; /* it was given the bytes; the leader went without */
+    enum sharing state;
 };
 
 struct share {
     struct share *next;
     char key[DIGEST_HEX_SIZE];
     uint64_t completed, total;
+    const struct downloaded *result; /* the leader's, all of it there; NULL: it is under way */
     struct sharer *waiting;
 };
 
@@ -69,46 +72,74 @@ static void stop_waiting(struct share *share, struct sharer *me)
 static bool wait_for(struct share_table *t, struct share *share, struct sharer *me, const struct digest *id,
                      const char *label, const struct store_job *job)
 {
-    me->next = share->waiting;
-    share->waiting = me;
-    while (!me->has && !me->left) {
+    if (me->state == WAITS) {
+        me->next = share->waiting;
+        share->waiting = me;
+    }
+    while (me->state == WAITS) {
         uint64_t completed = share->completed, total = share->total;
         pthread_mutex_unlock(&t->mutex);
         store_job_progress(job, label, id, completed, total);
         pthread_mutex_lock(&t->mutex);
-        if (!me->has && !me->left && store_job_cancelled(job)) {
+        if (me->state == WAITS && store_job_cancelled(job)) {
             stop_waiting(share, me);
             return true;
         }
-        if (!me->has && !me->left)
+        if (me->state == WAITS)
             look_later(t);
     }
-    return me->has;
+    return me->state != LEFT;
+}
+
+/* A second name for the same bytes, and the same facts about them. WAITS: the part has just been moved, so the leader
+ * is about to let go of it. The leader's own part is not asked for its name: its thread may be emptying it. */
+static enum sharing give(struct store *s, const struct share *share, struct downloaded *to)
+{
+    const struct downloaded *from = share->result;
+    char part[sizeof from->part.name];
+    int bad;
+    snprintf(part, sizeof part, "dl-%s.part", share->key);
+    buf_put(&to->chunks, from->chunks.p, from->chunks.n);
+    do
+        snprintf(to->alias, sizeof to->alias, "part-%" PRIu64, atomic_fetch_add(&s->blobs.next_part, 1));
+    while ((bad = s->ops->alias(s->blobs.tmp, part, to->alias)) < 0 && errno == EEXIST);
+    if (bad || to->chunks.failed) {
+        int error = errno;
+        if (!bad)
+            s->ops->unlink(s->blobs.tmp, to->alias);
+        to->alias[0] = '\0';
+        buf_clear(&to->chunks);
+        return bad && error == ENOENT ? WAITS : FAILED;
+    }
+    to->part = (struct blob_part){ .digest = from->part.digest, .size = from->part.size };
+    snprintf(to->part.name, sizeof to->part.name, "%s", to->alias);
+    memcpy(to->etag, from->etag, sizeof to->etag);
+    memcpy(to->repo_commit, from->repo_commit, sizeof to->repo_commit);
+    return HAS;
 }
 
 enum share_role share_enter(struct store *s, const char *key, const struct digest *id, const char *label,
                             const struct store_job *job, struct downloaded *out)
 {
+    static const enum share_role roles[] = { [WAITS] = SHARE_CANCELLED, [HAS] = SHARE_HAS, [FAILED] = SHARE_FAILED };
     struct share_table *t = &s->shares;
-    struct sharer me = { .out = out };
+    struct sharer me = { .state = LEFT };
     bool ended = false;
     pthread_mutex_lock(&t->mutex);
     for (struct share *share; !ended && (share = *find(t, key));) {
-        me = (struct sharer){ .out = out };
+        me = (struct sharer){ .out = out, .state = share->result ? give(s, share, out) : WAITS };
         ended = wait_for(t, share, &me, id, label, job);
     }
-    if (!ended) {
-        struct share *mine = mem_zero(1, sizeof *mine); /* NULL: then nobody waits for us */
-        if (mine) {
-            snprintf(mine->key, sizeof mine->key, "%s", key);
-            mine->next = t->first;
-            t->first = mine;
-        }
+    struct share *mine = ended ? NULL : mem_zero(1, sizeof *mine);
+    if (mine) {
+        snprintf(mine->key, sizeof mine->key, "%s", key);
+        mine->next = t->first;
+        t->first = mine;
     }
     pthread_mutex_unlock(&t->mutex);
-    if (me.has)
+    if (me.state == HAS)
         store_job_progress(job, label, id, out->part.size, out->part.size);
-    return !ended ? SHARE_LEADS : me.has ? SHARE_HAS : SHARE_CANCELLED;
+    return ended ? roles[me.state] : mine ? SHARE_LEADS : SHARE_NO_MEMORY;
 }
 
 void share_progress(struct store *s, const char *key, uint64_t completed, uint64_t total)
@@ -123,42 +154,32 @@ void share_progress(struct store *s, const char *key, uint64_t completed, uint64
     pthread_mutex_unlock(&t->mutex);
 }
 
-/* A second name for the same bytes, and the same facts about them. */
-static bool give(struct store *s, const struct downloaded *from, struct downloaded *to)
+void share_done(struct store *s, const char *key, const struct downloaded *result)
 {
-    buf_put(&to->chunks, from->chunks.p, from->chunks.n);
-    if (to->chunks.failed)
-        return false;
-    do
-        snprintf(to->alias, sizeof to->alias, "part-%" PRIu64, atomic_fetch_add(&s->blobs.next_part, 1));
-    while (s->ops->alias(s->blobs.tmp, from->part.name, to->alias) < 0 && errno == EEXIST);
-    struct stat st;
-    if (s->ops->stat_at(s->blobs.tmp, to->alias, &st) < 0) {
-        log_line(LOG_WARN, "msg=\"a download cannot be shared: it is made again\" errno=%d", errno);
-        to->alias[0] = '\0';
-        buf_clear(&to->chunks);
-        return false;
+    struct share_table *t = &s->shares;
+    pthread_mutex_lock(&t->mutex);
+    struct share *share = *find(t, key);
+    share->result = result;
+    for (struct sharer **at = &share->waiting, *w; (w = *at);) {
+        w->state = give(s, share, w->out);
+        if (w->state == WAITS)
+            at = &w->next;
+        else
+            *at = w->next;
     }
-    to->part = from->part;
-    snprintf(to->part.name, sizeof to->part.name, "%s", to->alias);
-    memcpy(to->etag, from->etag, sizeof to->etag);
-    memcpy(to->repo_commit, from->repo_commit, sizeof to->repo_commit);
-    return true;
+    pthread_cond_broadcast(&t->changed);
+    pthread_mutex_unlock(&t->mutex);
 }
 
-void share_leave(struct store *s, const char *key, const struct downloaded *result)
+void share_leave(struct store *s, const char *key)
 {
     struct share_table *t = &s->shares;
     pthread_mutex_lock(&t->mutex);
     struct share **at = find(t, key), *share = *at;
-    if (share) {
-        *at = share->next;
-        for (struct sharer *w = share->waiting; w; w = w->next) {
-            w->has = result && give(s, result, w->out);
-            w->left = !w->has;
-        }
-        pthread_cond_broadcast(&t->changed);
-    }
+    *at = share->next;
+    for (struct sharer *w = share->waiting; w; w = w->next)
+        w->state = LEFT;
+    pthread_cond_broadcast(&t->changed);
     pthread_mutex_unlock(&t->mutex);
     mem_free(share);
 }

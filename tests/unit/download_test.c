@@ -797,6 +797,81 @@ static void test_shared(void **state)
     share(*state, true);
 }
 
+static void publish(struct place *p, struct downloaded *d)
+{
+    struct file_id id;
+    ok(blob_publish(&p->s->blobs, &d->part, &id, e));
+}
+
+static void assert_blob(struct place *p, const struct server *s)
+{
+    char name[128] = "home/blobs/sha256-";
+    hex_of(s->data, s->size, name + strlen(name));
+    assert_file_is(in(p, name), s->data, s->size);
+}
+
+/* What one call has downloaded and not yet committed is its own: prune leaves it, and who wants the same gets a second
+ * name for it and writes to none. Whoever commits first, no name stays in tmp/, and nobody writes to the blob. */
+static void test_held_until_the_end(void **state)
+{
+    struct place *p = *state;
+    for (int how = 0; how < 8; how++) {
+        bool digest = how & 1, second_first = how & 2, keep = how & 4;
+        struct server *a = serve(SIZE, NULL), *b = serve(SIZE, NULL);
+        struct download d = want(a, digest, true);
+        struct downloaded first, second;
+        struct store_prune prune = { .older_s = 1 };
+        b->data[5] ^= 1;
+        b->always.etag = "\"two\"";
+        get_whole(p, a, &d, &first);
+        char path[200];
+        snprintf(path, sizeof path, "home/tmp/%s", first.part.name);
+        assert_int_equal(utimensat(AT_FDCWD, in(p, path), (struct timespec[]){ { .tv_sec = 1 }, { .tv_sec = 1 } }, 0), 0);
+        ok(store_prune(p->s, &prune, NULL, e));
+        assert_whole(p, a, &first);
+        ok(download_blob(p->s, &b->base, &d, NULL, &second, e));
+        assert_int_equal(b->sent, 0);
+        assert_whole(p, a, &second);
+        publish(p, second_first ? &second : &first);
+        if (keep) {
+            downloaded_keep(p->s, second_first ? &first : &second);
+        } else {
+            publish(p, second_first ? &first : &second);
+            downloaded_finish(p->s, second_first ? &first : &second);
+        }
+        downloaded_finish(p->s, second_first ? &second : &first);
+        assert_int_equal(entries(p->home, "tmp"), 0);
+        assert_blob(p, a);
+        if (!digest)
+            get_whole(p, b, &d, &first);
+        assert_blob(p, a);
+        if (!digest)
+            downloaded_finish(p->s, &first);
+        unserve(a);
+        unserve(b);
+    }
+}
+
+/* A part that a kill has left with a second name, which is a blob by now. */
+static void test_second_name(void **state)
+{
+    struct place *p = *state;
+    struct server *a = serve(SIZE, NULL), *b = serve(SIZE, NULL);
+    struct download d = want(a, false, true);
+    struct downloaded out;
+    char part[200];
+    b->data[5] ^= 1;
+    b->always.etag = "\"two\"";
+    get_whole(p, a, &d, &out);
+    snprintf(part, sizeof part, "home/tmp/%s", out.part.name);
+    downloaded_keep(p->s, &out);
+    assert_int_equal(link(in(p, part), in(p, "home/blobs/other")), 0);
+    get_whole(p, b, &d, &out);
+    assert_file_is(in(p, "home/blobs/other"), a->data, SIZE);
+    unserve(a);
+    drop(p, &out, b);
+}
+
 static void test_range(void **state)
 {
     struct place *p = *state;
@@ -902,7 +977,7 @@ int main(void)
         T(test_whole), T(test_broken_off), T(test_ends_early), T(test_resume), T(test_rot), T(test_changed), T(test_lies),
         T(test_streams_are_not_mixed), T(test_room), T(test_not_pruned),
         T(test_without_ranges), T(test_login), T(test_redirect), T(test_mirrors), T(test_busy),
-        T(test_shared), T(test_range), T(test_faults), T(test_no_memory),
+        T(test_shared), T(test_held_until_the_end), T(test_second_name), T(test_range), T(test_faults), T(test_no_memory),
     };
     log_set_level(LOG_ERROR);
     if (prepare_process())
