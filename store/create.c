@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -14,9 +15,14 @@ struct made {
     const char *name;           /* of a file: for order and sentences */
     const char *path;           /* where a file can be looked into; its bytes may be ours */
     bool leased, existing;
-    struct upload_hold upload;
     struct blob_part part;
     struct buf chunks;
+};
+
+/* An upload, kept from others until the end. */
+struct held {
+    struct digest digest;
+    struct upload_hold upload;
 };
 
 struct work {
@@ -30,6 +36,8 @@ struct work {
     size_t n_slots;
     struct made **made;         /* of them, the model's layers, the config first */
     size_t n;
+    struct held *held;          /* uploads */
+    size_t n_held;
     struct buf config, manifest, params;
     struct digest digest;
     struct str template;        /* a layer's; empty: none */
@@ -191,26 +199,48 @@ static enum err_code path_of_blob(struct work *w, struct made *m, struct err *e)
     return ERR_OK;
 }
 
+static int by_digest(const void *a, const void *b)
+{
+    return memcmp(((const struct held *)a)->digest.b, ((const struct held *)b)->digest.b, sizeof((struct digest *)0)->b);
+}
+
+/* All of them, each once, and in an order that every create keeps to: two that want the same never wait for each other. */
+static enum err_code hold_uploads(struct work *w, struct err *e)
+{
+    size_t n = 0;
+    if (!w->in->uploads)
+        return ERR_OK;
+    w->held = mem_zero(w->in->n_files + 1, sizeof *w->held);
+    if (!w->held)
+        return err_no_memory(e, w->in->n_files * sizeof *w->held, "creating a model");
+    for (size_t i = 0; i < w->in->n_files; i++)
+        if (w->in->files[i].has_digest)
+            w->held[n++].digest = w->in->files[i].digest;
+    qsort(w->held, n, sizeof *w->held, by_digest);
+    for (size_t i = 0; i < n; i++)
+        if (w->n_held == 0 || by_digest(&w->held[w->n_held - 1], &w->held[i]) != 0)
+            w->held[w->n_held++].digest = w->held[i].digest;
+    for (size_t i = 0; i < w->n_held; i++)
+        uploads_hold(w->in->uploads, &w->held[i].digest, &w->held[i].upload);
+    return ERR_OK;
+}
+
 static enum err_code take_blob(struct work *w, const struct store_create_file *f, struct made *m, struct err *e)
 {
+    const struct upload_hold *up = NULL;
     m->layer.digest = f->digest;
-    for (struct made *before = w->slots; before < m; before++) /* named twice: held once */
-        if (before->upload.entry && digest_eq(&before->layer.digest, &f->digest)) {
-            m->layer.size = before->layer.size;
-            m->layer.where = COMMIT_PART;
-            m->layer.part = before->layer.part;
-            m->path = before->path;
-            return ERR_OK;
-        }
-    if (!w->in->uploads || !uploads_hold(w->in->uploads, &f->digest, &m->upload)) {
+    for (size_t i = 0; !up && i < w->n_held; i++)
+        if (w->held[i].upload.entry && digest_eq(&w->held[i].digest, &f->digest))
+            up = &w->held[i].upload;
+    if (!up) {
         enum err_code c = lease(w, m, e);
         return c ? c : path_of_blob(w, m, e);
     }
     m->layer.where = COMMIT_PART;
-    m->layer.part = m->upload.part;
-    m->layer.size = m->upload.part->size;
-    m->layer.chunks = m->upload.chunks;
-    m->path = m->upload.path;
+    m->layer.part = up->part;
+    m->layer.size = up->part->size;
+    m->layer.chunks = up->chunks;
+    m->path = up->path;
     return ERR_OK;
 }
 
@@ -323,7 +353,7 @@ static enum err_code look_into_files(struct work *w, size_t first, struct err *e
 static enum err_code take_files(struct work *w, struct err *e)
 {
     size_t first = w->n;
-    enum err_code c = ERR_OK;
+    enum err_code c = hold_uploads(w, e);
     for (size_t i = 0; !c && i < w->in->n_files; i++)
         c = take_file(w, &w->in->files[i], e);
     return c || w->base ? c : look_into_files(w, first, e);
@@ -614,11 +644,12 @@ static void finish(struct work *w)
         struct made *m = &w->slots[i];
         if (m->leased)
             store_release(w->s, &m->layer.digest);
-        if (w->in->uploads)
-            uploads_let_go(w->in->uploads, &m->upload);
         blob_discard(&w->s->blobs, &m->part);
         buf_finish(&m->chunks);
     }
+    for (size_t i = 0; i < w->n_held; i++)
+        uploads_let_go(w->in->uploads, &w->held[i].upload);
+    mem_free(w->held);
     mem_free(w->slots);
     store_model_destroy(w->base);
     buf_finish(&w->config);

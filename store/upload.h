@@ -43,7 +43,8 @@ struct upload_hold {
     char *path;             /* absolute, for reading */
     struct upload_entry *entry;
 };
-/* Waits while another create holds it. False: there is none (look in the store), or no memory. */
+/* Waits while another create holds it: who wants several asks for them by rising digest. False: there is none (look in
+ * the store), or no memory. */
 bool uploads_hold(struct uploads *u, const struct digest *d, struct upload_hold *out);
 void uploads_let_go(struct uploads *u, struct upload_hold *h); /* a zeroed one is fine */
 

@@ -184,6 +184,50 @@ static void what_is_held_stays_and_is_waited_for(void **state)
     uploads_destroy(s.u);
 }
 
+struct maker {
+    struct place *p;
+    struct uploads *u;
+    const char *files[5];
+    enum err_code code;
+};
+
+static void *make(void *user)
+{
+    struct maker *m = user;
+    m->code = create(m->p, m->u, "one", NULL, m->files, NULL, 0, NULL);
+    return NULL;
+}
+
+/* Two creates of the same two files, which name them in different order: none waits for the other for ever. */
+static void two_that_want_the_same_both_end(void **state)
+{
+    struct place *p = *state;
+    struct maker m = { .p = p, .u = begin(p) };
+    const char *low = "llama one", *high = "clip two";
+    struct upload_hold first, second;
+    pthread_t thread;
+    struct digest a = digest_of(low), b = digest_of(high);
+    bool swap = memcmp(a.b, b.b, sizeof a.b) > 0;
+    m.files[0] = "1.gguf"; /* the higher digest is named first */
+    m.files[1] = swap ? low : high;
+    m.files[2] = "2.gguf";
+    m.files[3] = swap ? high : low;
+    ok(send(m.u, low, e));
+    ok(send(m.u, high, e));
+    alarm(60);
+    assert_true(uploads_hold(m.u, swap ? &b : &a, &first));
+    assert_int_equal(pthread_create(&thread, NULL, make, &m), 0);
+    usleep(100000);
+    assert_true(uploads_hold(m.u, swap ? &a : &b, &second));
+    uploads_let_go(m.u, &second);
+    uploads_let_go(m.u, &first);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    alarm(0);
+    assert_int_equal(m.code, ERR_OK);
+    uploads_destroy(m.u);
+    assert_int_equal(entries(p->home, "tmp"), 0);
+}
+
 static void texts_are_replaced_added_and_merged(void **state)
 {
     struct place *p = *state;
@@ -348,6 +392,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(uploads_wait_and_go, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(uploads_are_counted, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(what_is_held_stays_and_is_waited_for, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(two_that_want_the_same_both_end, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(texts_are_replaced_added_and_merged, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(a_template_decides_what_it_can_do, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(files_are_told_apart, setup_in_memory, teardown),
