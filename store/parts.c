@@ -13,8 +13,7 @@ static void part_name(const void *owner, size_t k, size_t n, char out[80])
     snprintf(out, 80, "parts-%jx-%05zu-of-%05zu.gguf", (uintmax_t)(uintptr_t)owner, k, n);
 }
 
-/* Are they called as they must be, and beside each other? */
-static bool are_named(const char *const *paths, size_t n)
+bool store_parts_are_named(const char *const *paths, size_t n)
 {
     char end[64];
     for (size_t k = 0; k < n; k++) {
@@ -41,7 +40,7 @@ enum err_code store_name_parts(struct store *s, const void *owner, const char *c
 {
     char name[80];
     *out = paths;
-    if (n < 2 || are_named(paths, n))
+    if (n < 2 || store_parts_are_named(paths, n))
         return ERR_OK;
     const char **named = arena_zero(a, n, sizeof *named);
     size_t size = strlen(s->home) + sizeof "/tmp/" + sizeof name;

@@ -181,15 +181,31 @@ static bool is_model(const struct store_file *f)
     return f->kind == MEDIA_MODEL;
 }
 
+/* A link of that name in tmp/; one that is there is replaced in one step, for another thread may be about to follow it. */
+static bool link_in_tmp(struct store *s, const char *to, const char *name)
+{
+    char own[32];
+    int bad;
+    if (s->looking)
+        return s->ops->link(to, s->blobs.tmp, name) == 0 || errno == EEXIST;
+    do
+        snprintf(own, sizeof own, "link-%" PRIu64, atomic_fetch_add(&s->blobs.next_part, 1));
+    while ((bad = s->ops->link(to, s->blobs.tmp, own)) < 0 && errno == EEXIST);
+    if (bad || s->ops->rename(s->blobs.tmp, own, s->blobs.tmp, name) == 0)
+        return !bad;
+    int error = errno;
+    s->ops->unlink(s->blobs.tmp, own);
+    errno = error;
+    return false;
+}
+
 /* A loader finds the shards of a split model by name. Blobs have none, so they get one in tmp/. */
 static enum err_code name_shard(struct store *s, struct model_box *box, struct store_file *f,
                                 size_t k, size_t n, struct err *e)
 {
     char name[DIGEST_HEX_SIZE + 64];
     snprintf(name, sizeof name, "%s-%05zu-of-%05zu.gguf", box->model.digest_hex, k, n);
-    if (!s->looking && s->ops->unlink(s->blobs.tmp, name) < 0 && errno != ENOENT)
-        return err_errno(e, ERR_IO, errno, "naming a shard of '%s'", box->model.name);
-    if (s->ops->link(f->path, s->blobs.tmp, name) < 0 && errno != EEXIST)
+    if (!link_in_tmp(s, f->path, name))
         return err_errno(e, ERR_IO, errno, "naming a shard of '%s'", box->model.name);
     f->path = join(&box->arena, s->home, "/tmp/", name);
     return f->path ? ERR_OK : err_no_memory(e, 0, "resolving a model");
@@ -198,13 +214,17 @@ static enum err_code name_shard(struct store *s, struct model_box *box, struct s
 static enum err_code name_shards(struct store *s, struct model_box *box, struct store_file *files,
                                  size_t n_files, struct err *e)
 {
-    size_t n = 0, own = 0, k = 0;
+    size_t n = 0, k = 0;
     enum err_code code = ERR_OK;
-    for (size_t i = 0; i < n_files; i++) {
-        n += is_model(&files[i]);
-        own += is_model(&files[i]) && !files[i].by_reference;
-    }
-    for (size_t i = 0; !code && n > 1 && own && i < n_files; i++)
+    const char **paths = arena_zero(&box->arena, n_files, sizeof *paths);
+    if (!paths)
+        return err_no_memory(e, n_files * sizeof *paths, "resolving a model");
+    for (size_t i = 0; i < n_files; i++)
+        if (is_model(&files[i]))
+            paths[n++] = files[i].path;
+    if (n < 2 || store_parts_are_named(paths, n))
+        return ERR_OK;
+    for (size_t i = 0; !code && i < n_files; i++)
         if (is_model(&files[i]))
             code = name_shard(s, box, &files[i], ++k, n, e);
     return code;

@@ -88,6 +88,9 @@ void store_salvage(struct store *s);
  * transaction may be open. */
 void store_catch_up(struct store *s);
 
+/* Are the parts of a model (in order) called as GGUF's split convention has it, and beside each other? */
+bool store_parts_are_named(const char *const *paths, size_t n);
+
 /* The paths (absolute; of one model, in order) by which a reader finds its parts: they themselves, or names in
  * tmp/ that store_unname_parts takes away again, also after a failure. The owner is any address that lives until then
  * and has no other names. */

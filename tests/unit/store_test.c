@@ -1,5 +1,7 @@
 /* store, catalog, manifest: opening, importing, names, lists; real SQLite, real files. */
+#include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -630,6 +632,58 @@ static void shards_stay_together(void **state)
     assert_int_equal(entries(p->home, "blobs"), 0);
 }
 
+/* Files of the user's that a loader would not find by their names. */
+static void shards_by_reference_get_names(void **state)
+{
+    struct place *p = *state;
+    struct store_model *m = NULL;
+    const char *files[2] = { model_file(p, "one"), model_file(p, "two") };
+    reopen(p);
+    ok(import_files(p->s, "ref", files, 2, STORE_REFERENCE, &m, e));
+    store_model_destroy(m);
+    ok(store_resolve(p->s, "ref", &m, e));
+    assert_true(m->by_reference && m->files[1].by_reference);
+    assert_true(str_ends(str_from(m->path), STR("-00001-of-00002.gguf")));
+    assert_true(str_ends(str_from(m->files[1].path), STR("-00002-of-00002.gguf")));
+    assert_file_is(m->path, "one", 3);
+    assert_file_is(m->files[1].path, "two", 3);
+    store_model_destroy(m);
+}
+
+static atomic_bool enough;
+static atomic_int refused;
+
+static void *resolve_on(void *user)
+{
+    struct place *p = user;
+    while (!atomic_load(&enough))
+        atomic_fetch_add(&refused, resolve(p->s, "own", NULL) != ERR_OK);
+    return NULL;
+}
+
+/* While one thread loads, others may resolve the same model. */
+static void shards_keep_their_names(void **state)
+{
+    struct place *p = *state;
+    struct store_model *m = NULL;
+    const char *files[2] = { model_file(p, "one"), model_file(p, "two") };
+    pthread_t thread;
+    reopen(p);
+    ok(import_files(p->s, "own", files, 2, STORE_COPY, &m, e));
+    assert_int_equal(pthread_create(&thread, NULL, resolve_on, p), 0);
+    for (int i = 0; i < 20000; i++) {
+        int fd = open(m->path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+            fail_msg("after %d times: %s", i, strerror(errno));
+        close(fd);
+    }
+    atomic_store(&enough, true);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(atomic_load(&refused), 0);
+    store_model_destroy(m);
+    assert_int_equal(entries(p->home, "tmp"), 2);
+}
+
 static void names_find_models(void **state)
 {
     struct place *p = *state;
@@ -859,6 +913,8 @@ int main(void)
         T(what_cannot_be_imported),
         T(progress_cancel_and_files_that_change),
         T(shards_stay_together),
+        T(shards_by_reference_get_names),
+        T(shards_keep_their_names),
         T(names_find_models),
         T(list_is_newest_first),
         T(copy_and_remove_free_what_nothing_names),
