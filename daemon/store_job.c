@@ -11,6 +11,7 @@
 #include "runtime/base/json.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
+#include "store/name.h"
 
 #define OWNER(type, member, p) ((type *)(void *)((char *)(p) - offsetof(type, member)))
 #define MAX_LAST ((size_t)64 << 20)
@@ -20,7 +21,7 @@ struct store_call {
     struct daemon *d;
     struct http_request *http;
     struct store_call_options o;
-    char *name;
+    char *name, *shown;        /* as it was written; for others to see */
     struct job job;
     struct post news;          /* progress has something */
     atomic_bool cancel;
@@ -171,6 +172,7 @@ static void free_call(struct store_call *c)
     buf_finish(&c->last);
     buf_finish(&c->line);
     mem_free(c->name);
+    mem_free(c->shown);
     mem_free(c);
 }
 
@@ -180,11 +182,11 @@ static void call_done(struct job *j)
     enum err_code result = c->err.code;
     unlink_call(c);
     log_line(LOG_INFO, "msg=\"%s %s\" name=\"%s\" ms=%lld", c->o.kind,
-             result ? err_name(result) : "done", c->name,
+             result ? err_name(result) : "done", c->shown,
              (long long)((clock_ns() - c->started_ns) / 1000000));
     if (result == ERR_CANCELLED && c->d->draining)
         err_set(&c->err, ERR_BUSY, "the daemon is shutting down: what is there of '%s' is kept",
-                c->name);
+                c->shown);
     answer(c);
     c->o.done(c->o.user, result);
     free_call(c);
@@ -209,7 +211,10 @@ static enum err_code make_call(struct daemon *d, struct http_request *r,
     c->news.on_loop = on_news;
     c->job = (struct job){ .work = call_work, .done = call_done };
     c->name = mem_strndup(o->name.n ? o->name.p : "", o->name.n);
-    if (!c->name)
+    c->shown = mem_alloc(o->name.n + 8);
+    if (c->shown)
+        name_shown(o->name, c->shown, o->name.n + 8);
+    if (!c->name || !c->shown)
         return err_no_memory(e, o->name.n, "a model's name");
     return progress_init(&c->progress, e);
 }
@@ -250,7 +255,7 @@ size_t store_call_stop(struct daemon *d, struct str name)
 {
     size_t n = 0;
     for (struct store_call *c = d->calls; c; c = c->next)
-        if (str_ieq(str_from(c->name), name)) {
+        if (str_ieq(str_from(c->name), name) || str_ieq(str_from(c->shown), name)) {
             atomic_store(&c->cancel, true);
             n++;
         }
@@ -263,7 +268,7 @@ size_t store_call_list(struct daemon *d, struct transfer_entry *v, size_t max)
     for (struct store_call *c = d->calls; c && n < max; c = c->next, n++) {
         struct transfer_entry *x = &v[n];
         *x = (struct transfer_entry){
-            .name = str_from(c->name),
+            .name = str_from(c->shown),
             .kind = str_from(c->o.kind),
             .started_wall_ns = c->started_wall_ns,
             .detached = c->http->gone,

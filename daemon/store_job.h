@@ -36,7 +36,7 @@ struct store_call_options {
 /* Takes the request over: it is answered, whatever happens. */
 void store_call_start(struct daemon *d, struct http_request *r, const struct store_call_options *o);
 void store_call_stop_all(struct daemon *d);
-/* Cancels those about this name, as their requests wrote it but for case; how many. */
+/* Cancels those about this name, as their requests wrote it or lists show it, but for case; how many. */
 size_t store_call_stop(struct daemon *d, struct str name);
 
 /* What is under way, oldest first; gives how many of `max` were filled. Strings are valid until the loop

@@ -30,34 +30,38 @@ static bool is_alnum(char c)
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-/* Bytes of a URL's "user:password@", which stand at *at. */
-static size_t user_part(struct str s, size_t *at)
+/* Where a "user:password@" stands, behind a URL's scheme or before a host. */
+static struct str user_part(struct str s)
 {
-    for (*at = 0; *at + 2 < s.n && memcmp(s.p + *at, "://", 3) != 0;)
-        ++*at;
-    *at += 3;
-    const char *host = *at < s.n ? s.p + *at : NULL;
-    const char *slash = host ? memchr(host, '/', s.n - *at) : NULL;
-    size_t n = !host ? 0 : slash ? (size_t)(slash - host) : s.n - *at;
-    const char *end = n ? memrchr(host, '@', n) : NULL;
-    return end ? (size_t)(end - host) : 0;
+    const char *scheme = s.n ? memmem(s.p, s.n, "://", 3) : NULL;
+    struct str host = scheme ? (struct str){ scheme + 3, (size_t)(s.p + s.n - scheme - 3) } : s;
+    const char *slash = host.n ? memchr(host.p, '/', host.n) : NULL;
+    host.n = slash ? (size_t)(slash - host.p) : scheme ? host.n : 0; /* "model@sha256:..." has no user */
+    const char *end = host.n ? memrchr(host.p, '@', host.n) : NULL;
+    return (struct str){ host.p, end ? (size_t)(end + 1 - host.p) : 0 };
 }
 
-/* The name as it can stand in a sentence: cut, with what is not plain ASCII as '?', and without what
- * may be secret in a URL: user and query. */
+const char *name_shown(struct str s, char *out, size_t cap)
+{
+    size_t n = 0, i = 0;
+    struct str user = user_part(s);
+    for (; i < s.n && n < cap - 4 && s.p[i] != '?'; i++) {
+        if (user.n && s.p + i >= user.p && s.p + i < user.p + user.n)
+            continue;
+        out[n++] = s.p[i] >= ' ' && s.p[i] <= '~' && s.p[i] != '"' ? s.p[i] : '?';
+    }
+    memcpy(out + n, i < s.n ? "..." : "", i < s.n ? 4 : 1);
+    return out;
+}
+
+/* The same, short enough for a sentence. */
 struct quoted {
     char text[96];
 };
 static struct quoted quote(struct str s)
 {
     struct quoted q;
-    size_t n = 0, user_at, user_n = user_part(s, &user_at), i = 0;
-    for (; i < s.n && n < sizeof q.text - 4 && s.p[i] != '?'; i++) {
-        if (user_n && i >= user_at && i < user_at + user_n)
-            continue;
-        q.text[n++] = s.p[i] >= ' ' && s.p[i] <= '~' ? s.p[i] : '?';
-    }
-    memcpy(q.text + n, i < s.n ? "..." : "", i < s.n ? 4 : 1);
+    name_shown(s, q.text, sizeof q.text);
     return q;
 }
 

@@ -59,6 +59,9 @@ void name_canonical(const struct name *n, char out[NAME_TEXT_MAX + 1]);
 /* Without the default host, and then without the default namespace; always with a tag. Parses
  * back to the same name. */
 void name_short(const struct name *n, char out[NAME_TEXT_MAX + 1]);
+/* What anybody wrote as a name or URL, for a list, the log or a sentence: cut to cap (at least 8) bytes, without what may
+ * be secret in it (user and query), and with '?' for a quote and what is not plain ASCII. Gives `out`. */
+const char *name_shown(struct str text, char *out, size_t cap);
 /* Same host, namespace, model and tag, but for case. */
 bool name_eq(const struct name *a, const struct name *b);
 

@@ -462,14 +462,15 @@ static enum err_code check_destination(struct push *p, struct err *e)
 {
     const char *to = p->in->to && p->in->to[0] ? p->in->to : p->in->name;
     struct source s;
+    char shown[200];
     enum err_code code = source_parse(str_from(to), &s, e);
     if (code)
         return code;
+    name_shown(str_from(to), shown, sizeof shown);
     if (s.kind != SOURCE_REGISTRY)
-        return err_set(e, ERR_UNSUPPORTED, "'%.200s' is no registry: a model is pushed to host/namespace/model:tag",
-                       to);
+        return err_set(e, ERR_UNSUPPORTED, "'%s' is no registry: a model is pushed to host/namespace/model:tag", shown);
     p->to = s.name;
-    return p->to.pinned ? err_set(e, ERR_INVALID, "'%.200s': what is pushed gets a tag, and its digest is its own", to)
+    return p->to.pinned ? err_set(e, ERR_INVALID, "'%s': what is pushed gets a tag, and its digest is its own", shown)
                         : ERR_OK;
 }
 

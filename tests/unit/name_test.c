@@ -466,10 +466,32 @@ static void random_sources(void **state)
     assert_true(through > 1000);
 }
 
+static void shown_without_secrets(void **state)
+{
+    static const struct {
+        const char *text, *shown;
+    } rows[] = {
+        { "https://h.io/x.gguf?key=secret", "https://h.io/x.gguf..." },
+        { "https://user:secret@h.io/x.gguf", "https://h.io/x.gguf" },
+        { "user:secret@h.io/n/m:t", "h.io/n/m:t" },
+        { "h.io/n/m@sha256:00", "h.io/n/m@sha256:00" },
+        { "m@sha256:00", "m@sha256:00" },
+        { "hf.co/o/r@refs/pr/1", "hf.co/o/r@refs/pr/1" },
+        { "a\" b\n\xC3\xA9", "a? b???" },
+        { "0123456789012345678901234567890", "0123456789012345678901234567..." },
+        { "", "" },
+    };
+    char out[32];
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        assert_string_equal(name_shown(str_from(rows[i].text), out, sizeof out), rows[i].shown);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(grammar),
+        cmocka_unit_test(shown_without_secrets),
         cmocka_unit_test(hostile_names_are_refused),
         cmocka_unit_test(nul_bytes_are_refused),
         cmocka_unit_test(limits),
