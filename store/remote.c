@@ -19,17 +19,31 @@ static const struct remote_kind *kind_of(const char *text)
     return NULL;
 }
 
-static enum err_code remote_create(struct store *s, struct transport *t, const struct remote_request *r,
-                                   struct remote **out, struct err *e)
+static enum err_code find_kind(const struct remote_request *r, const struct remote_kind **kind, struct err *e)
 {
     struct source source;
     enum err_code code = source_parse(str_from(r->text), &source, e);
-    const struct remote_kind *kind = code ? NULL : kind_of(r->text);
+    *kind = code ? NULL : kind_of(r->text);
+    if (code || *kind)
+        return code;
+    return err_set(e, ERR_INVALID, "'%.200s' is a file of this machine, which is imported, not pulled", r->text);
+}
+
+enum err_code remote_check(const struct remote_request *r, struct err *e)
+{
+    const struct remote_kind *kind;
+    struct name as;
+    enum err_code code = check_as(r, &as, e);
+    return code ? code : find_kind(r, &kind, e);
+}
+
+static enum err_code remote_create(struct store *s, struct transport *t, const struct remote_request *r,
+                                   struct remote **out, struct err *e)
+{
+    const struct remote_kind *kind;
+    enum err_code code = find_kind(r, &kind, e);
     if (code)
         return code;
-    if (!kind)
-        return err_set(e, ERR_INVALID, "'%.200s' is a file of this machine, which is imported, not pulled",
-                       r->text);
     struct remote *made = mem_zero(1, sizeof *made);
     if (!made)
         return err_no_memory(e, sizeof *made, "asking for a model");

@@ -47,6 +47,8 @@ struct remote_request {
     const struct store_job *job;
 };
 
+/* Whether the names can be names at all: nobody is asked. */
+enum err_code remote_check(const struct remote_request *r, struct err *e);
 /* Finds out all about the model; fetches no layer but the manifest and its config.
  * ERR_NOT_FOUND: no such model there (the sentence lists what there is instead, where the place tells). */
 enum err_code remote_open(struct store *s, struct transport *t, const struct remote_request *r,

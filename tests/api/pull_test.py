@@ -141,9 +141,24 @@ class Pull(Case):
         last = self.d.post("/api/pull", {"model": at("none"), "insecure": True}).lines[-1]
         self.assertEqual(last.get("code"), "not_found", last)
         for body in {"model": "a b"}, {}, {"model": 1}, {"model": "x", "limit_rate": "fast"}, {"model": "x", "as": "y/"}:
-            self.assertEqual(self.d.post("/api/pull", {"stream": False, **body}).status, 400, body)
+            for stream in False, True:
+                self.assertEqual(self.d.post("/api/pull", {"stream": stream, **body}).status, 400, body)
         self.assertEqual(self.d.post("/api/pull", "").json["error"], "missing request body")
         self.assertEqual(self.names(), [])
+
+    def test_what_others_see_of_a_url(self):
+        """Neither the log nor a list has what may be secret in it."""
+        host = REGISTRY.host.split(":")[0] + ":1"
+        for text in "http://%s/m.gguf?token=geheim" % host, "https://me:geheim@%s/m.gguf" % host, "me:geheim@%s/n/m" % host:
+            for path, body in ("/api/pull", {"model": text}), ("/api/push", {"model": text}), \
+                    ("/api/create", {"model": text, "from": "x"}):
+                reply = self.d.post(path, {"stream": False, **body})
+                self.assertGreaterEqual(reply.status, 400)
+                self.assertNotIn("geheim", str(reply.body), text)
+        self.assertNotIn("geheim", self.d.log())
+        self.assertIn('name="http://%s/m.gguf..."' % host, self.d.log())
+        self.d.post("/api/pull", {"model": 'a" level="x', "stream": False})
+        self.assertIn('name="a? level=?x"', self.d.log())
 
     def test_nothing_is_fetched_twice(self):
         self.hearth("pull", "--insecure", at("tiny"))
