@@ -153,6 +153,8 @@ static struct model_details details_of(const struct store_model *m)
         .family = str_from(m->facts.family),
         .parameter_size = str_from(m->parameter_size),
         .quantization_level = str_from(m->facts.quantization),
+        .context_length = m->facts.context_length,
+        .embedding_length = m->facts.embedding_length,
     };
 }
 
@@ -174,7 +176,6 @@ static enum err_code act_tags(struct task *t, struct err *e)
             .modified_wall_ns = m->modified_ns,
             .details = details_of(m),
             .context_length = m->facts.context_length,
-            .embedding_length = m->facts.embedding_length,
             .referenced = m->by_reference,
             .capabilities = str_from(m->facts.capabilities),
             .origin = str_from(m->origin),

@@ -256,6 +256,7 @@ enum err_code gen_chunk_read(const json_t *line, struct gen_chunk *c, struct err
 
 struct model_details {
     struct str parent_model, format, family, parameter_size, quantization_level;
+    uint64_t context_length, embedding_length; /* 0: absent */
 };
 struct model_entry { /* of /api/tags and /api/ps */
     struct str name;   /* with its tag, default host and library elided */
@@ -263,7 +264,7 @@ struct model_entry { /* of /api/tags and /api/ps */
     uint64_t size;
     int64_t modified_wall_ns; /* tags */
     struct model_details details;
-    uint64_t context_length, embedding_length; /* 0: absent */
+    uint64_t context_length; /* ps: that it runs with; tags, as well as in `details`. 0: absent */
     bool referenced;          /* tags: the file lies outside the store (import by reference) */
     struct str path;          /* tags, ours: of a referenced file; absent for others */
     struct str capabilities;  /* tags: "completion,tools"; an array in JSON, absent when empty */

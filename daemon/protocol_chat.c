@@ -5,8 +5,7 @@
 
 /* ---- messages --------------------------------------------------------------------------------- */
 
-/* Roles count without regard to case: the tree is ours, so they are lowered in place. */
-static enum err_code lower_role(json_t *message, struct err *e)
+enum err_code message_lower_role(json_t *message, struct err *e)
 {
     const json_t *role = json_object_get(message, "role");
     if (!json_is_string(role) || json_string_length(role) == 0)
@@ -76,7 +75,7 @@ static enum err_code read_message(json_t *message, struct gen_request *r, struct
     const json_t *images, *calls;
     if (!json_is_object(message))
         return err_set(e, ERR_INVALID, "a message must be an object");
-    enum err_code c = lower_role(message, e);
+    enum err_code c = message_lower_role(message, e);
     if (c || (c = read_message_content(message, r, e)) ||
         (c = read_array(message, "images", &images, e)) ||
         (c = read_array(message, "tool_calls", &calls, e)) || (c = read_calls(calls, e)))

@@ -127,20 +127,29 @@ static enum err_code check_digests(const json_t *object, const char *key, struct
     return ERR_OK;
 }
 
-static enum err_code check_messages(const json_t *list, struct err *e)
+/* As a chat has it: a role of either case; who says nothing has a content that is empty. */
+static enum err_code check_message(json_t *m, size_t number, struct err *e)
 {
     static const char *const roles[] = { "system", "user", "assistant", "tool" };
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        const json_t *m = json_array_get(list, i);
-        struct str role = json_slice(json_object_get(m, "role"));
-        size_t k = 0;
-        while (k < COUNT(roles) && !str_is(role, roles[k]))
-            k++;
-        if (k == COUNT(roles) || !json_is_string(json_object_get(m, "content")))
-            return err_set(e, ERR_INVALID, "message %zu needs a role (system, user, assistant or tool) and a content",
-                           i + 1);
-    }
+    bool lowered = json_is_object(m) && message_lower_role(m, NULL) == ERR_OK;
+    struct str role = json_slice(lowered ? json_object_get(m, "role") : NULL);
+    size_t k = 0;
+    while (k < COUNT(roles) && !str_is(role, roles[k]))
+        k++;
+    if (k < COUNT(roles) && !member(m, "content"))
+        return json_object_set_new(m, "content", json_string("")) ? err_no_memory(e, 1, "a message") : ERR_OK;
+    if (k == COUNT(roles) || !json_is_string(json_object_get(m, "content")))
+        return err_set(e, ERR_INVALID, "message %zu needs a role (system, user, assistant or tool) and a content",
+                       number);
     return ERR_OK;
+}
+
+static enum err_code check_messages(const json_t *list, struct err *e)
+{
+    enum err_code c = ERR_OK;
+    for (size_t i = 0; !c && i < json_array_size(list); i++)
+        c = check_message(json_array_get(list, i), i + 1, e);
+    return c;
 }
 
 static enum err_code read_license(const json_t *root, struct create_request *r, struct err *e)

@@ -22,6 +22,8 @@ enum err_code read_time(const json_t *o, const char *key, int64_t *wall_ns, stru
 bool integer_of(const json_t *v, int64_t *out);
 
 /* protocol_chat.c: messages, tools and tool_choice; format */
+/* Roles count without regard to case: the tree is ours, so they are lowered in place. */
+enum err_code message_lower_role(json_t *message, struct err *e);
 enum err_code read_conversation(const json_t *root, struct gen_request *r, struct err *e);
 enum err_code read_format(const json_t *root, struct gen_request *r, struct err *e);
 void put_tool_choice(struct json_out *j, const struct gen_request *r);

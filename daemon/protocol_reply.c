@@ -246,6 +246,14 @@ enum err_code gen_chunk_read(const json_t *line, struct gen_chunk *c, struct err
 
 /* ---- lists of models --------------------------------------------------------------------------- */
 
+static void put_count_if(struct json_out *j, const char *key, uint64_t n)
+{
+    if (n) {
+        json_key(j, key);
+        json_uint_value(j, n);
+    }
+}
+
 static void put_details(struct json_out *j, const struct model_details *d)
 {
     json_key(j, "details");
@@ -260,15 +268,9 @@ static void put_details(struct json_out *j, const struct model_details *d)
     json_arr_end(j);
     put_str(j, "parameter_size", d->parameter_size);
     put_str(j, "quantization_level", d->quantization_level);
+    put_count_if(j, "context_length", d->context_length);
+    put_count_if(j, "embedding_length", d->embedding_length);
     json_obj_end(j);
-}
-
-static void put_count_if(struct json_out *j, const char *key, uint64_t n)
-{
-    if (n) {
-        json_key(j, key);
-        json_uint_value(j, n);
-    }
 }
 
 /* "a,b" -> ["a", "b"]; absent when empty. */
@@ -306,7 +308,8 @@ static void put_entry(struct json_out *j, enum model_list_kind kind, const struc
         json_kbool(j, "reproducible", v->reproducible);
     }
     put_count_if(j, "context_length", v->context_length);
-    put_count_if(j, "embedding_length", v->embedding_length);
+    if (kind == LIST_TAGS)
+        put_count_if(j, "embedding_length", v->details.embedding_length);
     if (v->referenced)
         json_kbool(j, "referenced", true);
     put_str_if(j, "path", v->path);
@@ -345,7 +348,9 @@ static enum err_code read_details(const json_t *o, struct model_details *d, stru
     if (v && (read_string(v, "parent_model", &d->parent_model, e) ||
               read_string(v, "format", &d->format, e) || read_string(v, "family", &d->family, e) ||
               read_string(v, "parameter_size", &d->parameter_size, e) ||
-              read_string(v, "quantization_level", &d->quantization_level, e)))
+              read_string(v, "quantization_level", &d->quantization_level, e) ||
+              read_uint(v, "context_length", &d->context_length, e) ||
+              read_uint(v, "embedding_length", &d->embedding_length, e)))
         return ERR_INVALID;
     return ERR_OK;
 }
@@ -359,7 +364,6 @@ static enum err_code read_entry(const json_t *o, enum model_list_kind kind, stru
         read_string(o, "digest", &v->digest, e) || read_uint(o, "size", &v->size, e) ||
         read_details(o, &v->details, e) ||
         read_uint(o, "context_length", &v->context_length, e) ||
-        read_uint(o, "embedding_length", &v->embedding_length, e) ||
         read_bool(o, "referenced", &v->referenced, e) || read_string(o, "path", &v->path, e) ||
         read_string(o, "origin", &v->origin, e) || read_string(o, "source", &v->source, e) ||
         read_string(o, "revision", &v->revision, e))

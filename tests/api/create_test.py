@@ -269,7 +269,7 @@ class Create(Base):
         self.refused(400, "option \"top_k\" must be of type integer", model="x", from_="base", parameters={"top_k": "a"})
         self.refused(400, "\"parameters\"", model="x", from_="base", parameters=[1])
         self.refused(400, "message 1 needs a role", model="x", from_="base", messages=[{"role": "boss", "content": ""}])
-        self.refused(400, "message 2 needs", model="x", from_="base", messages=[{"role": "user", "content": "a"}, {"role": "user"}])
+        self.refused(400, "message 2 needs", model="x", from_="base", messages=[{"role": "user", "content": "a"}, {"role": "user", "content": 3}])
         self.refused(400, "\"license\"", model="x", from_="base", license=3)
         self.refused(400, "info field \"context_length\"", model="x", from_="base", info={"context_length": "long"})
         self.refused(400, "only one adapter", model="x", from_="base", adapters={"a.gguf": self.digest, "b.gguf": self.digest})
@@ -463,6 +463,16 @@ class Layers(Base):
         for line in ('SYSTEM "Two\nlines"\n', 'PARAMETER stop <a>\n', 'PARAMETER stop " b"\n', "PARAMETER top_p 0.5\n",
                      'LICENSE """and "more"\nof it"""\n', "MESSAGE user q\n", "TEMPLATE " + self.GO + "\n"):
             self.assertIn(line, shown["modelfile"])
+
+    def test_messages_as_a_chat_takes_them(self):
+        self.tiny("told", messages=[{"role": "User", "content": "q"}, {"role": "ASSISTANT"}])
+        self.assertEqual(self.show("told")["messages"], [{"role": "user", "content": "q"}, {"role": "assistant", "content": ""}])
+
+    def test_lengths_are_details(self):
+        self.tiny("long")
+        entry = next(m for m in self.d.get("/api/tags").json["models"] if m["name"] == "long:latest")
+        for details in (entry["details"], self.show("long")["details"]):
+            self.assertEqual((details["context_length"], details["embedding_length"]), (4096, tiny_gguf.EMBD))
 
     def test_an_adapter_is_kept_and_not_run(self):
         self.tiny("lora", adapters={"lora.gguf": self.digest})
