@@ -15,7 +15,7 @@
  * downloaded_keep: nobody prunes it or writes to it, and who wants it gets a second name for the same bytes.
  *
  * When all is asked for, or a slow connection holds up the hashing, an idle one takes over the second half
- * of what the slowest would still need more than a second for.
+ * of what the slowest would still need more than half a second for.
  *
  * The sink checks, before a byte is written: 206 with exactly the range that was asked for and the
  * size that was told (a 200 means a server without ranges: one stream from the start). Retries are
