@@ -47,7 +47,7 @@ static enum err_code tell_blobs(struct pruning *p, struct err *e)
     return code;
 }
 
-static enum err_code drop_blobs(struct pruning *p, struct err *e)
+static enum err_code drop_rows(struct pruning *p, struct err *e)
 {
     enum err_code code = catalog_begin(p->s->catalog, e);
     if (!code)
@@ -55,8 +55,21 @@ static enum err_code drop_blobs(struct pruning *p, struct err *e)
     if (!code)
         code = catalog_commit(p->s->catalog, NULL, e);
     catalog_rollback(p->s->catalog);
+    return code;
+}
+
+static enum err_code drop_blobs(struct pruning *p, struct err *e)
+{
+    enum err_code code = drop_rows(p, e);
+    bool spent = store_spend_reserve(p->s, code);
+    if (spent) {
+        err_clear(e);
+        code = drop_rows(p, e);
+    }
     if (!code)
         store_collect(p->s, NULL);
+    if (spent)
+        store_keep_reserve(p->s);
     return code;
 }
 
@@ -124,11 +137,11 @@ static enum err_code look_for_downloads(struct pruning *p, const char *name, str
 
 static enum err_code prune_locked(struct pruning *p, struct err *e)
 {
-    enum err_code code = tell_blobs(p, e);
+    enum err_code code = each_entry(p, p->s->blobs.tmp, look_for_downloads, e); /* nothing need be written for these */
+    if (!code)
+        code = tell_blobs(p, e);
     if (!code && !p->in->dry_run)
         code = drop_blobs(p, e);
-    if (!code)
-        code = each_entry(p, p->s->blobs.tmp, look_for_downloads, e);
     return code ? code : each_entry(p, p->s->blobs.blobs, look_for_strangers, e);
 }
 

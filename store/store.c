@@ -226,7 +226,7 @@ static enum err_code take_lock(struct store *s, struct err *e)
 #define RESERVE_MOST ((uint64_t)1024 * 1024)
 #define RESERVE_LEAST ((uint64_t)128 * 1024)
 
-static void keep_reserve(struct store *s)
+void store_keep_reserve(struct store *s)
 {
     int fd = s->ops->open(s->home_fd, RESERVE, O_WRONLY | O_CREAT | O_EXCL, 0640);
     if (fd < 0)
@@ -240,8 +240,7 @@ static void keep_reserve(struct store *s)
         s->ops->unlink(s->home_fd, RESERVE);
 }
 
-/* True: something failed that may go better now. */
-static bool spend_reserve(struct store *s, enum err_code code)
+bool store_spend_reserve(struct store *s, enum err_code code)
 {
     return code == ERR_IO && s->ops->unlink(s->home_fd, RESERVE) == 0;
 }
@@ -384,7 +383,7 @@ enum err_code store_open_with(const struct file_ops *ops, const char *home, stru
         code = own_entries(s, e);
     if (!code)
         code = open_catalog(s, e);
-    if (spend_reserve(s, code))
+    if (store_spend_reserve(s, code))
         code = open_catalog(s, e);
     if (!code)
         code = blob_dir_open(&s->blobs, ops, s->home_fd, e);
@@ -396,7 +395,7 @@ enum err_code store_open_with(const struct file_ops *ops, const char *home, stru
     blob_clean_tmp(&s->blobs);
     catalog_set_leased(s->catalog, is_leased, s);
     prune_and_collect(s);
-    keep_reserve(s);
+    store_keep_reserve(s);
     *out = s;
     return ERR_OK;
 }
@@ -430,7 +429,7 @@ void store_close(struct store *s)
     bool opened = s->catalog != NULL && !s->looking;
     catalog_close(s->catalog);
     if (opened)
-        keep_reserve(s); /* the WAL's room is free again */
+        store_keep_reserve(s); /* the WAL's room is free again */
     blob_dir_close(&s->blobs);
     if (s->home_fd >= 0)
         close(s->home_fd);
@@ -686,11 +685,11 @@ enum err_code store_remove(struct store *s, const char *text, uint64_t *freed, s
     enum err_code code = store_find(s, text, &name, &ref, e);
     if (!code) {
         code = remove_tag(s, ref.tag_id, freed, e);
-        if (spend_reserve(s, code)) {
+        if (store_spend_reserve(s, code)) {
             err_clear(e);
             code = remove_tag(s, ref.tag_id, freed, e);
         }
-        keep_reserve(s);
+        store_keep_reserve(s);
     }
     pthread_mutex_unlock(&s->mutex);
     return code;

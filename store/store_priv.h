@@ -84,6 +84,10 @@ void store_collect(struct store *s, uint64_t *freed);
 /* Before a collection, where a commit has failed or a kill came between: downloads among what it would remove
  * go back to tmp/. Locked; no transaction may be open. */
 void store_salvage(struct store *s);
+/* What frees room may have to write first: where it failed with `code` for want of room, the store's reserve is given
+ * back to the disk, and true says that another try may go better. Then, whatever came of it, store_keep_reserve. */
+bool store_spend_reserve(struct store *s, enum err_code code);
+void store_keep_reserve(struct store *s);
 /* Removes what was left alone for a lease that has ended since. Cheap when there is none. Locked; no
  * transaction may be open. */
 void store_catch_up(struct store *s);

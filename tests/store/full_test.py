@@ -131,6 +131,22 @@ def one_round(worker, where, disk, rng, faults, registry):
         subprocess.run(["umount", disk], check=True)
 
 
+def prune_without_room(worker, where, disk, faults):
+    """With whatever little is free: what was removed while it was in use is pruned."""
+    for free in range(0, 160_000, 9_000):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3000k", "tmpfs", disk], check=True)
+        try:
+            for name in "ab":
+                answer(worker, disk / "home", "import", name, "copy", where / f"source{ord(name) % 6}")
+            leave(disk / "fill", free)
+            said = [answer(worker, disk / "home", "prune", "1", name) for name in "ab"]
+            models = check(disk / "home", faults, f"pruned with {free} bytes free")
+            if said != ["ok", "ok"] or models or os.listdir(disk / "home" / "blobs"):
+                faults.append(f"prune with {free} bytes free says {said}")
+        finally:
+            subprocess.run(["umount", disk], check=True)
+
+
 def main():
     own_mounts()
     worker, rounds = os.path.abspath(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 10
@@ -144,6 +160,7 @@ def main():
             (where / f"source{i}").write_bytes(rng.randbytes(rng.randrange(1, 900_000)))
         for _ in range(rounds):
             models += one_round(worker, where, disk, rng, faults, registry)
+        prune_without_room(worker, where, disk, faults)
     for f in faults:
         print("FAULT", f)
     print(f"{rounds} disks filled, {models} models imported before and removed after, {len(faults)} faults")
