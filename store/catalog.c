@@ -250,6 +250,38 @@ static enum err_code check_version(struct catalog *c, const char *db, int64_t *v
     return *version < 0 || *version > CATALOG_SCHEMA ? too_new(db, *version, e) : ERR_OK;
 }
 
+static enum err_code check_table(struct catalog *c, const char *table, struct err *e)
+{
+    char sql[64], found[160] = "";
+    sqlite3_stmt *st = NULL;
+    snprintf(sql, sizeof sql, "PRAGMA integrity_check(%s)", table);
+    int rc = sqlite3_prepare_v2(c->db, sql, -1, &st, NULL);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_step(st);
+    const unsigned char *text = rc == SQLITE_ROW ? sqlite3_column_text(st, 0) : NULL;
+    snprintf(found, sizeof found, "%s", text ? (const char *)text : "");
+    sqlite3_finalize(st);
+    for (char *p = found; (p = strchr(p, '\n'));)
+        *p = ' ';
+    if (rc != SQLITE_ROW || !text)
+        return failed(c, rc == SQLITE_ROW ? SQLITE_NOMEM : rc, "checking it", e);
+    return strcmp(found, "ok") == 0 ? ERR_OK : err_set(e, ERR_FORMAT, "%s", found);
+}
+
+/* Of a damaged catalog a start would believe that models have no name, and remove their files. All is looked at but
+ * the hashes of MiB, which are many and are only ever held against bytes. */
+static enum err_code check_tables(struct catalog *c, const char *db, struct err *e)
+{
+    static const char *const tables[] = { "sqlite_schema", "tags", "models", "layers", "blobs", "files", "provenance", "trash" };
+    enum err_code code = ERR_OK;
+    for (size_t i = 0; !code && i < sizeof tables / sizeof *tables; i++)
+        code = check_table(c, tables[i], e);
+    if (code == ERR_FORMAT)
+        err_prefix(e, "'%s' is damaged, and nothing was written to it (put back a copy of it, or move it away and import "
+                      "again what is in blobs/)", db);
+    return code;
+}
+
 static enum err_code set_wal(struct catalog *c, struct err *e)
 {
     sqlite3_stmt *st = NULL;
@@ -314,6 +346,8 @@ static enum err_code configure(struct catalog *c, const char *db, struct err *e)
     sqlite3_db_config(c->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     sqlite3_db_config(c->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     enum err_code code = check_version(c, db, &version, e);
+    if (!code && version)
+        code = check_tables(c, db, e);
     if (!code)
         code = set_wal(c, e);
     if (!code)

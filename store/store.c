@@ -1,5 +1,6 @@
 #include "store/store_priv.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -321,6 +322,26 @@ static enum err_code open_home(struct store *s, const char *home, struct err *e)
     return check_file_system(s, e);
 }
 
+/* One that was cut off to nothing is not a new one: what is in blobs/ would be forgotten. */
+static enum err_code check_not_cut_off(struct store *s, struct err *e)
+{
+    struct stat st;
+    bool any = false;
+    if (s->ops->stat_at(s->home_fd, "db", &st) < 0 || st.st_size)
+        return ERR_OK;
+    int fd = s->ops->open(s->home_fd, "blobs", O_RDONLY | O_DIRECTORY, 0);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    for (struct dirent *entry; dir && !any && (entry = readdir(dir));)
+        any = entry->d_name[0] != '.';
+    if (dir)
+        closedir(dir);
+    else if (fd >= 0)
+        s->ops->close(fd);
+    return any ? err_set(e, ERR_FORMAT, "'%s/db' is empty, and blobs/ beside it is not: nothing was written. Put back a "
+                         "copy of it, or remove it and import again what is in blobs/", s->home)
+               : ERR_OK;
+}
+
 static enum err_code own_entries(struct store *s, struct err *e)
 {
     static const struct {
@@ -328,7 +349,7 @@ static enum err_code own_entries(struct store *s, struct err *e)
         bool dir;
         mode_t mode;
     } rows[] = { { "db", false, 0640 }, { "blobs", true, 0750 }, { "tmp", true, 0700 } };
-    enum err_code code = ERR_OK;
+    enum err_code code = check_not_cut_off(s, e);
     for (size_t i = 0; !code && i < sizeof rows / sizeof *rows; i++)
         code = own_entry(s, rows[i].name, rows[i].dir, rows[i].mode, e);
     if (!code && s->ops->sync(s->home_fd) < 0)

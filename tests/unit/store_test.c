@@ -327,6 +327,65 @@ static void a_damaged_catalog_is_an_error(void **state)
     fails_with(ERR_FORMAT, "catalog", store_open(p->home, &s, e));
 }
 
+/* Pages that are sound in themselves, and in the wrong place: no start may take what they say for the truth, and remove
+ * files by it. */
+static void a_misplaced_page_costs_no_file(void **state)
+{
+    struct place *p = *state;
+    size_t page = 4096, n, refused = 0;
+    reopen(p);
+    for (int i = 0; i < 20; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "m%d", i);
+        add(p, name, name, STORE_COPY);
+    }
+    store_close(p->s);
+    p->s = NULL;
+    char *right = read_file(in(p, "home/db"), &n), *wrong = malloc(n);
+    for (size_t at = page; at + page < n; at += page)
+        for (size_t from = page; from + page < n; from += page) {
+            struct store *s = NULL;
+            struct err e = { 0 };
+            memcpy(wrong, right, n);
+            memcpy(wrong + at, right + from, page);
+            write_file(in(p, "home/db"), wrong, n);
+            if (store_open(p->home, &s, &e) != ERR_OK) {
+                refused++;
+                assert_true(e.code == ERR_FORMAT && strlen(e.text) > 20);
+                assert_file_is(in(p, "home/db"), wrong, n);
+            } else {
+                const char *names = listed(s);
+                for (int i = 0; i < 20; i++) {
+                    char name[24];
+                    snprintf(name, sizeof name, "m%d:latest ", i);
+                    assert_non_null(strstr(names, name));
+                }
+            }
+            store_close(s);
+            assert_int_equal(entries(p->home, "blobs"), 20);
+        }
+    assert_true(refused > n / page);
+    free(right);
+    free(wrong);
+}
+
+static void a_catalog_cut_off_to_nothing_is_not_a_new_one(void **state)
+{
+    struct place *p = *state;
+    struct store *s;
+    reopen(p);
+    add(p, "m", "bytes", STORE_COPY);
+    store_close(p->s);
+    p->s = NULL;
+    assert_int_equal(truncate(in(p, "home/db"), 0), 0);
+    fails_with(ERR_FORMAT, "is empty, and blobs/ beside it is not", store_open(p->home, &s, e));
+    assert_file_is(in(p, "home/db"), "", 0);
+    unlink(in(p, "home/db")); /* as the sentence says */
+    reopen(p);
+    assert_string_equal(listed(p->s), "");
+    assert_int_equal(entries(p->home, "blobs"), 1);
+}
+
 /* ---- import and resolve ---------------------------------------------------------------------- */
 
 static void import_by_copy(void **state)
@@ -906,6 +965,8 @@ int main(void)
         T(what_is_not_ours_is_refused_and_untouched),
         T(an_empty_catalog_is_migrated),
         T(a_damaged_catalog_is_an_error),
+        cmocka_unit_test_setup_teardown(a_misplaced_page_costs_no_file, setup_in_memory, teardown),
+        T(a_catalog_cut_off_to_nothing_is_not_a_new_one),
         T(import_by_copy),
         T(the_manifest_is_ollamas),
         T(parameter_sizes),
