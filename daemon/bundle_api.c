@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/body.h"
 #include "daemon/bundle_api.h"
 #include "daemon/routes.h"
 #include "daemon/store_job.h"
@@ -19,7 +20,7 @@
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
 
-#define MAX_REQUEST ((size_t)1 << 20)
+#define MAX_TOOK ((size_t)1 << 20) /* bytes that tell of the models */
 #define POLL_MS 200
 
 /* ---- export ---------------------------------------------------------------------------------------- */
@@ -145,9 +146,7 @@ static void export_done(void *user, enum err_code result)
 static enum err_code export_read(struct export *x, const struct http_request *r, struct err *e)
 {
     json_t *root = NULL;
-    if (!r->body.n)
-        return err_set(e, ERR_INVALID, "missing request body");
-    enum err_code c = json_read(r->body, MAX_REQUEST, "request body", &root, e);
+    enum err_code c = body_json(x->d, r, &root, e);
     c = c ? c : export_request_read(root, &x->req, e);
     x->path = x->req.path.p;
     return c ? c : path_allowed(r, e);
@@ -158,6 +157,8 @@ void bundle_export(struct daemon *d, struct http_request *r, int arg)
     (void)arg;
     struct err e = { 0 };
     struct export *x = mem_zero(1, sizeof *x);
+    if (x)
+        x->d = d;
     enum err_code c = x ? export_read(x, r, &e) : err_no_memory(&e, sizeof *x, "a request");
     if (c) {
         reply_err(d, r, &e);
@@ -165,7 +166,6 @@ void bundle_export(struct daemon *d, struct http_request *r, int arg)
             export_free(x);
         return;
     }
-    x->d = d;
     x->fd = -1;
     store_call_start(d, r, &(struct store_call_options){
         .kind = "export",
@@ -199,7 +199,7 @@ enum err_code bundle_import(struct daemon *d, int fd, const char *path, const ch
 {
     struct took t;
     struct store_bundle in = { .fd = fd, .path = path, .as = as, .job = *job, .took = on_took, .user = &t };
-    buf_init(&t.list, MAX_REQUEST);
+    buf_init(&t.list, MAX_TOOK);
     json_begin(&t.j, &t.list);
     json_arr(&t.j);
     enum err_code c = store_import_bundle(d->store, &in, e);

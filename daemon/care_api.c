@@ -1,4 +1,5 @@
 /* /api/verify and /api/prune. */
+#include "daemon/body.h"
 #include "daemon/protocol_care.h"
 #include "daemon/routes.h"
 #include "daemon/store_job.h"
@@ -6,7 +7,7 @@
 #include "runtime/base/mem.h"
 #include "store/verify.h"
 
-#define MAX_REQUEST ((size_t)1 << 20)
+#define MAX_LIST ((size_t)32 << 20)
 
 struct care {
     struct daemon *d;
@@ -148,7 +149,7 @@ static void care_done(void *user, enum err_code result)
 static enum err_code read_request(struct care *c, const struct http_request *r, struct err *e)
 {
     json_t *root = NULL;
-    enum err_code code = r->body.n ? json_read(r->body, MAX_REQUEST, "request body", &root, e) : ERR_OK;
+    enum err_code code = body_is_empty(c->d, r) ? ERR_OK : body_json(c->d, r, &root, e);
     return code ? code : care_request_read(root, &c->req, e);
 }
 
@@ -156,6 +157,8 @@ void store_care(struct daemon *d, struct http_request *r, int kind)
 {
     struct err e = { 0 };
     struct care *c = mem_zero(1, sizeof *c);
+    if (c)
+        c->d = d;
     enum err_code code = c ? read_request(c, r, &e) : err_no_memory(&e, sizeof *c, "a request");
     if (code) {
         reply_err(d, r, &e);
@@ -163,9 +166,8 @@ void store_care(struct daemon *d, struct http_request *r, int kind)
             care_done(c, code);
         return;
     }
-    c->d = d;
     for (size_t i = 0; i < 2; i++)
-        buf_init(&c->lists[i], MAX_REQUEST * 32);
+        buf_init(&c->lists[i], MAX_LIST);
     json_begin(&c->removed, &c->lists[0]);
     json_begin(&c->strangers, &c->lists[1]);
     store_call_start(d, r, &(struct store_call_options){

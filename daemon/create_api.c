@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/body.h"
 #include "daemon/daemon.h"
 #include "daemon/model_texts.h"
 #include "daemon/protocol_create.h"
@@ -22,8 +23,6 @@
 struct create {
     struct daemon *d;
     struct create_request req;
-    char *body;             /* until it is read, on the worker */
-    size_t body_n;
     struct arena arena;     /* names, paths and texts of what follows */
     struct store_create in;
     struct store_create_file *files;
@@ -39,7 +38,6 @@ static void create_free(struct create *c)
     json_decref(c->config);
     create_request_finish(&c->req);
     arena_finish(&c->arena);
-    mem_free(c->body);
     mem_free(c);
 }
 
@@ -365,9 +363,7 @@ static void create_done(void *user, enum err_code result)
 static enum err_code create_read(struct create *c, const struct http_request *r, struct err *e)
 {
     json_t *root = NULL;
-    if (!r->body.n)
-        return err_set(e, ERR_INVALID, "missing request body");
-    enum err_code code = json_read(r->body, PROTOCOL_MAX_BODY, "request body", &root, e);
+    enum err_code code = body_json(c->d, r, &root, e);
     code = code ? code : create_request_read(root, &c->req, e);
     bool paths = !code && (json_array_size(c->req.paths) || json_array_size(c->req.adapter_paths));
     if (paths && path_allowed(r, NULL))
@@ -381,6 +377,8 @@ void models_create(struct daemon *d, struct http_request *r, int arg)
     (void)arg;
     struct err e = { 0 };
     struct create *c = mem_zero(1, sizeof *c);
+    if (c)
+        c->d = d;
     enum err_code code = c ? create_read(c, r, &e) : err_no_memory(&e, sizeof *c, "a request");
     if (code) {
         reply_err(d, r, &e);
@@ -388,7 +386,6 @@ void models_create(struct daemon *d, struct http_request *r, int arg)
             create_free(c);
         return;
     }
-    c->d = d;
     store_call_start(d, r, &(struct store_call_options){
         .kind = "create",
         .name = c->req.model,

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/body.h"
 #include "daemon/loader.h"
 #include "daemon/lookup.h"
 #include "daemon/prompt.h"
@@ -119,10 +120,7 @@ static struct task *task_read(struct daemon *d, struct http_request *r,
     json_t *root;
     if (!t)
         return NULL;
-    if (!r->body.n)
-        err_set(&t->err, ERR_INVALID, "missing request body");
-    else
-        t->err.code = json_read(r->body, 1 << 20, "request body", &root, &t->err);
+    t->err.code = body_json(d, r, &root, &t->err);
     if (!t->err.code)
         t->err.code = model_request_read(kind, root, &t->req, &t->err);
     if (!t->err.code)

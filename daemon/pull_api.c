@@ -1,6 +1,7 @@
 /* /api/pull, /api/push and /api/outdated: the store's calls that want a network. */
 #include <string.h>
 
+#include "daemon/body.h"
 #include "daemon/loader.h"
 #include "daemon/routes.h"
 #include "daemon/store_job.h"
@@ -11,7 +12,6 @@
 #include "store/push.h"
 
 #define OWNER(type, member, p) ((type *)(void *)((char *)(p) - offsetof(type, member)))
-#define MAX_REQUEST ((size_t)1 << 20)
 
 struct pull {
     struct daemon *d;
@@ -256,14 +256,12 @@ static void done_open(struct job *j)
 
 static enum err_code read_request(struct pull *p, enum pull_route route, struct err *e)
 {
-    json_t *root = NULL;
+    json_t *root;
     pull_request_init(&p->req);
-    if (!p->http->body.n) /* of outdated, an empty one means all models */
-        return route == PULL_OUTDATED ? ERR_OK : err_set(e, ERR_INVALID, "missing request body");
-    enum err_code c = json_read(p->http->body, MAX_REQUEST, "request body", &root, e);
-    if (c)
-        return c;
-    return pull_request_read(root, route != PULL_OUTDATED, &p->req, e);
+    if (route == PULL_OUTDATED && body_is_empty(p->d, p->http)) /* all models */
+        return ERR_OK;
+    enum err_code c = body_json(p->d, p->http, &root, e);
+    return c ? c : pull_request_read(root, route != PULL_OUTDATED, &p->req, e);
 }
 
 void transfer_pull(struct daemon *d, struct http_request *r, int route)

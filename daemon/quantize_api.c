@@ -1,13 +1,12 @@
 /* /api/quantize: a model, or a file of this machine, made into one of a smaller type. */
 
+#include "daemon/body.h"
 #include "daemon/protocol_local.h"
 #include "daemon/quantize.h"
 #include "daemon/routes.h"
 #include "daemon/store_job.h"
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
-
-#define MAX_REQUEST ((size_t)1 << 20)
 
 struct quantize {
     struct daemon *d;
@@ -64,9 +63,7 @@ static void quantize_done(void *user, enum err_code result)
 static enum err_code read_request(struct quantize *q, const struct http_request *r, struct err *e)
 {
     json_t *root = NULL;
-    if (!r->body.n)
-        return err_set(e, ERR_INVALID, "missing request body");
-    enum err_code c = json_read(r->body, MAX_REQUEST, "request body", &root, e);
+    enum err_code c = body_json(q->d, r, &root, e);
     c = c ? c : quantize_request_read(root, &q->req, e);
     c = c ? c : quantizer_check(q->req.type.p, e); /* before the first line, so that it has its status */
     return c || !q->req.path.n ? c : path_allowed(r, e);
@@ -77,6 +74,8 @@ void transfer_quantize(struct daemon *d, struct http_request *r, int arg)
     (void)arg;
     struct err e = { 0 };
     struct quantize *q = mem_zero(1, sizeof *q);
+    if (q)
+        q->d = d;
     enum err_code c = q ? read_request(q, r, &e) : err_no_memory(&e, sizeof *q, "a request");
     if (c) {
         reply_err(d, r, &e);
@@ -84,7 +83,6 @@ void transfer_quantize(struct daemon *d, struct http_request *r, int arg)
             quantize_free(q);
         return;
     }
-    q->d = d;
     store_call_start(d, r, &(struct store_call_options){
         .kind = "quantize",
         .name = q->req.destination,

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/body.h"
 #include "daemon/gen.h"
 
 static void start_gen(struct daemon *d, struct http_request *r, int kind)
@@ -16,39 +17,42 @@ struct route {
     route_handler *handler;
     int arg;
     enum { FOR_ALL, FOR_OWNER } who;
+    size_t max_json; /* bytes of its body, which is then read as body.h says */
     const char *help;
 };
+#define SMALL ((size_t)1 << 20)
+#define LARGE PROTOCOL_MAX_BODY
 static const struct route routes[] = {
-    { "GET", "/", health_root, 0, FOR_ALL, "says that the daemon runs" },
-    { "GET", "/api/version", models_version, 0, FOR_ALL, "the daemon's version" },
-    { "GET", "/api/key", models_key, 0, FOR_OWNER, "the store's public key, by which Ollama's registry knows it" },
-    { "GET", "/api/tags", models_tags, 0, FOR_ALL, "all models, newest first" },
-    { "GET", "/api/ps", models_ps, 0, FOR_ALL, "the models in memory" },
-    { "POST", "/api/show", models_show, 0, FOR_ALL, "what is known of a model" },
-    { "POST", "/api/copy", models_copy, 0, FOR_OWNER, "a second name for a model" },
-    { "DELETE", "/api/delete", models_delete, 0, FOR_OWNER, "takes a model's name away" },
-    { "POST", "/api/pull", transfer_pull, PULL_PULL, FOR_OWNER, "a model from a registry, the hub or a URL" },
-    { "POST", "/api/push", transfer_pull, PULL_PUSH, FOR_OWNER, "a model to a registry" },
-    { "POST", "/api/outdated", transfer_pull, PULL_OUTDATED, FOR_OWNER, "models that have changed where they are from" },
-    { "DELETE", "/api/pull", transfer_stop, 0, FOR_OWNER, "stops what is under way for a model" },
-    { "POST", "/api/import", transfer_import, 0, FOR_OWNER, "a model from a file of this machine" },
-    { "POST", "/api/export", bundle_export, 0, FOR_OWNER, "models into a file of this machine" },
-    { "POST", "/api/create", models_create, 0, FOR_OWNER, "a model of another one, or of files, with texts" },
-    { "HEAD", "/api/blobs/*", blobs_head, 0, FOR_ALL, "whether a blob is here" },
-    { "POST", "/api/blobs/*", blobs_post, 0, FOR_OWNER, "takes a blob for a model to be created" },
-    { "POST", "/api/quantize", transfer_quantize, 0, FOR_OWNER, "a model made into one of a smaller type" },
-    { "POST", "/api/adopt", transfer_adopt, 0, FOR_OWNER, "other programs' models: listed, and taken in place" },
-    { "POST", "/api/verify", store_care, CARE_VERIFY, FOR_OWNER, "whether models are as they came, by each MiB" },
-    { "POST", "/api/prune", store_care, CARE_PRUNE, FOR_OWNER, "removes what nothing names" },
-    { "POST", "/api/generate", start_gen, GEN_GENERATE, FOR_ALL, "continues a prompt" },
-    { "POST", "/api/chat", start_gen, GEN_CHAT, FOR_ALL, "answers messages" },
-    { "POST", "/api/tokenize", start_gen, GEN_TOKENIZE, FOR_ALL, "text to token ids" },
-    { "POST", "/api/detokenize", start_gen, GEN_DETOKENIZE, FOR_ALL, "token ids to text" },
-    { "POST", "/api/render", start_gen, GEN_RENDER, FOR_ALL, "the prompt that chat would be given" },
-    { "POST", "/api/score", start_gen, GEN_SCORE, FOR_ALL, "log-probability of each token" },
-    { "GET", "/healthz", health_live, 0, FOR_ALL, "proves that engine and device answer" },
-    { "GET", "/readyz", health_ready, 0, FOR_ALL, "whether requests are taken" },
-    { "GET", "/metrics", health_metrics, 0, FOR_ALL, "figures for Prometheus" },
+    { "GET", "/", health_root, 0, FOR_ALL, 0, "says that the daemon runs" },
+    { "GET", "/api/version", models_version, 0, FOR_ALL, 0, "the daemon's version" },
+    { "GET", "/api/key", models_key, 0, FOR_OWNER, 0, "the store's public key, by which Ollama's registry knows it" },
+    { "GET", "/api/tags", models_tags, 0, FOR_ALL, 0, "all models, newest first" },
+    { "GET", "/api/ps", models_ps, 0, FOR_ALL, 0, "the models in memory" },
+    { "POST", "/api/show", models_show, 0, FOR_ALL, SMALL, "what is known of a model" },
+    { "POST", "/api/copy", models_copy, 0, FOR_OWNER, SMALL, "a second name for a model" },
+    { "DELETE", "/api/delete", models_delete, 0, FOR_OWNER, SMALL, "takes a model's name away" },
+    { "POST", "/api/pull", transfer_pull, PULL_PULL, FOR_OWNER, SMALL, "a model from a registry, the hub or a URL" },
+    { "POST", "/api/push", transfer_pull, PULL_PUSH, FOR_OWNER, SMALL, "a model to a registry" },
+    { "POST", "/api/outdated", transfer_pull, PULL_OUTDATED, FOR_OWNER, SMALL, "models that have changed where they are from" },
+    { "DELETE", "/api/pull", transfer_stop, 0, FOR_OWNER, SMALL, "stops what is under way for a model" },
+    { "POST", "/api/import", transfer_import, 0, FOR_OWNER, SMALL, "a model from a file of this machine" },
+    { "POST", "/api/export", bundle_export, 0, FOR_OWNER, SMALL, "models into a file of this machine" },
+    { "POST", "/api/create", models_create, 0, FOR_OWNER, LARGE, "a model of another one, or of files, with texts" },
+    { "HEAD", "/api/blobs/*", blobs_head, 0, FOR_ALL, 0, "whether a blob is here" },
+    { "POST", "/api/blobs/*", blobs_post, 0, FOR_OWNER, 0, "takes a blob for a model to be created" },
+    { "POST", "/api/quantize", transfer_quantize, 0, FOR_OWNER, SMALL, "a model made into one of a smaller type" },
+    { "POST", "/api/adopt", transfer_adopt, 0, FOR_OWNER, SMALL, "other programs' models: listed, and taken in place" },
+    { "POST", "/api/verify", store_care, CARE_VERIFY, FOR_OWNER, SMALL, "whether models are as they came, by each MiB" },
+    { "POST", "/api/prune", store_care, CARE_PRUNE, FOR_OWNER, SMALL, "removes what nothing names" },
+    { "POST", "/api/generate", start_gen, GEN_GENERATE, FOR_ALL, 0, "continues a prompt" },
+    { "POST", "/api/chat", start_gen, GEN_CHAT, FOR_ALL, 0, "answers messages" },
+    { "POST", "/api/tokenize", start_gen, GEN_TOKENIZE, FOR_ALL, 0, "text to token ids" },
+    { "POST", "/api/detokenize", start_gen, GEN_DETOKENIZE, FOR_ALL, 0, "token ids to text" },
+    { "POST", "/api/render", start_gen, GEN_RENDER, FOR_ALL, 0, "the prompt that chat would be given" },
+    { "POST", "/api/score", start_gen, GEN_SCORE, FOR_ALL, 0, "log-probability of each token" },
+    { "GET", "/healthz", health_live, 0, FOR_ALL, 0, "proves that engine and device answer" },
+    { "GET", "/readyz", health_ready, 0, FOR_ALL, 0, "whether requests are taken" },
+    { "GET", "/metrics", health_metrics, 0, FOR_ALL, 0, "figures for Prometheus" },
 };
 #define N_ROUTES (sizeof routes / sizeof *routes)
 
@@ -114,7 +118,10 @@ void routes_dispatch(struct daemon *d, struct http_request *r)
         if (!path_fits(x, r->path))
             continue;
         if (method_fits(x, r->method) && may(x, r)) {
-            x->handler(d, r, x->arg);
+            if (x->max_json)
+                body_begin(d, r, x->max_json, x->handler, x->arg);
+            else
+                x->handler(d, r, x->arg);
             return;
         }
         if (method_fits(x, r->method)) {

@@ -6,21 +6,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/body.h"
 #include "daemon/bundle_api.h"
 #include "daemon/inspect.h"
 #include "daemon/routes.h"
 #include "daemon/store_job.h"
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
-
-#define MAX_REQUEST ((size_t)1 << 20)
-
-static enum err_code read_body(const struct http_request *r, json_t **root, struct err *e)
-{
-    if (!r->body.n)
-        return err_set(e, ERR_INVALID, "missing request body");
-    return json_read(r->body, MAX_REQUEST, "request body", root, e);
-}
 
 /* ---- stop ----------------------------------------------------------------------------------------- */
 
@@ -34,7 +26,7 @@ void transfer_stop(struct daemon *d, struct http_request *r, int arg)
     struct json_out j;
     json_t *root = NULL;
     size_t n = 0;
-    enum err_code c = read_body(r, &root, &e);
+    enum err_code c = body_json(d, r, &root, &e);
     c = c ? c : model_request_read(REQUEST_DELETE, root, &req, &e);
     if (!c && !(n = store_call_stop(d, req.model)))
         c = err_set(&e, ERR_NOT_FOUND, "nothing is under way for '%.*s'", (int)(req.model.n < 200 ? req.model.n : 200),
@@ -200,7 +192,7 @@ static void import_done(void *user, enum err_code result)
 static enum err_code import_read(struct import *i, const struct http_request *r, struct err *e)
 {
     json_t *root = NULL;
-    enum err_code c = read_body(r, &root, e);
+    enum err_code c = body_json(i->d, r, &root, e);
     c = c ? c : model_request_read(REQUEST_IMPORT, root, &i->req, e);
     if (c)
         return c;
@@ -218,6 +210,8 @@ void transfer_import(struct daemon *d, struct http_request *r, int arg)
     (void)arg;
     struct err e = { 0 };
     struct import *i = mem_zero(1, sizeof *i);
+    if (i)
+        i->d = d;
     enum err_code c = i ? import_read(i, r, &e) : err_no_memory(&e, sizeof *i, "a request");
     if (c) {
         reply_err(d, r, &e);
@@ -225,7 +219,6 @@ void transfer_import(struct daemon *d, struct http_request *r, int arg)
             import_free(i);
         return;
     }
-    i->d = d;
     store_call_start(d, r, &(struct store_call_options){
         .kind = "import",
         .name = i->req.model,

@@ -654,9 +654,9 @@ static enum err_code bring(struct pull *p, struct store_model **model, struct er
 static enum err_code pull_run(struct pull *p, struct store_model **model, struct err *e)
 {
     struct remote_request r = request_of(p->in);
-    enum err_code code = check_online(p->s, p->in->name, e);
+    enum err_code code = remote_check(&r, e); /* before the first news: the client gets its status */
     if (!code)
-        code = remote_check(&r, e); /* before the first news: the client gets its status */
+        code = check_online(p->s, p->in->name, e);
     if (code)
         return code;
     store_job_tell(job_of(p), "pulling manifest");
