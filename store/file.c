@@ -107,6 +107,7 @@ const struct file_ops file_system = {
     .alias = alias,
     .link = link_to,
     .unlink = unlink_below,
+    .make_dir = mkdirat,
     .stat = stat_fd,
     .stat_at = stat_below,
     .stat_path = stat_path,

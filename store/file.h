@@ -27,6 +27,7 @@ struct file_ops {
     int (*alias)(int dir, const char *from, const char *to); /* a hard link: one file, two names */
     int (*link)(const char *target, int dir, const char *name); /* symbolic */
     int (*unlink)(int dir, const char *name);
+    int (*make_dir)(int dir, const char *name, mode_t mode); /* of AT_FDCWD: a path, the home's */
     int (*stat)(int fd, struct stat *st);
     int (*stat_at)(int dir, const char *name, struct stat *st); /* of a link: the link */
     int (*stat_path)(const char *path, struct stat *st);        /* follows links: a user's path */

@@ -346,7 +346,7 @@ static enum err_code load_key(struct store *s, struct key *k, struct err *e)
     enum err_code code;
     pthread_mutex_lock(&s->mutex);
     int dir = -1;
-    bool made = mkdirat(s->home_fd, name, 0700) == 0;
+    bool made = s->ops->make_dir(s->home_fd, name, 0700) == 0;
     if (made ? s->ops->sync(s->home_fd) == 0 : errno == EEXIST)
         dir = s->ops->open(s->home_fd, name, O_RDONLY | O_DIRECTORY, 0);
     if (dir < 0) {

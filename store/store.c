@@ -116,12 +116,23 @@ static void sync_parent(const struct file_ops *ops, const char *path)
     }
 }
 
-static enum err_code make_dir(const struct file_ops *ops, const char *path, struct err *e)
+/* anew: one that is there may have been made by a process that was killed before it synced. */
+static enum err_code make_dir(const struct file_ops *ops, const char *path, bool anew, struct err *e)
 {
-    if (mkdir(path, 0750) < 0)
-        return errno == EEXIST ? ERR_OK : err_errno(e, ERR_IO, errno, "making '%s'", path);
-    if (chmod(path, 0750) < 0) /* the umask may have taken bits away */
-        return err_errno(e, ERR_IO, errno, "making '%s'", path);
+    if (ops->make_dir(AT_FDCWD, path, 0750) < 0) {
+        if (errno != EEXIST)
+            return err_errno(e, ERR_IO, errno, "making '%s'", path);
+        if (anew)
+            sync_parent(ops, path);
+        return ERR_OK;
+    }
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool good = fd >= 0 && ops->mode(fd, 0750) == 0; /* the umask may have taken bits away */
+    int errnum = errno;
+    if (fd >= 0)
+        close(fd);
+    if (!good)
+        return err_errno(e, ERR_IO, errnum, "making '%s'", path);
     sync_parent(ops, path);
     return ERR_OK;
 }
@@ -129,24 +140,27 @@ static enum err_code make_dir(const struct file_ops *ops, const char *path, stru
 /* The home and what is missing above it. */
 static enum err_code make_home(const struct file_ops *ops, const char *home, struct err *e)
 {
-    char path[PATH_MAX];
+    char path[PATH_MAX], db[PATH_MAX + 4];
+    struct stat st;
     size_t n = strlen(home);
     if (n == 0 || n >= sizeof path)
         return err_set(e, ERR_INVALID, "the store's home must be a path of 1 to %zu bytes",
                        sizeof path - 1);
     memcpy(path, home, n + 1);
+    snprintf(db, sizeof db, "%s/db", home);
+    bool anew = ops->stat_path(db, &st) < 0; /* the catalog is made when the home is on the disk */
     while (n > 1 && path[n - 1] == '/')
         path[--n] = '\0';
     for (char *p = path + 1; *p; p++) {
         if (*p != '/' || p[-1] == '/')
             continue;
         *p = '\0';
-        enum err_code code = make_dir(ops, path, e);
+        enum err_code code = make_dir(ops, path, anew, e);
         *p = '/';
         if (code)
             return code;
     }
-    return make_dir(ops, path, e);
+    return make_dir(ops, path, anew, e);
 }
 
 /* SQLite's WAL needs shared memory and locks that these do not give it (sqlite.org/wal.html). */
@@ -174,9 +188,7 @@ static enum err_code own_entry(struct store *s, const char *name, bool dir, mode
                                struct err *e)
 {
     struct stat st;
-    bool made = false;
-    if (dir)
-        made = mkdirat(s->home_fd, name, mode) == 0 && fchmodat(s->home_fd, name, mode, 0) == 0;
+    bool made = dir && s->ops->make_dir(s->home_fd, name, mode) == 0;
     if (dir && !made && errno != EEXIST)
         return err_errno(e, ERR_IO, errno, "making '%s/%s'", s->home, name);
     int fd = s->ops->open(s->home_fd, name, dir ? O_RDONLY | O_DIRECTORY : O_RDWR | O_CREAT, mode);

@@ -181,6 +181,17 @@ static int f_unlink(int dir, const char *name)
     record_end();
     return r;
 }
+static int f_make_dir(int dir, const char *name, mode_t mode)
+{
+    if (fails(true))
+        return -1;
+    record_begin();
+    int r = file_system.make_dir(dir, name, mode);
+    if (r == 0)
+        record_make_dir(dir, name);
+    record_end();
+    return r;
+}
 static int f_stat(int fd, struct stat *st)
 {
     return fails(false) ? -1 : file_system.stat(fd, st);
@@ -199,7 +210,7 @@ const struct file_ops fault_ops = {
     .reserve = f_reserve, .reflink = f_reflink, .mode = f_mode,     .sync = f_sync,
     .rename = f_rename, .link = f_link,       .unlink = f_unlink,   .stat = f_stat,
     .stat_at = f_stat_at, .stat_path = f_stat_path,
-    .flush = f_flush,   .space = f_space,     .alias = f_alias,
+    .flush = f_flush,   .space = f_space,     .alias = f_alias,     .make_dir = f_make_dir,
 };
 
 /* ---- SQLite's -------------------------------------------------------------------------------- */

@@ -141,6 +141,19 @@ static uint64_t parent_of(const char *path)
     return inode_of(dir);
 }
 
+void record_make_dir(int dir, const char *name)
+{
+    struct stat st;
+    bool by_path = dir == AT_FDCWD;
+    if (!to_file)
+        return;
+    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        abort();
+    put((struct head){ .kind = 'F', .inode = by_path ? parent_of(name) : look(dir).st_ino, .other = st.st_ino,
+                       .number = st.st_mode & 07777 },
+        by_path ? base_of(name) : name, NULL, NULL, 0);
+}
+
 void record_path_create(const char *path)
 {
     struct stat st;

@@ -8,6 +8,7 @@
  *   'G' at least    inode, number: size                  'M' mode              inode, number: mode
  *   'S' sync        inode of a file or a directory       'U' unlink            inode of the directory, name
  *   'R' rename      inode and name, other and to         'L' symbolic link     inode, name, to: where it leads
+ *   'F' folder      as 'C'                               'H' hard link         inode, name, to: the other name
  *   'A' said        data: a line
  * Every call is a no-op until record_to. The calls stand between record_begin and record_end, and so does
  * the operation itself: the order in the log is the order in which they happened. */
@@ -26,8 +27,9 @@ void record_create(int dir, const char *name, int fd);
 void record_write(int fd, const void *p, size_t n, uint64_t offset);
 void record_fd(char kind, int fd, uint64_t number); /* T, G, M, S */
 void record_clone(int to, int from);                /* all of from's bytes, as one write */
+void record_make_dir(int dir, const char *name); /* or AT_FDCWD and a path */
 void record_rename(int from_dir, const char *from, int to_dir, const char *to);
-void record_name(char kind, int dir, const char *name, const char *to); /* U, L */
+void record_name(char kind, int dir, const char *name, const char *to); /* U, L, H */
 void record_said(const char *line, size_t n);
 
 /* SQLite names files by path. */
