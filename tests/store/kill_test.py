@@ -4,7 +4,7 @@
   kill_test.py WORKER [--seconds N] [--seed N] [--exhaustive] [--faults] [--stride N] [--only WORD]... [--dir DIR]
 
 --seconds     SIGKILL at random moments of a random stream of all that changes a store: import, pull,
-              create, quantize, bundles, adopt, cp, rm, prune, verify, repair, the key
+              create, quantize, bundles, adopt, cp, rm, prune, verify, repair, the key; now and then a blob is damaged
 --exhaustive  SIGKILL before each file operation, of the store and of SQLite, of every call
 --faults      each file operation and each allocation of every call fails, once and from there on
 After each kill the store is judged twice by check_store.py: as it was left, and once it was opened
@@ -47,7 +47,9 @@ def canonical(name):
 
 FAULTS = ["io", "io-on", "full", "full-on", "memory", "memory-on"]
 OPS = ["import"] * 3 + ["cp", "rm", "rm", "pull", "pull", "text", "blob", "bundle", "quantize", "adopt", "prune",
-                        "verify", "repair", "key"]
+                        "damage", "verify", "repair", "key"]
+# of what is damaged
+MAY_FAIL = {("text", "conflict"), ("quantize", "conflict"), ("prune", "conflict"), ("repair", "format")}
 
 
 def copy_home(home, to):
@@ -79,9 +81,10 @@ class Bench:
         self.models = {}   # canonical name -> digests of its layers: what was acknowledged
         self.key = None    # the store's, once it was told
         self.saved = None  # the last setup, and what it came to
-        self.damaged = {}  # digest -> whether the store has said that it knows
+        self.damaged = {}  # digest of a blob that is -> whether the store has said so; that may be -> None
+        self.elsewhere = set()  # digests of which there is a sound file that is not the store's
         self.bundles = {}  # path -> digests of the files of the one model in it
-        self.kills = self.violations = self.twice = 0
+        self.kills = self.violations = self.twice = self.mended = 0
         self.slowest = 0.0
 
     def make_caches(self, rng):
@@ -166,31 +169,48 @@ class Bench:
         self.violations += 1
         print(f"VIOLATION after {what}: {fault}", flush=True)
 
+    def about(self, op):
+        """digests of the model that an operation makes or looks at"""
+        name = canonical(op[2 if op[0] == "cp" else 1]) if len(op) > 1 else None
+        return set(self.apply(self.models, op).get(name, ()))
+
+    def faults_of(self, s, pending):
+        """Of a store, but for the damage that was done to it. What it knew of that it still knows."""
+        faults = [f for f in s.check() if not ("does not hash to its name" in f and any(d in f for d in self.damaged))]
+        if s.fresh():
+            return faults
+        known = {d for d, k in self.damaged.items() if k} - (self.about(pending) if pending else set())
+        self.elsewhere = {d.hex() for (d,) in s.rows("SELECT digest FROM files WHERE sound AND path != x''")}
+        sound = {d.hex() for (d,) in s.rows("SELECT digest FROM files WHERE sound AND path = x''")}
+        return faults + [f"I4 {d} is damaged, and the store no longer knows" for d in known & sound]
+
     def judge(self, what, pending, unopened):
         s = Store(self.home, unopened)
-        faults = s.check()
+        faults = self.faults_of(s, pending)
         have = s.models()
         s.close()
         possible = [self.models] + ([self.apply(self.models, pending)] if pending else [])
         if have not in possible:
             faults.append(f"I1..I3 listed {have}, acknowledged {self.models}, under way {pending}")
         for f in faults:
-            if not ("does not hash to its name" in f and any(d in f for d in self.damaged)):
-                self.say(what + (" (not opened again)" if unopened else ""), f)
+            self.say(what + (" (not opened again)" if unopened else ""), f)
         return have
 
     def judge_list(self, what, lines):
         """Each model can be loaded, but for one that is known to be damaged; and the key is the key."""
         for name, digests in self.models.items():
-            known = [self.damaged[d] for d in digests if d in self.damaged]
+            may = [d for d in digests if d in self.damaged]
+            must = [d for d in may if self.damaged[d] and d not in self.elsewhere]
             line = next((x for x in lines if x.startswith(name + " ")), "")
-            if line and (" ! " in line and not known or " ! " not in line and any(known)):
-                self.say(what, f"I4 damaged is {known}: {line}")
+            if line and (" ! " in line and not may or " ! " not in line and must):
+                self.say(what, f"I4 damaged may be {may}, is {must}: {line}")
         if self.key and f"key {self.key}" not in lines:
             self.say(what, f"the key is no longer {self.key}: {lines[-1:]}")
 
     def after_kill(self, what, pending):
         self.kills += 1
+        if pending:
+            self.doubt(pending)
         if (self.home / "db").exists():
             self.judge(what, pending, True)
         t = time.monotonic()
@@ -202,6 +222,7 @@ class Bench:
         for f in shards:
             os.unlink(self.home / "tmp" / f)
         self.models = self.judge(what, pending, False)
+        self.forget()
         self.judge_list(what, r.stdout.splitlines())
         if self.look() != self.stats:
             self.say(what, "I5 a file that is not the store's was changed")
@@ -246,17 +267,9 @@ class Bench:
         p.wait()
         p.stdin.close()
         p.stdout.close()
-        lines = out.decode().splitlines()
-        self.key = next((x[2:] for x in lines if x.startswith("= ")), self.key)
-        answers = [line[2:] for line in lines if line.startswith("<")]
-        for op, answer in zip(fed, answers):
-            after, code = self.apply(self.models, op), answer.split()[0]
-            if code == "ok":
-                self.models = after
-            elif not (code == "not_found" and after == self.models):
-                self.say(" ".join(op), answer)
+        done = self.heard(out.decode().splitlines(), fed)
         begun = out.decode().count("\n> ")
-        pending = fed[len(answers)] if begun > len(answers) else None
+        pending = fed[done] if begun > done else None
         self.after_kill(f"kill in {pending or 'nothing'}", pending)
 
     def make_old(self):
@@ -290,7 +303,7 @@ class Bench:
             r = self.do(step)
             if "\n< ok" not in r.stdout:
                 raise AssertionError(f"{step}: {r.stdout}{r.stderr}")
-            self.models = self.apply(self.models, step)
+            self.acknowledge(step, r.stdout)
         self.save(setup)
 
     def save(self, setup):
@@ -320,28 +333,59 @@ class Bench:
         for f in (self.home / "tmp").glob("dl-*"):
             os.utime(f, (time.time() - 2 * 86400,) * 2)
 
-    def step_damage(self, name):
-        """A byte of the model's first file changes, and no time stamp tells."""
-        digest = self.models[canonical(name)][0]
-        path = self.home / "blobs" / f"sha256-{digest}"
-        st = path.stat()
-        path.chmod(0o640)
-        with open(path, "r+b") as f:
-            f.seek(st.st_size // 2)
-            byte = f.read(1)[0]
-            f.seek(st.st_size // 2)
-            f.write(bytes([byte ^ 1]))
-        os.utime(path, ns=(st.st_atime_ns, st.st_mtime_ns))
-        path.chmod(0o440)
-        self.damaged[digest] = False
+    # ---- what was told ----
 
-    def acknowledge(self, op, out):
+    def hear(self, line):
+        """What the worker tells beside its answers: the key, and a blob that it is about to damage."""
+        if line.startswith("= "):
+            self.key = line[2:]
+        elif line.startswith("~ "):
+            self.damaged[line[2:]] = False
+
+    def heard(self, lines, ops):
+        """All that it told; gives how many of the operations were answered."""
+        done = 0
+        for line in lines:
+            self.hear(line)
+            if line.startswith("<"):
+                self.answered(ops[done], line[2:])
+                done += 1
+        return done
+
+    def doubt(self, op):
+        """It may have mended what it is about."""
+        self.damaged |= {d: None for d in self.about(op) & set(self.damaged)}
+
+    def forget(self):
+        """What no model has is gone, and may come again."""
+        listed = {d for layers in self.models.values() for d in layers}
+        self.damaged |= {d: None for d in set(self.damaged) - listed}
+
+    def acknowledge(self, op, out=""):
+        for line in out.splitlines():
+            self.hear(line)
+        about = self.about(op) & set(self.damaged)
         self.models = self.apply(self.models, op)
-        self.key = next((x[2:] for x in out.splitlines() if x.startswith("= ")), self.key)
         if op[0] == "verify":
-            self.damaged = {d: True for d in self.damaged}
-        elif op[0] == "repair":
-            self.damaged = {}
+            self.damaged |= {d: True for d in about if self.damaged[d] is not None}
+        elif op[0] == "repair" or op[0] == "import" and op[2] == "copy":
+            self.mended += len(about)
+            self.damaged = {d: known for d, known in self.damaged.items() if d not in about}
+        elif op[0] in ("pull", "bundle", "blob", "quantize"):
+            self.doubt(op)
+        self.forget()
+
+    def answered(self, op, answer):
+        code = answer.split()[0]
+        if code == "ok":
+            self.acknowledge(op)
+            return
+        source = op[{"text": 2, "quantize": 2, "prune": -1}.get(op[0], 1)] if len(op) > 1 else ""
+        damaged = set(self.models.get(canonical(source), ())) & set(self.damaged)
+        if not (code == "not_found" and self.apply(self.models, op) == self.models) and not (
+                damaged and (op[0], code) in MAY_FAIL):
+            self.say(" ".join(op), f"{answer} (damaged: {damaged})")
+        self.doubt(op)
 
     # ---- kills before each file operation ----
 
@@ -451,8 +495,8 @@ def experiments(b):
             (begun, b.pull("n", "other"), False), (begun + [["@age"]], ["prune", "0", "a"], True),
             (pulled, ["text", "a", "p", "T1", "S1"], True), (base, ["blob", "a", three, "T2"], True),
             (pulled, ["quantize", "n", "p"], True), (base, b.adopt("found:latest"), False), (base, b.adopt("old:1"), True),
-            (base + [["@damage", "a"]], ["verify", "a"], True), (base + [["@damage", "a"]], ["repair", "a"], True),
-            (pulled + [["@damage", "p"]], ["repair", "p"], False), (base, ["key"], True)]
+            (base + [["damage", "a"]], ["verify", "a"], True), (base + [["damage", "a"]], ["repair", "a"], True),
+            (pulled + [["damage", "p"]], ["repair", "p"], False), (base, ["key"], True)]
 
 
 def main():
@@ -491,7 +535,7 @@ def main():
             rng, end = random.Random(args.seed), time.monotonic() + args.seconds
             while time.monotonic() < end:
                 b.run_loop(rng, 0.25)
-        print(f"{b.kills} kills and faults (seed {args.seed}), {b.violations} violations, "
+        print(f"{b.kills} kills and faults (seed {args.seed}), {b.violations} violations, {b.mended} blobs mended, "
               f"opened again within {b.slowest * 1e3:.0f} ms, at most {max(b.twice, 0)} bytes fetched twice")
         return 1 if b.violations or not b.kills or b.slowest > 20 else 0  # I8 says 2 s; a machine may be busy
 

@@ -209,6 +209,66 @@ static enum err_code do_repair(struct store *s, char *const *words, size_t n, st
     return verify(s, words[1], true, e);
 }
 
+/* The first of the model's files that is ours and has a byte; false: there is none. */
+static bool own_file(const struct catalog_layer *layers, size_t n, struct digest *out)
+{
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; layers[i].size && k < layers[i].n_files; k++)
+            if (!layers[i].files[k].path[0]) {
+                *out = layers[i].digest;
+                return true;
+            }
+    return false;
+}
+
+/* No time stamp tells of it, and no power cut undoes it. */
+static bool damage_file(struct store *s, const struct digest *d)
+{
+    char name[DIGEST_FILE_SIZE];
+    struct stat st;
+    unsigned char byte = 0;
+    digest_file_name(d, name);
+    if (fchmodat(s->blobs.blobs, name, 0640, 0) < 0)
+        return false;
+    record_begin();
+    int fd = openat(s->blobs.blobs, name, O_RDWR | O_CLOEXEC);
+    bool good = fd >= 0 && fstat(fd, &st) == 0 && pread(fd, &byte, 1, st.st_size / 2) == 1;
+    byte++;
+    good = good && pwrite(fd, &byte, 1, st.st_size / 2) == 1 &&
+           futimens(fd, (const struct timespec[]){ st.st_atim, st.st_mtim }) == 0 && fchmod(fd, 0440) == 0;
+    if (good) {
+        record_write(fd, &byte, 1, (uint64_t)st.st_size / 2);
+        record_fd('S', fd, 0);
+    }
+    record_end();
+    if (fd >= 0)
+        close(fd);
+    return good;
+}
+
+static enum err_code do_damage(struct store *s, char *const *words, size_t n, struct err *e)
+{
+    struct name name;
+    struct catalog_ref ref;
+    struct catalog_layer *layers = NULL;
+    struct model_box *box = NULL;
+    struct digest d;
+    char hex[DIGEST_HEX_SIZE];
+    (void)n;
+    enum err_code code = store_find(s, words[1], &name, &ref, e);
+    if (!code)
+        code = model_box_read(s, &ref, &box, &layers, &n, e);
+    if (!code && !own_file(layers, n, &d))
+        code = err_set(e, ERR_NOT_FOUND, "no file of '%s' is in blobs/", words[1]);
+    if (!code) {
+        digest_hex(&d, hex);
+        say("~", &(const char *){ hex }, 1);
+        code = damage_file(s, &d) ? ERR_OK : no_file(hex, e);
+    }
+    model_box_destroy(box);
+    return code;
+}
+
 static enum err_code do_prune(struct store *s, char *const *words, size_t n, struct err *e)
 {
     struct store_model *m = NULL;
@@ -259,7 +319,7 @@ static const struct {
     { "text", 5, 5, do_text },             { "blob", 4, 4, do_blob },     { "export", 3, MAX_WORDS, do_export },
     { "quantize", 3, 3, do_quantize },     { "adopt", 4, 4, do_adopt },   { "key", 1, 1, do_key },
     { "verify", 2, 2, do_verify },         { "repair", 2, 2, do_repair }, { "prune", 2, 3, do_prune },
-    { "rm", 2, 2, do_remove },             { "cp", 3, 3, do_copy },
+    { "rm", 2, 2, do_remove },             { "cp", 3, 3, do_copy },       { "damage", 2, 2, do_damage },
 };
 
 enum err_code operation_run(struct store *s, char *const *words, size_t n, struct err *e)

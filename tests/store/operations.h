@@ -4,10 +4,11 @@
  *   text NAME FROM TEMPLATE SYSTEM       blob NAME FILE TEMPLATE   export FILE NAME...
  *   quantize NAME FROM                   adopt NAME FINDER ROOT    key
  *   verify NAME · repair NAME            rm NAME · cp FROM TO      prune SECONDS [NAME]
+ *   damage NAME
  *
  * text: a model of FROM with two texts. blob: FILE is uploaded, and then a model made of it. quantize: FROM's
  * weights written anew (QUANTIZED_BYTES of a pattern). prune NAME: removes it while it is in use, ends that
- * use, and prunes. */
+ * use, and prunes. damage: a byte of its first file in blobs/ changes, as on a disk that fails. */
 #ifndef HEARTH_TESTS_STORE_OPERATIONS_H
 #define HEARTH_TESTS_STORE_OPERATIONS_H
 

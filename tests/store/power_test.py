@@ -4,14 +4,17 @@
   power_test.py WORKER [--states N] [--seed N] [--op WORD]... [--without WHAT]... [--dir DIR]
 
 The worker writes down every file operation of the store and of SQLite (record.h) while it does random
-work. For every prefix of that log this makes homes as a power cut there may leave them: what was synced
+work, now and then from the making of the home on, and from where another was killed that had begun with it.
+For every prefix of that log this makes homes as a power cut there may leave them: what was synced
 is there; of what was not, nothing, everything, a prefix in order, or a random part, a write perhaps torn
 at a sector. Each is judged by check_store.py as it lies, opened by the worker, and judged again: what was
-acknowledged is there, what was under way is wholly there or wholly not. Where a pull was begun it is made
-again in some of the homes, and must give the right model: a piece that was lost is noticed.
+acknowledged is there, what was under way is wholly there or wholly not; of a blob that is damaged (which the
+medium does, and no power cut undoes) it is still known, where it was, and one that was mended is sound.
+Where a pull was begun it is made again in some of the homes, and must give the right model: a piece that was
+lost is noticed.
 
---without part, dl-part, blobs, keys, db-wal, db, ...: as if the program did not sync these. Each must end in a violation
-(--must-fail turns the exit status round): a playback that finds nothing then would find nothing ever.
+--without part, dl-part, blobs, keys, db-wal, db, home, ...: as if the program did not sync these. Each must end in a
+violation (--must-fail turns the exit status round): a playback that finds nothing then would find nothing ever.
 """
 import argparse
 import os
@@ -25,7 +28,7 @@ import sys
 import tempfile
 
 from check_store import Store
-from kill_test import Bench, canonical
+from kill_test import NAMES, Bench, canonical
 
 HEAD = struct.Struct("<B7xQQQIIQ")
 SECTOR = 512
@@ -81,28 +84,39 @@ def apply(data, mode, op):
     return mode
 
 
+class Folder(File):
+    """A directory: its names are the disk's."""
+
+    def as_left(self, keep):
+        return None, super().as_left(keep)[1]
+
+
 class Disk:
     """What is on the disk for sure, and what has been done since to files and to names."""
 
-    def __init__(self, home, without):
+    def __init__(self, root, without):
         self.without = without
-        self.dirs, self.files = {}, {}     # inode -> path below the home; inode -> File
-        self.live, self.names = {}, {}     # (directory, name) -> File or link: now; for sure
+        self.dirs, self.files = {}, {}     # inode -> path below the root; inode -> File or Folder
+        self.live, self.names = {}, {}     # (directory, name) -> File, Folder or link: now; for sure
         self.pending = []                  # changes of names: lists of (directory, name, File or None)
-        for path in [home, *home.rglob("*")]:
-            st = path.lstat()
+        self.dirs[root.stat().st_ino] = "."
+        for path in root.rglob("*"):
+            st, where = path.lstat(), (str(path.parent.relative_to(root)), path.name)
             if path.is_symlink():
-                self.live[str(path.parent.relative_to(home)), path.name] = os.readlink(path)
+                self.live[where] = os.readlink(path)
             elif path.is_dir():
-                self.dirs[st.st_ino] = str(path.relative_to(home))
+                self.live[where] = self.folder(st.st_ino, path.relative_to(root), st.st_mode & 0o7777)
             elif path.is_file() and path.name != "db-shm":
-                self.files[st.st_ino] = f = File(path.read_bytes(), st.st_mode & 0o7777)
-                self.live[str(path.parent.relative_to(home)), path.name] = f
+                self.files[st.st_ino] = self.live[where] = File(path.read_bytes(), st.st_mode & 0o7777)
         self.names = dict(self.live)
+
+    def folder(self, inode, path, mode):
+        self.dirs[inode], self.files[inode] = str(path), Folder(mode=mode)
+        return self.files[inode]
 
     def role(self, inode):
         if inode in self.dirs:
-            return "home" if self.dirs[inode] == "." else self.dirs[inode]
+            return os.path.basename(self.dirs[inode])
         name = next((n for (_, n), f in self.live.items() if f is self.files.get(inode)), "")
         return re.sub(r"^(part|sha256)-.*", r"\1", re.sub(r"^dl-.*\.", "dl-", name))
 
@@ -132,6 +146,9 @@ class Disk:
         elif kind == "C" and inode in self.dirs:
             self.files[other] = File(mode=number)
             self.change((self.dirs[inode], name, self.files[other]))
+        elif kind == "F" and inode in self.dirs:
+            where = self.dirs[inode]
+            self.change((where, name, self.folder(other, os.path.normpath(f"{where}/{name}"), number)))
         elif kind == "U" and inode in self.dirs:
             self.change((self.dirs[inode], name, None))
         elif kind == "L" and inode in self.dirs:
@@ -145,7 +162,7 @@ class Disk:
         elif kind == "S" and self.role(inode) not in self.without:
             if inode in self.dirs:
                 self.sync_names(self.dirs[inode])
-            elif inode in self.files:
+            if inode in self.files:
                 self.files[inode].sync()
 
     def left(self, rng, how):
@@ -182,24 +199,43 @@ def put(names, edits):
 
 
 class Player:
+    """What the bench knows of its home is, while a log is played back, what had been acknowledged by then."""
+
     def __init__(self, bench, where, without):
         self.bench, self.where, self.without = bench, where, without
-        self.states = self.violations = self.resumed = 0
-        self.key = None
+        self.states = self.violations = self.resumed = self.rotten = 0
 
     def record(self, rng, n_ops):
-        """A home, the log of what was done to it, and what it held before."""
-        b = self.bench
-        shutil.rmtree(b.home, ignore_errors=True)
-        b.models, b.key = {}, None
-        self.work([], None)
-        (b.home / "keys").mkdir(mode=0o700)  # making directories is not recorded
-        self.work([b.random_op(rng) for _ in range(rng.randrange(4))], None)
-        before, disk = (dict(b.models), b.key), Disk(b.home, self.without)
-        log = self.where / "log"
-        ops = [b.random_op(rng) for _ in range(n_ops)]
+        """A disk with a home or none, and the log of what was done to it."""
+        b, log = self.bench, self.where / "log"
+        root = b.home.parent.parent
+        shutil.rmtree(root, ignore_errors=True)
+        root.mkdir()
+        b.models, b.key, b.damaged = {}, None, {}
+        before, ops = [], [b.random_op(rng) for _ in range(n_ops)]
+        fresh = rng.random() < 0.2
+        if not fresh:
+            before = [b.random_op(rng) for _ in range(rng.randrange(4))]
+            if not b.given and rng.random() < 0.3:
+                before, ops = self.with_damage(rng, before, ops)
+            self.work(before, None)
+        disk, out = Disk(root, self.without), []
+        if fresh and rng.random() < 0.5:
+            at = rng.randrange(1, 20)
+            subprocess.run([b.worker, b.home, "do", str(at), "open"], env=os.environ | {"HEARTH_TEST_RECORD": str(log)})
+            out += records(log)
+        state = dict(b.models), b.key, dict(b.damaged), b.mended
         self.work(ops, log)
-        return before, disk, list(records(log)), ops
+        b.models, b.key, b.damaged, b.mended = state
+        return disk, out + list(records(log)), ops
+
+    def with_damage(self, rng, before, ops):
+        """A file that is damaged, and then found to be, or mended."""
+        name, b = rng.choice(NAMES), self.bench
+        came = rng.choice([["import", name, "copy", b.files[3]], b.pull(name, rng.choice(list(b.registry.models)))])
+        story = [came, ["damage", name], rng.choice([["verify", name], ["repair", name], came])]
+        n = rng.randrange(1, 3)
+        return before + story[:n], story[n:] + ops[:2]
 
     def work(self, ops, log):
         b, env = self.bench, dict(os.environ)
@@ -207,50 +243,49 @@ class Player:
             env["HEARTH_TEST_RECORD"] = str(log)
         lines = "".join(" ".join(op) + "\n" for op in ops)
         r = subprocess.run([b.worker, b.home, "loop"], input=lines, capture_output=True, text=True, env=env, check=True)
-        for op, code in zip(ops, re.findall(r"^< (\w+)", r.stdout, re.M)):
-            b.models = b.apply(b.models, op) if code == "ok" else b.models
-        b.key = next(iter(re.findall(r"^= (.*)", r.stdout, re.M)), b.key)
+        b.heard(r.stdout.splitlines(), ops)
 
     def play(self, rng, n_ops, each):
-        (models, self.key), disk, log, ops = self.record(rng, n_ops)
-        done, pending, key = 0, None, None
+        disk, log, ops = self.record(rng, n_ops)
+        done, pending, b = 0, None, self.bench
         for record in log:
             if record[0] == "A":
                 line = record[6].decode()
                 if line.startswith("> ") and line != "> open":
                     pending = ops[done]
-                elif line.startswith("= "):
-                    key = line[2:]
-                elif line.startswith("<"):
-                    self.key = key or self.key
-                    models = self.bench.apply(models, ops[done]) if line.startswith("< ok") else models
+                b.hear(line)
+                if line.startswith("<"):
+                    b.answered(ops[done], line[2:])
                     done, pending = done + 1, None
                 continue
             disk.take(record)
             for how in rng.sample(["none", "all", "ordered", "random", "random"], each):
-                self.judge(disk.left(rng, how), models, pending, f"{how} after {record[:1] + record[3:6]}",
-                           rng.random() < 0.5)
+                self.judge(disk.left(rng, how), pending, f"{how} after {record[:1] + record[3:6]}", rng.random() < 0.5)
 
-    def make(self, home, left):
-        shutil.rmtree(home, ignore_errors=True)
-        for d in (".", "blobs", "tmp", "keys"):
-            (home / d).mkdir(mode=0o700 if d in ("tmp", "keys") else 0o750)
-        if not any(d == "keys" for d, _ in left):
-            (home / "keys").rmdir()
-        for (where, name), what in left.items():
-            path = home / where / name
+    def make(self, root, left):
+        shutil.rmtree(root, ignore_errors=True)
+        root.mkdir()
+        for (where, name), what in sorted(left.items(), key=lambda x: x[0]):
+            path = root / where / name
+            if not path.parent.is_dir():
+                continue  # went with its directory
             if isinstance(what, str):  # a link, which holds for no other home than the first
                 os.symlink(what, path)
+            elif what[0] is None:
+                path.mkdir()
+                path.chmod(what[1])
             else:
                 path.write_bytes(what[0])
                 path.chmod(what[1])
 
-    def judge(self, left, models, pending, what, go_on):
-        home, b = self.where / "left", self.bench
-        self.make(home, left)
+    def judge(self, left, pending, what, go_on):
+        b = self.bench
+        home = self.where / "left" / b.home.parent.name / b.home.name
+        self.make(self.where / "left", left)
         self.states += 1
-        possible = [models] + ([b.apply(models, pending)] if pending else [])
-        faults = self.look(home, possible, True)
+        self.rotten += any(known is not None for known in b.damaged.values())
+        possible = [b.models] + ([b.apply(b.models, pending)] if pending else [])
+        faults = self.look(home, possible, pending, True)
         r = subprocess.run([b.worker, home, "list"], capture_output=True, text=True)
         if r.returncode:
             faults.append(f"I8 it does not open: {r.stderr.strip()}")
@@ -258,9 +293,9 @@ class Player:
             for f in os.listdir(home / "tmp"):
                 if "-of-" in f:
                     os.unlink(home / "tmp" / f)
-            faults += self.look(home, possible, False)
-            if self.key and f"key {self.key}" not in r.stdout.splitlines():
-                faults.append(f"the key is no longer {self.key}")
+            faults += self.look(home, possible, pending, False)
+            if b.key and f"key {b.key}" not in r.stdout.splitlines():
+                faults.append(f"the key is no longer {b.key}")
         if not faults and go_on:
             faults = self.go_on(home)
         for f in faults:
@@ -281,19 +316,19 @@ class Player:
         if "\n< ok" not in r.stdout:
             return [f"the pull that goes on: {r.stdout} {r.stderr}"]
         s = Store(home)
-        faults = s.check()
+        faults = self.bench.faults_of(s, op)
         if s.models().get(canonical("resumed")) != registry.models[what]:
             faults.append(f"the pull that went on gave {s.models()}")
         s.close()
         return faults
 
-    def look(self, home, possible, unopened):
+    def look(self, home, possible, pending, unopened):
         try:
             s = Store(home, unopened)
         except Exception as e:
             return [f"I7 {e}"]
         try:
-            faults = s.check()
+            faults = self.bench.faults_of(s, pending)
             have = s.models()
         except Exception as e:
             return [f"I7 {e}"]
@@ -319,12 +354,15 @@ def main():
         bench = Bench(os.path.abspath(args.worker), where, (150_000, 90_000, 20_000))
         bench.make_bundle(bench.files[1], bench.files[3])
         bench.files = bench.files[:4]  # small ones: what counts is the order
-        bench.ops = args.op or bench.ops
+        bench.ops, bench.given = args.op or bench.ops, args.op
+        bench.home = where / "root" / "above" / "home"
         p = Player(bench, where, set(args.without))
         rng = random.Random(args.seed)
         while p.states < args.states and not (args.must_fail and p.violations):
             p.play(rng, rng.randrange(1, 5), 2)
-    print(f"{p.states} states, {p.resumed} pulls gone on with, {p.violations} violations (seed {args.seed}"
+    p.violations += bench.violations
+    print(f"{p.states} states, {p.rotten} with a damaged blob, {bench.mended} mended, {p.resumed} pulls gone on with, "
+          f"{p.violations} violations (seed {args.seed}"
           f"{', without syncs of ' + ', '.join(args.without) if args.without else ''})")
     return 0 if bool(p.violations) == args.must_fail and p.states else 1
 
