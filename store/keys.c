@@ -72,7 +72,7 @@ static bool unbase64(struct str s, struct buf *out)
     for (; i < s.n; i++)
         if (!strchr("=\r\n", s.p[i]))
             return false;
-    return digits % 4 != 1 && !out->failed;
+    return digits % 4 != 1;
 }
 
 /* ---- OpenSSH's format ------------------------------------------------------------------------ */
@@ -151,17 +151,19 @@ static void put_file(struct buf *out, const struct key *k, uint32_t check)
     buf_finish(&part);
 }
 
-static bool get_string(struct str *from, struct str *out)
+/* The next string. Where there is none it and all that follow are empty. */
+static struct str get_string(struct str *from)
 {
-    if (from->n < 4)
-        return false;
-    const uint8_t *p = (const uint8_t *)from->p;
+    struct str all = *from;
+    const uint8_t *p = (const uint8_t *)all.p;
+    *from = (struct str){ 0 };
+    if (all.n < 4)
+        return *from;
     size_t n = (size_t)p[0] << 24 | (size_t)p[1] << 16 | (size_t)p[2] << 8 | p[3];
-    if (n > from->n - 4)
-        return false;
-    *out = (struct str){ from->p + 4, n };
-    *from = (struct str){ from->p + 4 + n, from->n - 4 - n };
-    return true;
+    if (n > all.n - 4)
+        return *from;
+    *from = (struct str){ all.p + 4 + n, all.n - 4 - n };
+    return (struct str){ all.p + 4, n };
 }
 
 static enum err_code bad_key(struct err *e)
@@ -174,12 +176,11 @@ static enum err_code bad_key(struct err *e)
 
 static enum err_code read_private_part(struct str s, struct key *k, struct err *e)
 {
-    struct str kind, public, both;
     if (s.n < 8 || memcmp(s.p, s.p + 4, 4) != 0)
         return bad_key(e);
     s = (struct str){ s.p + 8, s.n - 8 };
-    if (!get_string(&s, &kind) || !str_is(kind, type) || !get_string(&s, &public) ||
-        public.n != PUBLIC || !get_string(&s, &both) || both.n != SEED + PUBLIC ||
+    struct str kind = get_string(&s), public = get_string(&s), both = get_string(&s);
+    if (!str_is(kind, type) || public.n != PUBLIC || both.n != SEED + PUBLIC ||
         memcmp(both.p + SEED, public.p, PUBLIC) != 0)
         return bad_key(e);
     memcpy(k->seed, both.p, SEED);
@@ -189,13 +190,13 @@ static enum err_code read_private_part(struct str s, struct key *k, struct err *
 
 static enum err_code read_blob(struct str s, struct key *k, struct err *e)
 {
-    struct str cipher, kdf, options, public, private;
     if (!str_starts(s, (struct str){ magic, sizeof magic }))
         return bad_key(e);
     s = (struct str){ s.p + sizeof magic, s.n - sizeof magic };
-    if (!get_string(&s, &cipher) || !get_string(&s, &kdf) || !get_string(&s, &options))
-        return bad_key(e);
-    if (!str_is(cipher, "none"))
+    struct str cipher = get_string(&s);
+    get_string(&s); /* how a key is made of a passphrase, and with which options */
+    get_string(&s);
+    if (s.n && !str_is(cipher, "none"))
         return err_set(e, ERR_CONFLICT,
                        "keys/%s in the store has a passphrase, which nobody is here to type: take it off "
                        "(ssh-keygen -p -N '' -f), or remove the file",
@@ -203,23 +204,28 @@ static enum err_code read_blob(struct str s, struct key *k, struct err *e)
     if (s.n < 4 || memcmp(s.p, "\0\0\0\1", 4) != 0)
         return bad_key(e);
     s = (struct str){ s.p + 4, s.n - 4 };
-    if (!get_string(&s, &public) || !get_string(&s, &private))
-        return bad_key(e);
-    return read_private_part(private, k, e);
+    get_string(&s); /* the public part, which the private one has as well */
+    return read_private_part(get_string(&s), k, e);
 }
 
 static enum err_code read_file(struct str text, struct key *k, struct err *e)
 {
     struct buf blob;
-    size_t edge = strlen(tail) - 1; /* its line end is not needed */
+    const struct str first = { head, strlen(head) - 1 }, last = { tail, strlen(tail) - 1 }; /* without line ends */
     while (text.n && strchr("\r\n", text.p[text.n - 1]))
         text.n--;
-    if (!str_starts(text, (struct str){ head, strlen(head) - 1 }) || text.n < strlen(head) + edge ||
-        memcmp(text.p + text.n - edge, tail, edge) != 0)
+    if (!str_starts(text, first))
         return bad_key(e);
-    text = (struct str){ text.p + strlen(head) - 1, text.n - strlen(head) + 1 - edge };
+    text = (struct str){ text.p + first.n, text.n - first.n };
+    if (!str_ends(text, last))
+        return bad_key(e);
+    text.n -= last.n;
     buf_init(&blob, FILE_MAX);
-    enum err_code code = unbase64(text, &blob) ? read_blob(buf_str(&blob), k, e) : bad_key(e);
+    enum err_code code = unbase64(text, &blob) ? ERR_OK : bad_key(e);
+    if (blob.failed)
+        code = err_no_memory(e, text.n, "reading the store's key");
+    if (!code)
+        code = read_blob(buf_str(&blob), k, e);
     if (blob.p)
         OPENSSL_cleanse(blob.p, blob.n);
     buf_finish(&blob);
@@ -234,7 +240,7 @@ static enum err_code make_key(struct key *k, struct err *e)
     EVP_PKEY *p = RAND_priv_bytes(k->seed, SEED) == 1
                       ? EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, k->seed, SEED)
                       : NULL;
-    bool good = p && EVP_PKEY_get_raw_public_key(p, k->public, &n) == 1 && n == PUBLIC;
+    bool good = p && EVP_PKEY_get_raw_public_key(p, k->public, &n) == 1;
     EVP_PKEY_free(p);
     return good ? ERR_OK : err_set(e, ERR_INTERNAL, "making a key pair");
 }
@@ -380,8 +386,7 @@ static bool sign(const struct key *k, struct str text, uint8_t out[SIGNATURE])
     EVP_PKEY *p = EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, k->seed, SEED);
     EVP_MD_CTX *c = EVP_MD_CTX_new();
     bool good = p && c && EVP_DigestSignInit(c, NULL, NULL, NULL, p) == 1 &&
-                EVP_DigestSign(c, out, &n, (const unsigned char *)text.p, text.n) == 1 &&
-                n == SIGNATURE;
+                EVP_DigestSign(c, out, &n, (const unsigned char *)text.p, text.n) == 1;
     EVP_MD_CTX_free(c);
     EVP_PKEY_free(p);
     return good;

@@ -216,7 +216,7 @@ class Player:
         fresh = rng.random() < 0.2
         if not fresh:
             before = [b.random_op(rng) for _ in range(rng.randrange(4))]
-            if not b.given and rng.random() < 0.3:
+            if not b.given and rng.random() < 0.5:
                 before, ops = self.with_damage(rng, before, ops)
             self.work(before, None)
         disk, out = Disk(root, self.without), []
