@@ -534,10 +534,20 @@ static enum err_code open_device(struct engine *en, struct device_info *info, st
     return ERR_OK;
 }
 
+/* For who asks meanwhile: the device is opened or a model loaded, which takes as long as it takes. */
+static void set_loading(struct engine *en, bool loading)
+{
+    pthread_mutex_lock(&en->lock);
+    en->stats.loading_ns = loading ? clock_ns() : 0;
+    pthread_mutex_unlock(&en->lock);
+}
+
 static void work_open(struct job *j)
 {
     struct engine_open *o = OWNER(struct engine_open, job, j);
+    set_loading(o->engine, true);
     o->err.code = open_device(o->engine, &o->device, &o->err);
+    set_loading(o->engine, false);
 }
 
 static void free_model(struct engine_model *m)
@@ -573,9 +583,8 @@ static struct engine_model *make_handle(const struct model_info *info, struct er
     return NULL;
 }
 
-static void work_load(struct job *j)
+static void load(struct engine_load *l)
 {
-    struct engine_load *l = OWNER(struct engine_load, job, j);
     struct engine *en = l->engine;
     struct model *model = NULL;
     enum err_code c = open_device(en, &l->device, &l->err);
@@ -596,6 +605,14 @@ static void work_load(struct job *j)
     m->next = en->models;
     en->models = m;
     l->model = m;
+}
+
+static void work_load(struct job *j)
+{
+    struct engine_load *l = OWNER(struct engine_load, job, j);
+    set_loading(l->engine, true);
+    load(l);
+    set_loading(l->engine, false);
 }
 
 static void work_unload(struct job *j)

@@ -147,6 +147,7 @@ bool run_ended(const struct run *r);
 
 struct engine_stats {
     bool open;                   /* the device */
+    int64_t loading_ns;          /* clock_ns when the load that is under way began; 0: none */
     uint32_t models, sessions, active, waiting;
     uint64_t steps, rows, prefill_rows, tokens, runs, cancelled, failed;
     uint64_t cached_tokens, prompt_tokens;

@@ -6,6 +6,7 @@
 #include "runtime/base/mem.h"
 
 #define HEALTH_TIMEOUT_MS 10000
+#define LOAD_MAX_NS (INT64_C(300) * 1000000000) /* a load that takes longer is none */
 
 void health_root(struct daemon *d, struct http_request *r, int arg)
 {
@@ -55,7 +56,10 @@ void health_metrics(struct daemon *d, struct http_request *r, int arg)
     buf_finish(&b);
 }
 
-/* ---- healthz: the engine's thread is asked, and given a time to answer -------------------------- */
+/* ---- healthz: the engine's thread is asked, and given a time to answer -------------------------- *
+ *
+ * It answers between two steps. A load is one long piece of work, and a daemon that loads is well: that is
+ * said at once, of any that has not gone on for minutes. */
 
 struct health {
     struct daemon *d;
@@ -92,6 +96,8 @@ static void put_health(struct buf *b, const struct health *h, const char *error)
             json_kstr(&j, "driver", h->check.device.driver);
             json_kbool(&j, "software", h->check.device.software);
         }
+    } else if (!error) {
+        json_kstr(&j, "engine", "loading");
     }
     json_obj_end(&j);
 }
@@ -109,9 +115,25 @@ static void answer(struct health *h, const char *error)
     uv_close((uv_handle_t *)&h->timer, on_timer_closed);
 }
 
+static bool is_loading(const struct daemon *d)
+{
+    int64_t since = engine_stats(d->engine).loading_ns;
+    return since && clock_ns() - since < LOAD_MAX_NS;
+}
+
 static void on_timeout(uv_timer_t *t)
 {
-    answer(t->data, "the engine did not answer in time");
+    struct health *h = t->data;
+    answer(h, is_loading(h->d) ? NULL : "the engine did not answer in time");
+}
+
+static void answer_loading(struct daemon *d, struct http_request *r)
+{
+    struct health h = { .d = d };
+    struct buf b;
+    buf_init(&b, 8192);
+    put_health(&b, &h, NULL);
+    reply_json(d, r, 200, &b);
 }
 
 static void done_check(struct job *j)
@@ -126,6 +148,10 @@ void health_live(struct daemon *d, struct http_request *r, int arg)
 {
     (void)arg;
     struct err e;
+    if (is_loading(d)) {
+        answer_loading(d, r);
+        return;
+    }
     struct health *h = mem_zero(1, sizeof *h);
     if (!h) {
         err_no_memory(&e, sizeof *h, "a health check");

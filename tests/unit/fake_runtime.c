@@ -45,6 +45,13 @@ static bool falls_due(atomic_int *count)
     return n == 1;
 }
 
+static void take(atomic_int *micros)
+{
+    int us = atomic_load(micros);
+    if (us)
+        nanosleep(&(struct timespec){ us / 1000000, us % 1000000 * 1000 }, NULL);
+}
+
 /* For hearthd_fake, which a test drives from outside: the file that HEARTH_FAKE names is read at
  * every health check of an open device, and at its opening. Lines of `name value`. */
 static void read_orders(void)
@@ -57,6 +64,8 @@ static void read_orders(void)
     while (f && fscanf(f, "%31s %d", name, &value) == 2) {
         if (strcmp(name, "step_us") == 0)
             atomic_store(&fake.step_us, value);
+        else if (strcmp(name, "load_us") == 0)
+            atomic_store(&fake.load_us, value);
         else if (strcmp(name, "lose_at_step") == 0)
             atomic_store(&fake.lose_at_step, value);
         else if (strcmp(name, "fail_load") == 0)
@@ -133,6 +142,7 @@ enum err_code model_load(struct runtime *r, const struct model_options *o, struc
 {
     struct model_estimate q;
     *out = NULL;
+    take(&fake.load_us);
     int failure = atomic_load(&fake.fail_load);
     if (failure)
         return failure == ERR_GPU_LOST ? lost(r, e)
@@ -322,9 +332,7 @@ static void generate(struct session *s, struct step *out)
 enum err_code model_step(struct model *m, struct step *out, struct err *e)
 {
     *out = (struct step){ .events = m->events, .step_ns = 1000, .device_ns = 500 };
-    int us = atomic_load(&fake.step_us);
-    if (us)
-        nanosleep(&(struct timespec){ us / 1000000, us % 1000000 * 1000 }, NULL);
+    take(&fake.step_us);
     atomic_fetch_add(&fake.steps, 1);
     if (falls_due(&fake.lose_at_step))
         return lost(m->r, e);

@@ -11,6 +11,7 @@
 
 struct fake_runtime {
     atomic_int step_us;        /* a step takes this long */
+    atomic_int load_us;        /* a load likewise */
     atomic_int lose_at_step;   /* counts down: at 1 the step loses the device; 0: never */
     atomic_int fail_at_step;   /* the same, with an error that leaves all usable */
     atomic_int fail_load;      /* the next loads fail with this error code */
