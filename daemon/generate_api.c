@@ -379,6 +379,8 @@ static void place_gen(struct gen *g)
         .path = m->path,
         .name = m->name,
         .digest = m->digest_hex,
+        .quantization = m->facts.quantization,
+        .parameter_size = m->parameter_size,
         .identity = g->lookup.identity,
         .n_ctx = wanted_ctx(g),
         .n_ctx_train = h->n_ctx_train,

@@ -48,6 +48,8 @@ static void resident_free(struct resident *r)
     mem_free(r->path);
     mem_free(r->name);
     mem_free(r->digest);
+    mem_free(r->quantization);
+    mem_free(r->parameter_size);
     mem_free(r);
 }
 
@@ -68,9 +70,11 @@ static struct resident *resident_create(struct loader *l, const struct place *p)
     r->path = mem_strdup(p->path);
     r->name = mem_strdup(p->name);
     r->digest = mem_strdup(p->digest);
+    r->quantization = mem_strdup(p->quantization ? p->quantization : "");
+    r->parameter_size = mem_strdup(p->parameter_size ? p->parameter_size : "");
     r->identity = p->identity;
     r->fact.keep_ns = l->d->config.keep_alive_ns;
-    if (r->path && r->name && r->digest)
+    if (r->path && r->name && r->digest && r->quantization && r->parameter_size)
         return r;
     resident_free(r);
     return NULL;

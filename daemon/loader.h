@@ -16,7 +16,7 @@
 struct resident { /* a model in memory, or on its way in or out */
     struct resident *next;
     struct resident_fact fact;
-    char *path, *name, *digest;
+    char *path, *name, *digest, *quantization, *parameter_size;
     struct file_identity identity;
     uint32_t n_ctx, n_seq;
     struct engine_model *model;  /* NULL while it is loading or unloading */
@@ -33,6 +33,7 @@ struct resident { /* a model in memory, or on its way in or out */
 struct place {
     /* the caller's; strings must stay until `ready` */
     const char *path, *name, *digest;
+    const char *quantization, *parameter_size; /* for lists: "Q4_K_M", "8.0B" */
     struct file_identity identity;
     uint32_t n_ctx;          /* wanted; 0: any */
     uint32_t n_ctx_train;    /* the model's own limit; 0: unknown */

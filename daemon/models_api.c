@@ -235,7 +235,9 @@ static struct model_entry running_entry(struct daemon *d, const struct resident 
         .digest = str_from(r->digest),
         .size = r->info.device_bytes,
         .size_vram = r->device.software ? 0 : r->info.device_bytes,
-        .details = { .format = STR("gguf"), .family = str_from(r->info.arch) },
+        .details = { .format = STR("gguf"), .family = str_from(r->info.arch),
+                     .parameter_size = str_from(r->parameter_size),
+                     .quantization_level = str_from(r->quantization) },
         .expires_wall_ns = wall + (at == RESIDENCY_NEVER ? FOREVER_NS : at - now),
         .context_length = r->n_ctx,
         .sessions = r->n_seq,
@@ -342,8 +344,12 @@ static enum err_code act_show(struct task *t, struct err *e)
 {
     enum { INFO, TENSORS, MODELFILE, LICENSE, PARAMETERS, BUFS };
     const struct words *w = lookup_words(&t->lookup);
-    const struct model_texts *texts = &t->lookup.texts;
+    struct model_texts *texts = &t->lookup.texts;
+    if (t->req.system.n)
+        texts->system = t->req.system;
     struct show_reply s = show_of(&t->lookup);
+    if (t->req.template.n)
+        s.template = t->req.template;
     struct str licenses[MAX_LICENSES];
     struct arena arena = { 0 };
     struct buf b[BUFS];

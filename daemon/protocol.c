@@ -379,7 +379,8 @@ enum err_code model_request_read(enum model_request_kind kind, json_t *root,
     case REQUEST_IMPORT:
         return read_path(root, r, e);
     case REQUEST_SHOW:
-        if (read_bool(root, "verbose", &r->verbose, e))
+        if (read_bool(root, "verbose", &r->verbose, e) || read_string(root, "system", &r->system, e) ||
+            read_string(root, "template", &r->template, e))
             return ERR_INVALID;
         break;
     case REQUEST_DELETE:

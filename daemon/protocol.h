@@ -289,6 +289,7 @@ struct model_request {
     struct str model;                /* "model" or "name" */
     struct str source, destination;  /* copy */
     bool verbose;                    /* show */
+    struct str system, template;     /* show: as if the model had these; empty: its own */
     struct str path;                 /* import; `model` may then be empty: a bundle has names of its own */
     bool reference;                  /* import: leave the file where it is */
     bool stream;                     /* import: news as it comes (protocol_transfer.h); default false */

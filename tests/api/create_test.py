@@ -425,7 +425,9 @@ class Layers(Base):
         self.assertEqual(self.d.ok("/api/generate", ask)["eval_count"], 3)
         self.assertEqual(self.d.ok("/api/generate", dict(ask, options={"num_predict": 5}))["eval_count"], 5)
         running = next(m for m in self.d.get("/api/ps").json["models"] if m["context_length"] == 256)
-        self.assertTrue(running)
+        entry = next(m for m in self.d.get("/api/tags").json["models"] if m["name"] == "params:latest")
+        for key in "parameter_size", "quantization_level", "family":
+            self.assertEqual(running["details"][key], entry["details"][key])
         # merged key by key: the new one over the old
         self.create(model="params2", from_="params", parameters={"num_predict": 4})
         self.assertEqual(self.d.ok("/api/generate", dict(ask, model="params2"))["eval_count"], 4)
@@ -467,6 +469,15 @@ class Layers(Base):
     def test_messages_as_a_chat_takes_them(self):
         self.tiny("told", messages=[{"role": "User", "content": "q"}, {"role": "ASSISTANT"}])
         self.assertEqual(self.show("told")["messages"], [{"role": "user", "content": "q"}, {"role": "assistant", "content": ""}])
+
+    def test_show_as_if(self):
+        self.tiny("asif", system="own", template="{{ .Prompt }}")
+        shown = self.show("asif", system="other", template="[{{ .Prompt }}]")
+        self.assertEqual((shown["system"], shown["template"]), ("other", "[{{ .Prompt }}]"))
+        self.assertIn("SYSTEM other\n", shown["modelfile"])
+        self.assertIn("TEMPLATE [{{ .Prompt }}]\n", shown["modelfile"])
+        self.assertEqual(self.show("asif")["system"], "own")
+        self.refused(400, '"system" must be a string', "/api/show", model="asif", system=3)
 
     def test_lengths_are_details(self):
         self.tiny("long")
