@@ -54,6 +54,7 @@ static enum err_code verify_work(void *user, const struct store_job *job, struct
     struct store_verify in = {
         .name = c->req.model.n ? c->req.model.p : NULL,
         .repair = c->req.repair,
+        .insecure = c->req.insecure,
         .secrets = { .hf_token = text_or_null(c->req.hf_token),
                      .username = text_or_null(c->req.username),
                      .password = text_or_null(c->req.password) },

@@ -18,7 +18,8 @@ enum err_code care_request_read(json_t *root, struct care_request *r, struct err
     if (!json_is_object(root))
         return err_set(e, ERR_INVALID, "the request body must be a JSON object");
     if (read_string(root, "name", &r->model, e) || read_string(root, "model", &r->model, e) ||
-        read_bool(root, "repair", &r->repair, e) || read_string(root, "hf_token", &r->hf_token, e) ||
+        read_bool(root, "repair", &r->repair, e) ||
+        read_bool(root, "insecure", &r->insecure, e) || read_string(root, "hf_token", &r->hf_token, e) ||
         read_string(root, "username", &r->username, e) || read_string(root, "password", &r->password, e) ||
         read_bool(root, "dry_run", &r->dry_run, e) || read_uint(root, "older_s", &r->older_s, e) ||
         read_bool(root, "stream", &r->stream, e))
@@ -37,6 +38,8 @@ void care_request_write(struct buf *out, const struct care_request *r)
     put_str_if(&j, "model", r->model);
     if (r->repair)
         json_kbool(&j, "repair", true);
+    if (r->insecure)
+        json_kbool(&j, "insecure", true);
     put_str_if(&j, "hf_token", r->hf_token);
     put_str_if(&j, "username", r->username);
     put_str_if(&j, "password", r->password);

@@ -8,6 +8,7 @@ struct care_request {  /* of /api/verify and /api/prune; an empty body is all de
     json_t *root;      /* owns what was read; else NULL */
     struct str model;  /* verify: "model" or "name"; empty: every model */
     bool repair;       /* verify */
+    bool insecure;     /* verify with repair: as for a pull */
     struct str hf_token, username, password; /* verify with repair: for this one job */
     bool dry_run;      /* prune */
     bool has_older;

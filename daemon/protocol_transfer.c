@@ -111,6 +111,7 @@ static const struct {
     { "name", offsetof(struct pull_request, model) },
     { "model", offsetof(struct pull_request, model) },
     { "as", offsetof(struct pull_request, as) },
+    { "filter", offsetof(struct pull_request, filter) },
     { "destination", offsetof(struct pull_request, destination) },
     { "username", offsetof(struct pull_request, username) },
     { "password", offsetof(struct pull_request, password) },
@@ -357,6 +358,7 @@ void outdated_write(struct buf *out, const struct outdated_entry *v, size_t n)
         json_obj(&j);
         put_str(&j, "name", v[i].name);
         put_str(&j, "model", v[i].name);
+        put_str(&j, "source", v[i].source);
         json_kbool(&j, "outdated", v[i].outdated);
         put_str_if(&j, "revision", v[i].revision);
         put_str_if(&j, "error", v[i].error);
@@ -369,7 +371,8 @@ void outdated_write(struct buf *out, const struct outdated_entry *v, size_t n)
 static enum err_code read_outdated(const json_t *o, void *out, struct err *e)
 {
     struct outdated_entry *v = out;
-    if (read_string(o, "name", &v->name, e) || read_bool(o, "outdated", &v->outdated, e) ||
+    if (read_string(o, "name", &v->name, e) || read_string(o, "source", &v->source, e) ||
+        read_bool(o, "outdated", &v->outdated, e) ||
         read_string(o, "revision", &v->revision, e) || read_string(o, "error", &v->error, e))
         return ERR_INVALID;
     return ERR_OK;

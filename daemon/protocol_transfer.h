@@ -31,10 +31,11 @@ enum err_code transfer_list_read(const json_t *root, struct transfer_entry **v, 
 
 /* ---- pull, push ---------------------------------------------------------------------------------- */
 
-struct pull_request { /* of /api/pull and /api/push */
+struct pull_request { /* of /api/pull, /api/push and /api/outdated */
     json_t *root;             /* owns what was read; else NULL */
     struct str model;         /* "model" or "name", as the user wrote it */
     struct str as;            /* pull, ours: what to call it here */
+    struct str filter;        /* outdated, ours: only models of which these words are true (store/filter.h) */
     struct str destination;   /* push, ours: what to call it there; empty: as it is called here */
     struct str username, password, hf_token; /* for this one job */
     bool insecure;
@@ -95,6 +96,7 @@ void export_request_finish(struct export_request *r);
 /* One model of /api/outdated. */
 struct outdated_entry {
     struct str name;
+    struct str source;    /* what to pull for it: its place, as it was asked for when the model came */
     struct str revision;  /* what its place has now; empty: not known */
     bool outdated;
     struct str error;     /* why it could not be asked; empty: it was */

@@ -156,6 +156,7 @@ static enum err_code push_work(void *user, const struct store_job *job, struct b
 struct check { /* of one model; lives with the list */
     struct outdated_entry entry;
     char revision[80];
+    char *source;
     struct err err;
 };
 
@@ -175,13 +176,18 @@ static enum err_code check_all(struct pull *p, const struct store_list *list, st
             continue;
         if (store_job_cancelled(job))
             return err_set(e, ERR_CANCELLED, "request canceled");
-        enum err_code c = store_outdated(p->d->store, name, &secrets, job, &x->entry.outdated,
-                                         x->revision, &x->err);
+        char source[SOURCE_TEXT_MAX + 1] = "";
+        const struct store_pull in = { .name = name, .insecure = p->req.insecure, .secrets = secrets, .job = *job };
+        enum err_code c = store_outdated(p->d->store, &in, &x->entry.outdated, x->revision, source, &x->err);
         if (c == ERR_UNSUPPORTED)
             continue;
         if (c == ERR_CONFLICT || c == ERR_CANCELLED)
             return err_set(e, c, "%s", x->err.text);
+        x->source = mem_strdup(source);
+        if (!x->source)
+            return err_no_memory(e, sizeof source, "the list of models");
         x->entry.name = str_from(name);
+        x->entry.source = str_from(x->source);
         x->entry.revision = str_from(c ? NULL : x->revision);
         x->entry.error = str_from(c ? x->err.text : NULL);
         ++*n;
@@ -197,7 +203,7 @@ static enum err_code outdated_work(void *user, const struct store_job *job, stru
     struct check *checks = NULL;
     struct outdated_entry *rows = NULL;
     size_t n = 0;
-    enum err_code c = store_list(p->d->store, &list, e);
+    enum err_code c = store_list_matching(p->d->store, p->req.filter.n ? p->req.filter.p : "", &list, e);
     if (c)
         return c;
     checks = mem_zero(list->n, sizeof *checks);
@@ -210,6 +216,8 @@ static enum err_code outdated_work(void *user, const struct store_job *job, stru
         rows[i] = checks[i].entry;
     if (!c)
         outdated_write(last, rows, n);
+    for (size_t i = 0; checks && i < list->n; i++)
+        mem_free(checks[i].source);
     mem_free(rows);
     mem_free(checks);
     store_list_destroy(list);

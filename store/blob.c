@@ -9,10 +9,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <openssl/evp.h>
+
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "store/download.h"
+#include "store/journal.h"
 
 #define CHUNK ((size_t)CHUNK_BYTES)
 #define REPORT_EVERY ((uint64_t)8 * 1024 * 1024)
@@ -220,6 +223,38 @@ enum err_code blob_hash(const struct file_ops *ops, const struct blob_source *fr
     if (!code)
         code = run_pass(&p, id->size, digest, e);
     return code ? code : still_the_same(ops, from, id, e);
+}
+
+/* ---- git's name ------------------------------------------------------------------------------ */
+
+static enum err_code git_add_file(EVP_MD_CTX *sha, const struct file_ops *ops, int fd, uint64_t size, uint8_t *room,
+                                  struct err *e)
+{
+    for (uint64_t at = 0; at < size; at += CHUNK) {
+        size_t n = size - at < CHUNK ? (size_t)(size - at) : CHUNK;
+        ssize_t got = file_read_all(ops, fd, room, n, at);
+        if (got != (ssize_t)n)
+            return err_errno(e, ERR_IO, got < 0 ? errno : EIO, "reading a file");
+        if (!EVP_DigestUpdate(sha, room, n))
+            return err_no_memory(e, n, "hashing a file");
+    }
+    return ERR_OK;
+}
+
+enum err_code blob_git_name(const struct file_ops *ops, int fd, uint64_t size, uint8_t out[BLOB_GIT_SIZE],
+                            struct err *e)
+{
+    char head[32];
+    int n = snprintf(head, sizeof head, "blob %" PRIu64, size); /* its NUL is hashed too */
+    EVP_MD_CTX *sha = EVP_MD_CTX_new();
+    uint8_t *room = mem_alloc(CHUNK);
+    bool begun = sha && room && EVP_DigestInit_ex(sha, EVP_sha1(), NULL) && EVP_DigestUpdate(sha, head, (size_t)n + 1);
+    enum err_code code = begun ? git_add_file(sha, ops, fd, size, room, e) : err_no_memory(e, CHUNK, "hashing a file");
+    if (!code && !EVP_DigestFinal_ex(sha, out, NULL))
+        code = err_no_memory(e, BLOB_GIT_SIZE, "hashing a file");
+    EVP_MD_CTX_free(sha);
+    mem_free(room);
+    return code;
 }
 
 /* ---- staging --------------------------------------------------------------------------------- */

@@ -63,6 +63,11 @@ enum err_code blob_hash(const struct file_ops *ops, const struct blob_source *fr
                         struct blob_meter *meter, struct digest *digest, struct buf *chunks,
                         struct file_id *id, struct err *e);
 
+/* Git's name for the first `size` bytes of a file: SHA-1 of "blob SIZE\0" and the bytes. */
+#define BLOB_GIT_SIZE 20
+enum err_code blob_git_name(const struct file_ops *ops, int fd, uint64_t size, uint8_t out[BLOB_GIT_SIZE],
+                            struct err *e);
+
 /* Copies (or shares the extents of) a file into tmp/. On failure nothing is left there. */
 enum err_code blob_stage(struct blob_dir *d, const struct blob_source *from,
                          struct blob_meter *meter, struct blob_part *out, struct buf *chunks,

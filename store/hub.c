@@ -314,7 +314,8 @@ static enum err_code add(struct layers *l, size_t file, enum media_kind kind, st
     const struct hub_file *f = &l->h->repo.files[file];
     struct remote_layer *layer = &l->v[l->n];
     *layer = (struct remote_layer){ .kind = kind, .media_type = media_type_of(kind), .file_name = f->path,
-                                    .has_digest = f->has_sha256, .digest = f->sha256, .has_size = true,
+                                    .has_digest = f->has_sha256, .digest = f->sha256,
+                                    .git = f->has_sha256 || !f->has_blob ? NULL : f->blob, .has_size = true,
                                     .size = f->size, .etag = "" };
     layer->url = file_url(l->r, l->h, l->h->endpoint, f, e);
     if (layer->url && l->h->mirror)

@@ -1,6 +1,7 @@
 #include "store/pull.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -76,20 +77,6 @@ static void label_of(const struct piece *x, char out[96])
 
 /* ---- the beginning --------------------------------------------------------------------------- */
 
-static enum err_code check_online(const struct store *s, const char *what, struct err *e)
-{
-    return s->net.offline ? err_set(e, ERR_CONFLICT, "offline: %.200s was not asked for", what) : ERR_OK;
-}
-
-static enum err_code go_online(struct store *s, uint64_t limit_rate, struct transport **out, struct err *e)
-{
-    const struct transport_options o = { .offline = s->net.offline,
-                                         .ca_file = s->net.ca_file,
-                                         .connections = s->net.connections,
-                                         .limit_rate = limit_rate };
-    return transport_curl_create(&o, out, e);
-}
-
 static struct remote_request request_of(const struct store_pull *in)
 {
     return (struct remote_request){ .text = in->name,
@@ -102,9 +89,7 @@ static struct remote_request request_of(const struct store_pull *in)
 static enum err_code open_remote(struct pull *p, struct err *e)
 {
     struct remote_request r = request_of(p->in);
-    enum err_code code = go_online(p->s, p->in->limit_rate, &p->transport, e);
-    if (!code)
-        code = remote_open(p->s, p->transport, &r, &p->remote, &p->m, e);
+    enum err_code code = remote_open(p->s, p->transport, &r, &p->remote, &p->m, e);
     if (code)
         return code;
     p->pieces = arena_zero(&p->arena, p->m->n_layers, sizeof *p->pieces);
@@ -339,6 +324,21 @@ static struct download download_of(const struct pull *p, const struct piece *x, 
                               .connections = p->s->net.connections };
 }
 
+/* What has no digest beforehand may have git's name. */
+static enum err_code check_git_name(struct pull *p, const struct piece *x, const char *label, struct err *e)
+{
+    uint8_t is[BLOB_GIT_SIZE];
+    int fd = p->s->ops->open(p->s->blobs.tmp, x->got.part.name, O_RDONLY, 0);
+    if (fd < 0)
+        return err_errno(e, ERR_IO, errno, "%s: opening what came", label);
+    enum err_code code = blob_git_name(p->s->ops, fd, x->got.part.size, is, e);
+    p->s->ops->close(fd);
+    if (code || memcmp(is, x->layer->git, sizeof is) == 0)
+        return code;
+    return err_set(e, ERR_FORMAT, "%s: what came is not the file that the place's list tells of: it was thrown away",
+                   label);
+}
+
 static enum err_code fetch_file(struct pull *p, struct piece *x, struct err *e)
 {
     char label[96];
@@ -353,6 +353,8 @@ static enum err_code fetch_file(struct pull *p, struct piece *x, struct err *e)
     }
     if (code && e)
         *e = why;
+    if (!code && x->layer->git && (code = check_git_name(p, x, label, e)))
+        downloaded_finish(p->s, &x->got);
     if (code)
         return code;
     x->have = HAVE_PART;
@@ -656,7 +658,7 @@ static enum err_code pull_run(struct pull *p, struct store_model **model, struct
     struct remote_request r = request_of(p->in);
     enum err_code code = remote_check(&r, e); /* before the first news: the client gets its status */
     if (!code)
-        code = check_online(p->s, p->in->name, e);
+        code = remote_online(p->s, p->in->name, p->in->limit_rate, &p->transport, e);
     if (code)
         return code;
     store_job_tell(job_of(p), "pulling manifest");
@@ -785,7 +787,7 @@ enum err_code store_pull_plan(struct store *s, const struct store_pull *in, stru
     if (!box)
         return no_memory(e);
     pull_begin(&p, s, in);
-    enum err_code code = check_online(s, in->name, e);
+    enum err_code code = remote_online(s, in->name, in->limit_rate, &p.transport, e);
     if (!code)
         code = open_remote(&p, e);
     if (!code)
@@ -805,68 +807,4 @@ void store_plan_destroy(struct store_plan *p)
         return;
     arena_finish(&box->arena);
     mem_free(box);
-}
-
-/* ---- news of it ------------------------------------------------------------------------------ */
-
-static bool was_pulled(const char *origin)
-{
-    static const struct remote_kind *const kinds[] = { &remote_registry, &remote_hub, &remote_url };
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (strcmp(origin, kinds[i]->name) == 0)
-            return true;
-    return false;
-}
-
-/* One model may have come from several places, and the catalog names the last. A name that says itself
- * which repository of that registry it is of is asked for there. */
-static void text_to_ask(const struct store_model *m, char out[SOURCE_TEXT_MAX + 1])
-{
-    struct name own, source;
-    snprintf(out, SOURCE_TEXT_MAX + 1, "%s", m->source);
-    if (strcmp(m->origin, remote_registry.name) == 0 && !name_parse(str_from(m->canonical), &own, NULL) &&
-        !name_parse(str_from(m->source), &source, NULL) && str_ieq(str_from(own.host), str_from(source.host)))
-        snprintf(out, SOURCE_TEXT_MAX + 1, "%s://%s", source.http ? "http" : "https", m->canonical);
-}
-
-static enum err_code ask_revision(struct store *s, const struct store_model *m,
-                                  const struct store_secrets *secrets, const struct store_job *job,
-                                  char revision[80], struct err *e)
-{
-    char text[SOURCE_TEXT_MAX + 1];
-    struct transport *t = NULL;
-    struct remote_request r = { .text = text, .secrets = secrets, .job = job };
-    if (!was_pulled(m->origin))
-        return err_set(e, ERR_UNSUPPORTED, "'%s' was not pulled: there is no place to ask", m->name);
-    text_to_ask(m, text);
-    r.insecure = str_starts(str_from(text), STR("http://")); /* as it was allowed when it was pulled */
-    enum err_code code = check_online(s, m->name, e);
-    if (!code)
-        code = go_online(s, 0, &t, e);
-    if (!code)
-        code = remote_revision(s, t, &r, revision, e);
-    transport_destroy(t);
-    return code;
-}
-
-/* A registry's revision is the manifest's digest, which the model is known by. */
-static bool is_other(const struct store_model *m, const char *revision)
-{
-    if (strcmp(m->origin, remote_registry.name) == 0)
-        return !str_ends(str_from(revision), str_from(m->digest_hex));
-    return strcmp(revision, m->revision) != 0;
-}
-
-enum err_code store_outdated(struct store *s, const char *name, const struct store_secrets *secrets,
-                             const struct store_job *job, bool *outdated, char revision[80], struct err *e)
-{
-    struct store_model *m = NULL;
-    enum err_code code = store_resolve(s, name, &m, e);
-    if (code)
-        return code;
-    code = ask_revision(s, m, secrets, job, revision, e);
-    if (!code)
-        *outdated = is_other(m, revision);
-    store_model_destroy(m);
-    return code;
 }

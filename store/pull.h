@@ -3,6 +3,7 @@
 #define HEARTH_STORE_PULL_H
 
 #include "store/job.h"
+#include "store/name.h"
 #include "store/store.h"
 
 struct store_pull {
@@ -40,9 +41,11 @@ enum err_code store_pull_plan(struct store *s, const struct store_pull *in, stru
                               struct err *e);
 void store_plan_destroy(struct store_plan *p);
 
-/* Whether the place has another model under this name now. revision: what is there. ERR_UNSUPPORTED: it
- * was not pulled. */
-enum err_code store_outdated(struct store *s, const char *name, const struct store_secrets *secrets,
-                             const struct store_job *job, bool *outdated, char revision[80], struct err *e);
+/* Whether the place has another model under this name now. in: the name of a model that is here; `as` and
+ * `limit_rate` are not looked at. A repository of the hub that has moved on is outdated only where a file that the
+ * model is made of is another now. revision: what is there. source (may be NULL): what to pull for it, as it was asked
+ * for when it came. ERR_UNSUPPORTED: it was not pulled. */
+enum err_code store_outdated(struct store *s, const struct store_pull *in, bool *outdated, char revision[80],
+                             char source[SOURCE_TEXT_MAX + 1], struct err *e);
 
 #endif

@@ -5,6 +5,15 @@
 /* The first that takes a name has it. */
 static const struct remote_kind *const kinds[] = { &remote_hub, &remote_url, &remote_registry };
 
+enum err_code remote_online(struct store *s, const char *what, uint64_t limit_rate, struct transport **out,
+                            struct err *e)
+{
+    const struct transport_options o = { .offline = s->net.offline, .ca_file = s->net.ca_file,
+                                         .connections = s->net.connections, .limit_rate = limit_rate };
+    return s->net.offline ? err_set(e, ERR_CONFLICT, "offline: %.200s was not asked for", what)
+                          : transport_curl_create(&o, out, e);
+}
+
 /* The name that the model is to have here: checked before anything is asked. */
 static enum err_code check_as(const struct remote_request *r, struct name *as, struct err *e)
 {

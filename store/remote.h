@@ -19,6 +19,7 @@ struct remote_layer {
     const char *file_name;       /* the hub's, an annotation's; "" */
     bool has_digest, has_size;
     struct digest digest;
+    const uint8_t *git;          /* without a digest: blob_git_name; NULL: not told */
     uint64_t size;
     const char *url;
     const char *mirror;          /* the same bytes at store_net.mirror, asked first; NULL: none */
@@ -49,6 +50,9 @@ struct remote_request {
 
 /* Whether the names can be names at all: nobody is asked. */
 enum err_code remote_check(const struct remote_request *r, struct err *e);
+/* A transport as the store's settings have it. ERR_CONFLICT: offline; `what` was not asked for. */
+enum err_code remote_online(struct store *s, const char *what, uint64_t limit_rate, struct transport **out,
+                            struct err *e);
 /* Finds out all about the model; fetches no layer but the manifest and its config.
  * ERR_NOT_FOUND: no such model there (the sentence lists what there is instead, where the place tells). */
 enum err_code remote_open(struct store *s, struct transport *t, const struct remote_request *r,

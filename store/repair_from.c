@@ -69,12 +69,9 @@ static enum err_code try_file(struct trying *t, const char *path, struct err *e)
 
 static enum err_code go_online(struct trying *t, struct err *e)
 {
-    const struct store_net *net = &t->s->net;
-    const struct transport_options o = { .offline = net->offline, .ca_file = net->ca_file,
-                                         .connections = net->connections };
-    if (net->offline)
+    if (t->s->net.offline)
         return err_set(e, ERR_CONFLICT, "%s: this store is offline", t->label);
-    return t->transport ? ERR_OK : transport_curl_create(&o, &t->transport, e);
+    return t->transport ? ERR_OK : remote_online(t->s, t->label, 0, &t->transport, e);
 }
 
 /* Name and password were given for the registry of the model's name, and not for where some model
@@ -118,7 +115,8 @@ static enum err_code try_remote(struct trying *t, const char *text, struct err *
     const struct store_verify *in = t->r->in;
     struct store_secrets secrets = in->secrets;
     struct remote_request r = { .text = text, .secrets = &secrets, .job = &in->job,
-                                .insecure = strncmp(text, "http://", 7) == 0 }; /* as when it was pulled */
+                                /* http: as it was allowed when it was pulled */
+                                .insecure = in->insecure || strncmp(text, "http://", 7) == 0 };
     struct remote *remote = NULL;
     const struct remote_model *m = NULL;
     if (!is_named_registry(t, text))

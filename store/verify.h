@@ -37,6 +37,7 @@ struct store_verify {
     const char *name;       /* NULL: every model */
     bool repair;
     unsigned threads;       /* 0: one a core, at most 4 */
+    bool insecure;          /* repair: as for a pull, of every place that is asked */
     struct store_secrets secrets; /* repair: as for a pull */
     struct store_job job;   /* events: "verifying 0123456789ab" with bytes */
     void (*report)(void *user, const struct store_verdict *v); /* on the caller's thread; NULL: none */

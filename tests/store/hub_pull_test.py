@@ -107,6 +107,43 @@ def pulls(make, hub):
     hub.repos[NAME].names["main"] = sha
 
 
+def moves_on(make, hub):
+    """A commit that leaves the model's files as they are does not make it outdated."""
+    name, small = "org/moves", gguf(30, 4000)
+    files = {"m-Q8_0.gguf": gguf(31, 90_000), "m-F16.gguf": small, "template": b"{{ .Prompt }}", "README.md": b"one"}
+    repo = hub.repos[name] = hub_stub.Repo(name, files, small=("m-F16.gguf",))  # one file is not in LFS
+    s, first = make("moves"), repo.names["main"]
+    m, of_git = s.good("pull", f"hf.co/{name}:Q8_0"), s.good("pull", f"hf.co/{name}:F16")
+    truth("a file that git holds", of_git["files"][0]["digest"] == digest(small), str(of_git))
+    second = repo.commit({**files, "README.md": b"two", "m-Q4_0.gguf": gguf(32, 5000)}, small=("m-F16.gguf",))
+    for quant in "Q8_0", "F16":
+        hub.log.clear()
+        answer = s.good("outdated", f"hf.co/{name}:{quant}")
+        truth(f"another README, {quant}", answer == {"outdated": False, "revision": second}, str(answer))
+        fetched = [row for row in hub.log if row[0] == "cdn" or ".gguf" in row[2]]
+        truth(f"the files are not fetched, {quant}", not fetched, str(fetched))
+    truth("asking changes nothing", s.good("show", f"hf.co/{name}:Q8_0").get("revision") == first)
+    hub.log.clear()
+    again = s.good("pull", f"hf.co/{name}:Q8_0")
+    noted = again.get("revision"), again.get("digest")
+    truth("a pull notes the revision", noted == (second, m["digest"]), str(again))
+    truth("and fetches nothing", not any(row[0] == "cdn" for row in hub.log), str(hub.log))
+    for what, changed, quant in (("a template", {"template": b"{{ .System }}"}, "Q8_0"),
+                                 ("the file itself", {"m-Q8_0.gguf": gguf(33, 90_000)}, "Q8_0"),
+                                 ("a file of git's", {"m-F16.gguf": gguf(34, 4000)}, "F16"),
+                                 ("one more text", {"system": b"You are."}, "F16"),
+                                 ("a projector", {"mmproj-F16.gguf": gguf(35, 300)}, "Q8_0")):
+        new = repo.commit({**files, **changed}, small=("m-F16.gguf",))
+        truth(what, s.good("outdated", f"hf.co/{name}:{quant}") == {"outdated": True, "revision": new})
+    repo.commit({"m-F16.gguf": small}, small=("m-F16.gguf",))
+    s.bad("has no 'Q8_0'; there is: F16", "outdated", f"hf.co/{name}:Q8_0")
+    repo.names["main"] = second
+    repo.revisions[second]["m-F16.gguf"].data = gguf(36, 4000)  # other bytes than the list tells
+    s = make("other bytes")
+    s.bad("is not the file that the place's list tells of", "pull", f"hf.co/{name}:F16")
+    truth("they are not kept", not s.files() and not s.parts(), f"{s.files()} {s.parts()}")
+
+
 def same_everywhere(make, hub):
     """Two stores make the same model of the same files."""
     digests = {make(f"same{i}").good("pull", f"hf.co/{NAME}:Q8_0").get("digest") for i in range(2)}
@@ -252,6 +289,29 @@ def repaired_urls(make, ca, folder):
         truth("a URL's file is gone", answer.get("bad") == 1, str(answer))
 
 
+def insecure(ca, folder):
+    """A certificate that nobody vouches for: a pull, a look and a repair take it when they are told to."""
+    www, data = folder / "www3", gguf(40, 2 * MIB)
+    www.mkdir()
+    (www / "m.gguf").write_bytes(data)
+    cert, key = ca.issue("nginx3", ips=["127.0.0.1"])
+    port = net.free_port()
+    conf = f"server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {cert}; ssl_certificate_key {key}; root {www}; }}"
+    with net.Nginx(folder / "nginx3", conf, [("127.0.0.1", port)]):
+        s = Store(sys.argv[1], folder / "careless")
+        s.bad("certificate", "pull", f"https://127.0.0.1:{port}/m.gguf", "m")
+        m = s.good("pull", f"https://127.0.0.1:{port}/m.gguf", "m", "--insecure")
+        s.bad("certificate", "outdated", "m")
+        truth("a look", s.good("outdated", "m", "--insecure").get("outdated") is False)
+        blob = pathlib.Path(m["files"][0]["path"])
+        net.flip(blob, 9)
+        answer = s.good("repair", "m")
+        truth("a repair that was not told to", (answer.get("repaired"), answer.get("bad")) == (0, 1), str(answer))
+        answer = s.good("repair", "m", "--insecure")
+        truth("a repair", (answer.get("repaired"), answer.get("bad")) == (1, 0), str(answer))
+        truth("the bytes", blob.read_bytes() == data)
+
+
 def main():
     net.need("openssl", "nginx")
     with tempfile.TemporaryDirectory() as folder:
@@ -264,10 +324,12 @@ def main():
             def make(name, *options):
                 return Store(sys.argv[1], folder / name, "--ca", ca.file, "--hf-endpoint", hub.url, *options)
             pulls(make, hub)
+            moves_on(make, hub)
             same_everywhere(make, hub)
             tokens(make, hub)
             cdns(make, hub)
             urls(make, ca, folder)
+            insecure(ca, folder)
             repairs(make, hub, ca, folder)
             truth("no credential reached the CDN", not hub.leaks, str(hub.leaks))
     for fault in FAULTS:

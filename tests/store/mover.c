@@ -245,8 +245,8 @@ static enum err_code do_outdated(struct store *s, const struct options *o, struc
 {
     bool outdated = false;
     char revision[80] = "";
-    struct store_job job = the_job();
-    enum err_code code = store_outdated(s, o->words[2], &o->secrets, &job, &outdated, revision, e);
+    struct store_pull in = pull_of(o);
+    enum err_code code = store_outdated(s, &in, &outdated, revision, NULL, e);
     if (!code)
         printf("{\"outdated\":%s,\"revision\":\"%s\"}\n", outdated ? "true" : "false", revision);
     return code;
@@ -288,6 +288,7 @@ static enum err_code do_verify(struct store *s, const struct options *o, struct 
     struct store_verified v;
     const struct store_verify in = { .name = strcmp(o->words[2], "-") == 0 ? NULL : o->words[2],
                                      .repair = strcmp(o->words[1], "repair") == 0,
+                                     .insecure = o->insecure,
                                      .secrets = o->secrets,
                                      .job = the_job(),
                                      .report = on_verdict };

@@ -137,8 +137,8 @@ static void plans(void **state)
 static void lists(void **state)
 {
     (void)state;
-    const struct outdated_entry in[] = { { STR("a"), STR("r2"), true, { 0 } },
-                                                { STR("b"), { 0 }, false, STR("does not answer") } };
+    const struct outdated_entry in[] = { { STR("a"), STR("hf.co/o/a"), STR("r2"), true, { 0 } },
+                                                { STR("b"), STR("hf.co/o/b"), { 0 }, false, STR("does not answer") } };
     const struct transfer_entry way = { .name = STR("m"), .kind = STR("pull"), .status = STR("pulling x"),
                                                .total = 9, .completed = 4, .started_wall_ns = 1000000000,
                                                .detached = true };
@@ -152,7 +152,8 @@ static void lists(void **state)
     json_t *root = tree(buf_str(&b));
     assert_int_equal(outdated_read(root, &v, &n, NULL), ERR_OK);
     assert_int_equal(n, 2);
-    assert_true(v[0].outdated && str_is(v[0].revision, "r2") && !v[1].outdated && str_is(v[1].error, "does not answer"));
+    assert_true(v[0].outdated && str_is(v[0].source, "hf.co/o/a") && str_is(v[0].revision, "r2"));
+    assert_true(!v[1].outdated && str_is(v[1].error, "does not answer"));
     mem_free(v);
     json_decref(root);
     buf_clear(&b);
