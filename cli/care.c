@@ -52,7 +52,8 @@ static enum err_code print_verified(struct cli *c, const json_t *last, struct ve
 
 static enum err_code verify_one(struct cli *c, const char *model, struct verify_reply *sum, struct err *e)
 {
-    struct care_request r = { .model = str_from(model), .repair = c->given[ARG_REPAIR] };
+    struct care_request r = { .model = str_from(model), .repair = c->given[ARG_REPAIR],
+                              .insecure = c->given[ARG_INSECURE] };
     struct secrets secrets = { 0 };
     json_t *last = NULL;
     if (r.repair)
@@ -74,6 +75,8 @@ enum err_code verify_run(struct cli *c, struct err *e)
 {
     struct verify_reply sum = { 0 };
     char size[WORDS_SIZE];
+    if (c->given[ARG_INSECURE] && !c->given[ARG_REPAIR])
+        return err_set(e, ERR_USAGE, "--insecure is for --repair: without it no other place is asked");
     enum err_code code = c->argc ? ERR_OK : verify_one(c, NULL, &sum, e);
     for (int i = 0; code == ERR_OK && i < c->argc; i++)
         code = verify_one(c, c->argv[i], &sum, e);

@@ -58,7 +58,7 @@
     X(ARG_PERPLEXITY,  "perplexity",  0,   "FILE",  "measure perplexity on a text instead of speed") \
     X(ARG_WINDOW,      "window",      0,   "N",     "tokens of a perplexity window (512)")         \
     X(ARG_AS,          "as",          0,   "NAME",  "another name for it here")                    \
-    X(ARG_INSECURE,    "insecure",    0,   NULL,    "take plain http and unverified TLS from the place that the name names") \
+    X(ARG_INSECURE,    "insecure",    0,   NULL,    "take plain http and unverified TLS from the model's place") \
     X(ARG_LIMIT_RATE,  "limit-rate",  0,   "RATE",  "bytes a second at most, as 500k or 10M")      \
     X(ARG_PLAN,        "dry-run",     0,   NULL,    "tell the files, sizes and licence and whether it fits, and fetch nothing") \
     X(ARG_DETACH,      "detach",      0,   NULL,    "begin it, and leave it to the daemon")        \

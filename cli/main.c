@@ -38,7 +38,7 @@ const struct command cli_commands[] = {
     { "list", "ls", "[FILTER...]", "models in the store",
       "All words of a FILTER must be true: a part of the name, family:llama, quant:Q4_K, cap:tools,\n"
       "source:hf.co, license:apache, 'context>=8192', 'size<4GB', 'params<8B'.",
-      B(ARG_JSON) | B(ARG_OUTDATED), 0, -1, false, true, list_run },
+      B(ARG_JSON) | B(ARG_OUTDATED) | B(ARG_INSECURE), 0, -1, false, true, list_run },
     { "show", NULL, "MODEL", "what a model is", NULL,
       B(ARG_JSON) | B(ARG_VERBOSE) | B(ARG_TEMPLATE) | B(ARG_PARAMETERS) | B(ARG_SHOW_SYSTEM) |
           B(ARG_LICENSE) | B(ARG_MODELFILE), 1, 1, false, true, show_run },
@@ -47,7 +47,7 @@ const struct command cli_commands[] = {
     { "verify", NULL, "[MODEL...]", "whether models are as they came",
       "Every MiB of their files is hashed again; a damaged model is not loaded any more. With --repair\n"
       "the damaged MiB are fetched from where they came. Exit status 1: not all are sound.",
-      B(ARG_REPAIR) | B(ARG_JSON), 0, -1, false, true, verify_run },
+      B(ARG_REPAIR) | B(ARG_INSECURE) | B(ARG_JSON), 0, -1, false, true, verify_run },
     { "prune", NULL, "", "remove what nothing names", "Blobs without a model, and downloads that were given up.",
       B(ARG_TELL_ONLY) | B(ARG_OLDER) | B(ARG_JSON), 0, 0, false, true, prune_run },
     { "pull", NULL, "NAME", "bring a model from a registry, the Hugging Face hub or a URL",

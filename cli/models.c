@@ -111,14 +111,9 @@ enum err_code rm_run(struct cli *c, struct err *e)
 
 /* ---- lists ----------------------------------------------------------------------------------------- */
 
-static bool prefixed(const struct cli *c, struct str name, enum model_list_kind kind)
+static bool prefixed(const struct cli *c, struct str name)
 {
-    size_t n = c->argc > 0 ? strlen(c->argv[0]) : 0;
-
-    if (n > name.n)
-        return false;
-    return n == 0 || (kind == LIST_TAGS ? strncasecmp(name.p, c->argv[0], n) == 0 :
-                                          strncmp(name.p, c->argv[0], n) == 0);
+    return c->argc == 0 || str_starts(name, str_from(c->argv[0]));
 }
 
 static void cell(struct table *t, struct str s)
@@ -197,7 +192,7 @@ static enum err_code print_list(struct cli *c, const struct list *list, const js
         return code;
     table_init(&table, list->heads, list->n_columns);
     for (size_t i = 0; i < n; i++)
-        if (list->kind == LIST_TAGS || prefixed(c, models[i].name, list->kind))
+        if (list->kind == LIST_TAGS || prefixed(c, models[i].name))
             list->row(&table, &models[i]);
     mem_free(models);
     return table_print(&table) ? ERR_OK : err_no_memory(e, 0, "a table");
@@ -298,7 +293,7 @@ static enum err_code show_list(struct cli *c, const struct list *list, struct er
     return code;
 }
 
-static enum err_code print_outdated(struct cli *c, const json_t *root, struct err *e)
+static enum err_code print_outdated(const json_t *root, struct err *e)
 {
     static const char *const heads[] = { "NAME", "STATE", "THERE" };
     struct outdated_entry *v = NULL;
@@ -310,7 +305,7 @@ static enum err_code print_outdated(struct cli *c, const json_t *root, struct er
         return code;
     table_init(&table, heads, 3);
     for (size_t i = 0; i < n; i++) {
-        if (!prefixed(c, v[i].name, LIST_TAGS) || (!v[i].outdated && v[i].error.n == 0))
+        if (!v[i].outdated && v[i].error.n == 0)
             continue;
         cell(&table, v[i].name);
         table_cell(&table, "%s", v[i].error.n ? "not known" : "outdated");
@@ -330,7 +325,7 @@ static enum err_code list_outdated(struct cli *c, struct err *e)
         cli_print_json(str_from(text));
         mem_free(text);
     } else if (code == ERR_OK) {
-        code = print_outdated(c, reply, e);
+        code = print_outdated(reply, e);
     }
     json_decref(reply);
     return code;
@@ -340,6 +335,8 @@ enum err_code list_run(struct cli *c, struct err *e)
 {
     static const struct list list = { LIST_TAGS, "/api/tags", 4, { "NAME", "ID", "SIZE", "MODIFIED" },
                                       tags_row };
+    if (c->given[ARG_INSECURE] && !c->given[ARG_OUTDATED])
+        return err_set(e, ERR_USAGE, "--insecure is for --outdated: a list of what is here asks no other place");
     return c->given[ARG_OUTDATED] ? list_outdated(c, e) : show_list(c, &list, e);
 }
 

@@ -11,6 +11,7 @@
 #include "runtime/base/mem.h"
 
 #define MAX_BODY 65536
+#define PULL_SOURCE_SIZE 4096
 
 /* ---- one call -------------------------------------------------------------------------------------- */
 
@@ -20,7 +21,10 @@ static enum err_code make_request(struct cli *c, const char *place, struct pull_
 {
     const char *rate = c->value[ARG_LIMIT_RATE];
 
-    secrets_find(&c->client.reach, place, s);
+    if (c->given[ARG_ALL])
+        secrets_find_kept(&c->client.reach, place, s);
+    else
+        secrets_find(&c->client.reach, place, s);
     r->hf_token = s->hf_token;
     r->username = s->username;
     r->password = s->password;
@@ -46,15 +50,19 @@ static enum err_code call(struct cli *c, const char *path, const struct pull_req
     return code;
 }
 
-/* How to go on, where something is there to go on with. */
-static void say_how_to_go_on(const struct cli *c, const char *verb, const char *name, struct err *e)
+/* How to go on, where something is there to go on with. before, other: its other name, or NULL, and what stands
+ * between the two. */
+static void say_how_to_go_on(const struct cli *c, const char *verb, const char *name, const char *before,
+                             const char *other, struct err *e)
 {
+    before = other ? before : "";
+    other = other ? other : "";
     if (e->code == ERR_CANCELLED) {
-        fprintf(stderr, "%sstopped: `hearth %s %s` continues where it stopped\n", c->term.err_tty ? "\n" : "",
-                verb, name);
+        fprintf(stderr, "%sstopped: `hearth %s %s%s%s` continues where it stopped\n", c->term.err_tty ? "\n" : "",
+                verb, name, before, other);
         e->text[0] = '\0'; /* all is said */
     } else if (e->code == ERR_IO || e->code == ERR_TIMEOUT)
-        fprintf(stderr, "`hearth %s %s` goes on from what has arrived.\n", verb, name);
+        fprintf(stderr, "`hearth %s %s%s%s` goes on from what has arrived.\n", verb, name, before, other);
 }
 
 static void say_detached(const struct cli *c, const char *verb, const char *name)
@@ -152,12 +160,12 @@ static enum err_code pull_one(struct cli *c, const char *name, const char *as, c
     model = json_string_value(json_object_get(last, "model"));
     snprintf(called, PULL_NAME_SIZE, "%s", model ? model : name);
     if (code != ERR_OK)
-        say_how_to_go_on(c, "pull", name, e);
+        say_how_to_go_on(c, "pull", name, " --as ", as, e);
     else if (r.detach)
         say_detached(c, "the pull", name);
     else if (r.dry_run && !c->given[ARG_JSON])
         code = print_plan(last, e);
-    else
+    else if (!as)
         print_pulled(c, name, called);
     json_decref(last);
     secrets_finish(&secrets);
@@ -178,33 +186,91 @@ enum err_code pull_missing(struct cli *c, const char *name, char called[PULL_NAM
 
 /* ---- outdated -------------------------------------------------------------------------------------- */
 
-enum err_code pull_outdated(struct cli *c, json_t **reply, struct err *e)
+static enum err_code ask_outdated(struct cli *c, struct pull_request *r, const struct secrets *secrets, json_t **reply,
+                                  struct err *e)
 {
-    struct pull_request r = { 0 };
-    struct secrets secrets = { 0 };
     struct buf body;
     enum err_code code;
 
     *reply = NULL;
-    pull_request_init(&r);
-    secrets_find(&c->client.reach, "hf.co/a/b", &secrets);
-    r.hf_token = secrets.hf_token;
+    r->hf_token = secrets->hf_token;
+    r->username = secrets->username;
+    r->password = secrets->password;
+    r->insecure = c->given[ARG_INSECURE];
     buf_init(&body, MAX_BODY);
-    pull_request_write(&body, &r);
-    code = body.failed ? err_no_memory(e, 0, "a request") :
+    pull_request_write(&body, r);
+    code = body.failed ? err_set(e, ERR_USAGE, "the filter is too long") :
                          client_json(&c->client, "POST", "/api/outdated", buf_str(&body), reply, e);
     buf_finish(&body);
-    secrets_finish(&secrets);
     if (code == ERR_OK && !*reply)
         code = err_set(e, ERR_FORMAT, "the daemon's reply is empty");
     return code;
+}
+
+/* A name and a password are one registry's: where they may help, its models are asked for one by one. */
+static enum err_code ask_with_login(struct cli *c, json_t *models, size_t i, struct err *e)
+{
+    const json_t *entry = json_array_get(models, i);
+    const char *source = json_string_value(json_object_get(entry, "source"));
+    struct secrets secrets = { 0 };
+    struct pull_request r;
+    json_t *reply = NULL;
+    enum err_code code = ERR_OK;
+
+    if (!json_object_get(entry, "error") || !source || secrets_is_hub(source))
+        return ERR_OK;
+    pull_request_init(&r);
+    r.model = str_from(json_string_value(json_object_get(entry, "name")));
+    secrets_find_kept(&c->client.reach, source, &secrets);
+    if (secrets.username.n)
+        code = ask_outdated(c, &r, &secrets, &reply, e);
+    if (reply && json_array_size(json_object_get(reply, "models")) == 1)
+        json_array_set(models, i, json_array_get(json_object_get(reply, "models"), 0));
+    json_decref(reply);
+    secrets_finish(&secrets);
+    return code;
+}
+
+enum err_code pull_outdated(struct cli *c, json_t **reply, struct err *e)
+{
+    struct secrets secrets = { 0 };
+    struct pull_request r;
+    struct buf filter;
+    json_t *models;
+    enum err_code code;
+
+    pull_request_init(&r);
+    secrets_find_kept(&c->client.reach, "hf.co/a/b", &secrets);
+    buf_init(&filter, MAX_BODY);
+    for (int i = 0; i < c->argc; i++)
+        buf_printf(&filter, "%s%s", i ? " " : "", c->argv[i]);
+    r.filter = buf_str(&filter);
+    *reply = NULL;
+    code = filter.failed ? err_set(e, ERR_USAGE, "the filter is too long")  : ask_outdated(c, &r, &secrets, reply, e);
+    buf_finish(&filter);
+    secrets_finish(&secrets);
+    models = json_object_get(*reply, "models");
+    for (size_t i = 0; code == ERR_OK && i < json_array_size(models); i++)
+        code = ask_with_login(c, models, i, e);
+    return code;
+}
+
+/* From its place, under the name that it has here. */
+static enum err_code pull_anew(struct cli *c, const struct outdated_entry *m, struct err *e)
+{
+    char name[PULL_NAME_SIZE], called[PULL_NAME_SIZE], source[PULL_SOURCE_SIZE];
+    struct str from = m->source.n ? m->source : m->name; /* an older daemon does not tell */
+
+    snprintf(name, sizeof name, "%.*s", (int)m->name.n, m->name.n ? m->name.p : "");
+    snprintf(source, sizeof source, "%.*s", (int)from.n, from.n ? from.p : "");
+    fprintf(stderr, "%s\n", name);
+    return pull_one(c, source, name, called, e);
 }
 
 /* All are tried; the first error counts. */
 static enum err_code pull_all(struct cli *c, struct err *e)
 {
     struct outdated_entry *v = NULL;
-    struct err own = { 0 };
     json_t *reply = NULL;
     size_t n = 0, pulled = 0;
     enum err_code first = ERR_OK, code = pull_outdated(c, &reply, e);
@@ -212,14 +278,12 @@ static enum err_code pull_all(struct cli *c, struct err *e)
     if (code == ERR_OK)
         code = outdated_read(reply, &v, &n, e);
     for (size_t i = 0; i < n && code == ERR_OK && first != ERR_CANCELLED; i++) {
-        char name[PULL_NAME_SIZE], called[PULL_NAME_SIZE];
-        snprintf(name, sizeof name, "%.*s", (int)v[i].name.n, v[i].name.n ? v[i].name.p : "");
+        struct err own = { 0 };
         if (v[i].error.n)
-            fprintf(stderr, "%s: %.*s\n", name, (int)v[i].error.n, v[i].error.p);
+            fprintf(stderr, "%.*s: %.*s\n", (int)v[i].name.n, v[i].name.p, (int)v[i].error.n, v[i].error.p);
         if (!v[i].outdated)
             continue;
-        fprintf(stderr, "%s\n", name);
-        if (pull_one(c, name, NULL, called, &own) == ERR_OK)
+        if (pull_anew(c, &v[i], &own) == ERR_OK)
             pulled++;
         else if (first == ERR_OK && (first = own.code) != ERR_OK)
             *e = own;
@@ -227,7 +291,7 @@ static enum err_code pull_all(struct cli *c, struct err *e)
             fprintf(stderr, "hearth: %s\n", own.text);
     }
     if (code == ERR_OK && !c->given[ARG_JSON])
-        printf("%zu of %zu models brought anew\n", pulled, n);
+        printf("%zu of %zu models %s anew\n", pulled, n, c->given[ARG_PLAN] ? "would be brought" : "brought");
     mem_free(v);
     json_decref(reply);
     return code != ERR_OK ? code : first;
@@ -260,7 +324,7 @@ enum err_code push_run(struct cli *c, struct err *e)
     if (code == ERR_OK)
         code = call(c, "/api/push", &r, NULL, e);
     if (code != ERR_OK)
-        say_how_to_go_on(c, "push", c->argv[0], e);
+        say_how_to_go_on(c, "push", c->argv[0], " ", to, e);
     else if (r.detach)
         say_detached(c, "the push", c->argv[0]);
     secrets_finish(&secrets);

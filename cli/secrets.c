@@ -181,10 +181,10 @@ static void find_in_docker(struct secrets *s, struct str host)
     buf_finish(&text);
 }
 
-static void find_registry_user(struct secrets *s, struct str host)
+static void find_registry_user(struct secrets *s, struct str host, bool named)
 {
     find_in_docker(s, host);
-    if (s->username.n || str_is(host, DEFAULT_HOST))
+    if (s->username.n || !named || str_is(host, DEFAULT_HOST))
         return;
     s->username = keep(s, str_from(getenv("HEARTH_REGISTRY_USER")));
     s->password = keep(s, str_from(getenv("HEARTH_REGISTRY_PASSWORD")));
@@ -202,14 +202,24 @@ static bool near(const struct reach *r)
            (inet_pton(AF_INET, t->host, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127);
 }
 
-void secrets_find(const struct reach *r, const char *name, struct secrets *out)
+static void find_secrets(const struct reach *r, const char *name, bool named, struct secrets *out)
 {
     if (!near(r))
         return;
     if (secrets_is_hub(name))
         find_hf_token(out);
     else
-        find_registry_user(out, secrets_host(name));
+        find_registry_user(out, secrets_host(name), named);
+}
+
+void secrets_find(const struct reach *r, const char *name, struct secrets *out)
+{
+    find_secrets(r, name, true, out);
+}
+
+void secrets_find_kept(const struct reach *r, const char *source, struct secrets *out)
+{
+    find_secrets(r, source, false, out);
 }
 
 void secrets_finish(struct secrets *s)

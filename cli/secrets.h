@@ -21,6 +21,9 @@ struct secrets {
 /* name: as the user wrote it. Zero-initialised by the caller, ended by secrets_finish. What cannot be read
  * is passed over: a public model needs none. */
 void secrets_find(const struct reach *r, const char *name, struct secrets *out);
+/* The same for a place that the user did not name, but some model came from: without a registry's user of the
+ * environment, which is for the registry that is named. */
+void secrets_find_kept(const struct reach *r, const char *source, struct secrets *out);
 void secrets_finish(struct secrets *s);
 
 /* The registry's host of a name, with its port: "registry.ollama.ai" where none is written. */

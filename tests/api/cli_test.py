@@ -622,14 +622,55 @@ class Transfers(Case):
             self.assertEqual(d.requests[-1]["body"], {"model": name})
 
     def test_all_that_is_outdated(self):
-        models = [{"name": "a:latest", "outdated": True, "revision": "r2"}, {"name": "b:latest", "outdated": False},
-                  {"name": "c:latest", "outdated": False, "error": "does not answer"}]
+        models = [{"name": "a:latest", "source": "hf.co/o/a", "outdated": True, "revision": "r2"},
+                  {"name": "b:latest", "source": "hf.co/o/b", "outdated": False},
+                  {"name": "c:latest", "source": "https://r.example/n/c:latest", "outdated": False,
+                   "error": "does not answer"}]
         self.serve({"/api/outdated": plain({"models": models}), "/api/pull": chunked(*lines(*PULL))})
         out = self.hearth("list", "--outdated")[0]
         self.assertRegex(out, r"a:latest +outdated +r2\nc:latest +not known +does not answer\n$")
-        out, err = self.hearth("pull", "--all")
-        self.assertEqual([r["body"] for r in self.daemon.requests if r["path"] == "/api/pull"], [{"model": "a:latest"}])
-        self.assertIn("1 of 3 models", out)
+        out, err = self.hearth("pull", "--all", "--insecure")
+        self.assertEqual([r["body"] for r in self.daemon.requests if r["path"] == "/api/pull"],
+                         [{"model": "hf.co/o/a", "as": "a:latest", "insecure": True}])  # under its name here
+        self.assertIn("1 of 3 models brought anew", out)
+        self.daemon.script["/api/pull"] = chunked(*lines(PULL[0], PLAN))
+        self.assertIn("1 of 3 models would be brought anew", self.hearth("pull", "--all", "--dry-run")[0])
+
+    def asked(self, *args, path, env=None, rc=0):
+        """The bodies that a command sends there."""
+        self.daemon.requests.clear()
+        self.hearth(*args, env=env, rc=rc)
+        return [r["body"] for r in self.daemon.requests if r["path"] == path]
+
+    def test_what_goes_along_to_ask(self):
+        verified = {"status": "success", "files": 1, "bytes": 1, "bad": 0, "repaired": 0, "damaged": []}
+        self.serve({"/api/outdated": plain({"models": []}), "/api/verify": chunked(*lines(verified))})
+        self.assertEqual(self.asked("list", "--outdated", path="/api/outdated"), [{}])
+        self.assertEqual(self.asked("list", "--outdated", "--insecure", "qwen", "size<4GB", path="/api/outdated"),
+                         [{"filter": "qwen size<4GB", "insecure": True}])
+        self.assertEqual(self.asked("verify", "--repair", "--insecure", path="/api/verify"),
+                         [{"repair": True, "insecure": True, "stream": True}])
+        for args in ("list", "--insecure"), ("verify", "--insecure"):
+            self.assertEqual(self.asked(*args, path="/api/verify", rc=2), [])
+
+    def test_a_registry_with_a_login_is_asked_with_it(self):
+        os.makedirs(self.folder + "/.docker")
+        with open(self.folder + "/.docker/config.json", "w") as f:
+            json.dump({"auths": {"r.example": {"auth": "bWU6b3Blbjpzay=="}}}, f)
+        models = [{"name": n, "source": s, "outdated": False, "error": "unauthorized"}
+                  for n, s in (("a:latest", "https://r.example/n/a"), ("b:latest", "https://s.example/n/b"),
+                               ("c:latest", "hf.co/o/c"))]
+        def outdated(request, connection):
+            if request["body"].get("username") == "me":
+                return plain({"models": [{"name": "a:latest", "source": "https://r.example/n/a",
+                                          "outdated": True, "revision": "r2"}]})
+            return plain({"models": models})
+        self.serve({"/api/outdated": outdated})
+        env = {"HEARTH_REGISTRY_USER": "u", "HEARTH_REGISTRY_PASSWORD": "p"}  # of a registry that is named, and none is
+        sent = self.asked("list", "--outdated", path="/api/outdated", env=env)
+        self.assertEqual(sent, [{}, {"model": "a:latest", "username": "me", "password": "open:sk"}])
+        self.assertRegex(self.hearth("list", "--outdated", env=env)[0],
+                         r"a:latest +outdated +r2\nb:latest +not known +unauthorized\nc:latest +not known")
 
     def test_under_way(self):
         entry = {"name": "m", "kind": "pull", "status": "pulling abab", "completed": 250, "total": 1000,

@@ -238,8 +238,19 @@ class TheHub(Case):
             self.assertEqual(self.hearth("list", "--outdated", env=env)[0].splitlines()[1:], [])
             out, err = self.hearth("run", "hf.co/org/private", "hi", env=env)  # its tag is chosen there
             self.assertTrue(out)
-            repo.commit({"model-Q4_0.gguf": GGUF + bytes(32)})
-            self.assertIn("outdated", self.hearth("list", "--outdated", env=env)[0])
+            self.hearth("pull", "hf.co/org/private:Q4_0", "--as", "mine", env=env)
+            read_me = repo.commit({"model-Q4_0.gguf": GGUF, "README.md": b"news"})  # its files are as they were
+            self.assertEqual(self.hearth("list", "--outdated", env=env)[0].splitlines()[1:], [])
+            self.hearth("pull", "hf.co/org/private:Q4_0", env=env)
+            self.assertIn(read_me, self.hearth("show", "hf.co/org/private:Q4_0")[0])
+            new = repo.commit({"model-Q4_0.gguf": GGUF + bytes(32)})
+            out = self.hearth("list", "--outdated", env=env)[0]
+            self.assertRegex(out, r"mine:latest +outdated +" + new)
+            self.assertNotIn("mine", self.hearth("list", "--outdated", "private", env=env)[0])
+            self.assertIn("3 of 3 models brought anew", self.hearth("pull", "--all", env=env)[0])
+            self.assertEqual(set(self.names()), {"hf.co/org/private:Q4_0", "hf.co/org/private:latest", "mine:latest"})
+            self.assertEqual(len({m["digest"] for m in self.d.get("/api/tags").json["models"]}), 1)
+            self.assertEqual(self.hearth("list", "--outdated", env=env)[0].splitlines()[1:], [])
             self.assertEqual(hub.leaks, [])
         self.assertNotIn(token, self.d.log())
 
