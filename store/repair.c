@@ -25,6 +25,7 @@ struct mending {
     uint64_t n, fetched, wanted; /* MiB in all, bytes that came, bytes that have to */
     uint8_t *chunk;
     struct buf chunks;   /* as they were found in the end */
+    struct downloaded got; /* a blob of which nothing was there: instead of part, todo and chunks */
     const char *from;    /* the place */
 };
 
@@ -66,9 +67,6 @@ static enum err_code look_into_it(struct mending *m, struct err *e)
 
 static enum err_code plan(struct mending *m, struct err *e)
 {
-    char hex[DIGEST_HEX_SIZE];
-    digest_hex(&m->r->layer->digest, hex);
-    snprintf(m->label, sizeof m->label, "repairing %.12s", hex);
     m->n = (m->r->layer->size + CHUNK_BYTES - 1) / CHUNK_BYTES;
     m->chunk = mem_alloc((size_t)CHUNK_BYTES);
     m->todo = mem_alloc((size_t)m->n + 1);
@@ -203,14 +201,42 @@ static enum err_code fetch_bad(void *user, const struct repair_place *p, struct 
     return code;
 }
 
+/* ---- nothing is there ------------------------------------------------------------------------ */
+
+static bool tell(void *user, uint64_t done, uint64_t total)
+{
+    const struct mending *m = user;
+    store_job_progress(&m->r->in->job, m->label, &m->r->layer->digest, done, total);
+    return !store_job_cancelled(&m->r->in->job);
+}
+
+/* As a pull or an import brings it: what has arrived of a download outlives a kill. */
+static enum err_code fetch_missing(void *user, const struct repair_place *p, struct err *e)
+{
+    struct mending *m = user;
+    m->from = p->name;
+    if (p->fd < 0)
+        return download_blob(m->s, p->transport, &p->download, &m->r->in->job, &m->got, e);
+    struct blob_source from = { .fd = p->fd, .path = p->name };
+    struct blob_meter meter = { .progress = tell, .user = m, .total = m->r->layer->size };
+    buf_finish(&m->got.chunks);
+    buf_init(&m->got.chunks, CHUNK_HASHES_MAX);
+    enum err_code code = blob_stage(&m->s->blobs, &from, &meter, &m->got.part, &m->got.chunks, e);
+    if (!code && !digest_eq(&m->got.part.digest, &m->r->layer->digest)) {
+        blob_discard(&m->s->blobs, &m->got.part);
+        code = other_file(m, e);
+    }
+    return code;
+}
+
 /* ---- into its place -------------------------------------------------------------------------- */
 
 /* As store_commit does it: listed as trash, moved, synced, and then the row. */
-static enum err_code publish(struct mending *m, struct str chunks, struct err *e)
+static enum err_code publish(struct mending *m, struct blob_part *part, struct str chunks, struct err *e)
 {
     struct store *s = m->s;
     struct catalog *c = s->catalog;
-    const struct digest *d = &m->part.digest;
+    const struct digest *d = &part->digest;
     struct file_id id;
     bool doubtful = false;
     enum err_code code = catalog_begin(c, e);
@@ -221,7 +247,7 @@ static enum err_code publish(struct mending *m, struct str chunks, struct err *e
     catalog_rollback(c);
     if (code)
         return code;
-    code = blob_publish(&s->blobs, &m->part, &id, e);
+    code = blob_publish(&s->blobs, part, &id, e);
     if (!code)
         code = blob_sync(&s->blobs, e);
     if (!code)
@@ -240,6 +266,27 @@ static enum err_code publish(struct mending *m, struct str chunks, struct err *e
     return code;
 }
 
+static enum err_code publish_locked(struct mending *m, struct blob_part *part, const struct buf *chunks, struct err *e)
+{
+    pthread_mutex_lock(&m->s->mutex);
+    enum err_code code = publish(m, part, buf_str(chunks), e);
+    pthread_mutex_unlock(&m->s->mutex);
+    return code;
+}
+
+/* What was fetched and could not be put in its place stays for the next time. */
+static enum err_code bring(struct mending *m, struct err *e)
+{
+    enum err_code code = repair_from(m->s, m->r, m->label, fetch_missing, m, e);
+    if (!code)
+        code = publish_locked(m, &m->got.part, &m->got.chunks, e);
+    if (code && m->got.journal[0])
+        downloaded_keep(m->s, &m->got);
+    else
+        downloaded_finish(m->s, &m->got);
+    return code;
+}
+
 static enum err_code mend(struct mending *m, struct err *e)
 {
     enum err_code code = plan(m, e);
@@ -251,19 +298,17 @@ static enum err_code mend(struct mending *m, struct err *e)
         code = m->wanted ? repair_from(m->s, m->r, m->label, fetch_bad, m, e) : check_whole(m, e);
     if (!code)
         code = blob_part_seal(&m->s->blobs, &m->part, m->fd, &m->r->layer->digest, m->r->layer->size, e);
-    if (code)
-        return code;
-    pthread_mutex_lock(&m->s->mutex);
-    code = publish(m, buf_str(&m->chunks), e);
-    pthread_mutex_unlock(&m->s->mutex);
-    return code;
+    return code ? code : publish_locked(m, &m->part, &m->chunks, e);
 }
 
 enum err_code repair_blob(struct store *s, const struct repair *r, struct err *e)
 {
     struct mending m = { .s = s, .r = r, .fd = -1, .from = "its place" };
+    char hex[DIGEST_HEX_SIZE];
+    digest_hex(&r->layer->digest, hex);
+    snprintf(m.label, sizeof m.label, "repairing %.12s", hex);
     buf_init(&m.chunks, CHUNK_HASHES_MAX);
-    enum err_code code = mend(&m, e);
+    enum err_code code = r->fd < 0 ? bring(&m, e) : mend(&m, e);
     if (m.fd >= 0)
         s->ops->close(m.fd);
     blob_discard(&s->blobs, &m.part);

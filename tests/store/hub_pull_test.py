@@ -252,7 +252,34 @@ def repairs(make, hub, ca, folder):
     right.data = big
     repaired(s, "hf.co/org/big", MIB, from_cdn, "the right ones, later")
     truth("the token did not reach the CDN", not hub.leaks, str(hub.leaks))
+    repaired_after_a_kill(make, hub)
     repaired_urls(make, ca, folder)
+
+
+def repaired_after_a_kill(make, hub):
+    """A blob that is missing as a whole comes as a pull brings it: what arrived before a kill is not fetched again."""
+    s, data = make("killed"), gguf(50, 4 * MIB + 10)
+    hub.repos["org/killed"] = hub_stub.Repo("org/killed", {"m-Q8_0.gguf": data})
+    blob = pathlib.Path(s.good("pull", "hf.co/org/killed")["files"][0]["path"])
+    blob.unlink()
+    hub.cut_after = 2 * MIB  # and no ranges: it gets no further
+    process = subprocess.Popen([s.program, s.home, "repair", "hf.co/org/killed", *map(str, s.always)],
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    for line in process.stdout:
+        if json.loads(line).get("completed", 0) > MIB:
+            break
+    process.kill()
+    process.wait()
+    truth("it was killed on the way", not blob.exists() and any(p.endswith(".journal") for p in s.parts()), str(s.parts()))
+    hub.cut_after = None
+    hub.log.clear()
+    answer = s.good("repair", "hf.co/org/killed")
+    truth("mended after a kill", (answer.get("repaired"), answer.get("bad")) == (1, 0), str(answer))
+    asked = sum(int(row[4].split("-")[1]) - int(row[4].split("=")[1].split("-")[0]) + 1
+                for row in hub.log if row[0] == "cdn" and row[4])
+    truth("from where it was", 0 < asked < len(data) - MIB, f"{asked} of {len(data)}")
+    truth("the bytes", blob.read_bytes() == data and not s.parts(), str(s.parts()))
+    truth("each MiB is known again", s.good("verify", "hf.co/org/killed").get("bad") == 0)
 
 
 def repaired_urls(make, ca, folder):
