@@ -134,6 +134,7 @@ static enum err_code pull(struct cli *c, struct str text, struct str as, struct 
     r.hf_token = secrets.hf_token;
     r.username = secrets.username;
     r.password = secrets.password;
+    r.insecure = c->given[ARG_INSECURE];
     buf_init(&body, MAX_BODY);
     pull_request_write(&body, &r);
     code = body.failed ? err_set(e, ERR_USAGE, "the name is too long") : follow_call(c, "/api/pull", buf_str(&body), last, e);
@@ -150,6 +151,17 @@ static enum err_code another(const struct lock_row *row, struct str found, const
                    (int)row->digest.n, row->digest.p, where, found.n ? (int)found.n : 9, found.n ? found.p : "not known");
 }
 
+/* https://HOST/ORG/REPO/blob/REVISION/FILE, hf.co/ORG/REPO[:WANT][@REVISION], as store/hub.c makes them. */
+static void pin_hub(const struct lock_row *row, struct str base, struct buf *out)
+{
+    const char *view = strstr(row->source.p, "/blob/"), *file = view ? strchr(view + 6, '/') : NULL;
+
+    if (str_starts(row->source, STR("https://")) && file)
+        buf_printf(out, "%.*s%s%s", (int)(view + 6 - row->source.p), row->source.p, row->revision.p, file);
+    else
+        buf_printf(out, "%.*s@%s", (int)base.n, base.p, row->revision.p);
+}
+
 /* What is to be pulled so that it is the locked one, as far as its place can pin: a registry by the digest, the hub by
  * its revision, a URL not at all. False: it came from no network. */
 static bool pinned(const struct lock_row *row, struct buf *out)
@@ -160,7 +172,7 @@ static bool pinned(const struct lock_row *row, struct buf *out)
     if (str_is(row->origin, "registry"))
         buf_printf(out, "%.*s@sha256:%.*s", (int)base.n, base.p, (int)row->digest.n, row->digest.p);
     else if (str_is(row->origin, "hub") && row->revision.n)
-        buf_printf(out, "%.*s@%.*s", (int)base.n, base.p, (int)row->revision.n, row->revision.p);
+        pin_hub(row, base, out);
     else if (str_is(row->origin, "url") || str_is(row->origin, "hub"))
         buf_put(out, row->source.p, row->source.n);
     else
@@ -226,9 +238,9 @@ static enum err_code sync_row(struct sync *s, const struct lock_row *row, struct
     }
     code = bring(s, row, e);
     s->brought += code == ERR_OK;
-    if (code && m && code != ERR_CANCELLED && code != ERR_CONFLICT)
-        err_prefix(e, "'%.*s' is locked at %.*s, and here it is %.*s", (int)row->name.n, row->name.p, (int)row->digest.n, row->digest.p,
-                   (int)m->digest.n, m->digest.p);
+    if (code && code != ERR_CANCELLED && code != ERR_CONFLICT)
+        err_prefix(e, "'%.*s' is locked at %.*s, and here %s%.*s", (int)row->name.n, row->name.p, (int)row->digest.n,
+                   row->digest.p, m ? "it is " : "it is not", m ? (int)m->digest.n : 0, m ? m->digest.p : "");
     return code;
 }
 
@@ -260,7 +272,9 @@ enum err_code sync_run(struct cli *c, struct err *e)
         code = ask_what_is_here(&s, e);
     if (!code)
         code = sync_all(&s, e);
-    if (!code && s.wrong)
+    if (!code && c->given[ARG_JSON])
+        printf("{\"status\":\"success\",\"models\":%zu,\"brought\":%zu,\"wrong\":%zu}\n", s.lock.n, s.brought, s.wrong);
+    else if (!code && s.wrong)
         printf("%zu of %zu models are not as '%s' has them\n", s.wrong, s.lock.n, file);
     else if (!code)
         printf("%zu model%s as '%s' has %s, %zu brought\n", s.lock.n, s.lock.n == 1 ? "" : "s", file,

@@ -81,7 +81,7 @@ const struct command cli_commands[] = {
     { "sync", NULL, "[FILE]", "bring the models of hearth.lock",
       "Pulls what is missing, at the locked digest. A name that stands for another model here stays\n"
       "as it is, but with --frozen. With all here no network is used.",
-      B(ARG_FROZEN) | B(ARG_JSON), 0, 1, false, true, sync_run },
+      B(ARG_FROZEN) | B(ARG_INSECURE) | B(ARG_JSON), 0, 1, false, true, sync_run },
     { "key", NULL, "", "the store's public key, for Ollama's registry",
       "Put it among the keys of your account there, and `hearth push` may write to your names. It is made\n"
       "when first asked for, in keys/ of HEARTH_HOME.", B(ARG_JSON), 0, 0, false, true, key_run },

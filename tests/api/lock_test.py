@@ -2,7 +2,9 @@
 """hearth lock and hearth sync, on a daemon with a registry of the test's own. lock_test.py PATH-OF-HEARTH"""
 import hashlib
 import http.server
+import json
 import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -12,7 +14,10 @@ import threading
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "store"))
 import hearthd  # noqa: E402
+import hub_stub  # noqa: E402
+import net  # noqa: E402
 import tiny_gguf  # noqa: E402
 
 HEARTH = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "build/hearth"
@@ -75,8 +80,8 @@ class Locks(unittest.TestCase):
         self.short = self.name[7:]
         self.d = self.daemon()
 
-    def daemon(self, *flags):
-        d = hearthd.Daemon(HEARTH + "d", "--device", "ref", *flags, env={"HEARTH_OFFLINE": "0"}).start()
+    def daemon(self, *flags, **env):
+        d = hearthd.Daemon(HEARTH + "d", "--device", "ref", *flags, env={"HEARTH_OFFLINE": "0", **env}).start()
         self.addCleanup(d.stop)
         return d
 
@@ -154,6 +159,76 @@ class Locks(unittest.TestCase):
         other.load("same", self.folder + "/m.gguf", reference=False)
         self.hearth(other, "sync")  # the same model under another name
         self.assertEqual(set(self.models(other)), {"same:latest", "own:latest"})
+
+    def hub(self, **files):
+        """A hub with one repository, and its daemon."""
+        repo = hub_stub.Repo("org/tiny", {k.replace("_", "-", 1) + ".gguf": v for k, v in files.items()},
+                             card={"license": "mit"})
+        ca = net.Ca(pathlib.Path(self.folder) / "ca")
+        hub = hub_stub.Hub(ca.issue("hub", ips=["127.0.0.1"]), [repo])
+        self.addCleanup(hub.stop)
+        return repo, lambda: self.daemon("--ca-file", str(ca.file), HF_ENDPOINT=hub.url)
+
+    def weights_of(self, daemon):
+        path, = os.listdir(daemon.home + "/blobs")
+        with open(daemon.home + "/blobs/" + path, "rb") as f:
+            return f.read()
+
+    def test_the_hub_by_its_commit(self):
+        a, b, c = self.weights
+        repo, daemon = self.hub(m_F32=a)
+        for name in "hf.co/org/tiny:F32", "https://huggingface.co/org/tiny/blob/main/m-F32.gguf":
+            first, here = repo.commit({"m-F32.gguf": a}), daemon()
+            self.hearth(here, "pull", name, "--as", "m")
+            self.hearth(here, "lock", "m")
+            digest = self.models(here)["m:latest"]
+            row = self.text().splitlines()[-1].split()
+            self.assertEqual((row[0], row[1], row[3], row[5]), ("m:latest", "sha256:" + digest, "hub", first))
+            repo.commit({"m-F32.gguf": b, "README.md": b"moved on"})
+            there = daemon()
+            self.hearth(there, "sync", "--frozen")
+            self.assertEqual(self.models(there), {"m:latest": digest})
+            self.assertEqual(self.weights_of(there), a)  # and not what `main` has now
+            # a model that has moved on goes back
+            self.hearth(here, "pull", name, "--as", "m")
+            self.assertNotEqual(self.models(here)["m:latest"], digest)
+            self.hearth(here, "sync", "--frozen")
+            self.assertEqual(self.models(here), {"m:latest": digest})
+
+    def test_the_hub_does_not_have_it_any_more(self):
+        a, b, c = self.weights
+        repo, daemon = self.hub(m_F32=a)
+        first, here = repo.names["main"], daemon()
+        name = "hf.co/org/tiny:F32"
+        self.hearth(here, "pull", name)
+        self.hearth(here, "lock", name)
+        digest = self.models(here)[name]
+        repo.commit({"m-F32.gguf": b})
+        there = daemon()
+        # the file is another one, at the same commit
+        tree = repo.revisions[first]
+        repo.revisions[first] = {"m-F32.gguf": hub_stub.File(c, True)}
+        err = self.hearth(there, "sync", "--frozen", rc=1)[1]
+        self.assertRegex(err, "'%s' is locked at %s, and what its place gives is [0-9a-f]{64}" % (name, digest))
+        self.assertEqual(self.models(there), {})
+        # the file is gone
+        repo.revisions[first] = {"other-Q8_0.gguf": hub_stub.File(c, True)}
+        err = self.hearth(there, "sync", "--frozen", rc=4)[1]
+        self.assertIn("'%s' is locked at %s, and here it is not: hf.co/org/tiny has no 'F32'" % (name, digest), err)
+        # the commit is gone, and here it has moved on
+        del repo.revisions[first]
+        self.hearth(there, "pull", name)
+        moved = self.models(there)[name]
+        err = self.hearth(there, "sync", "--frozen", rc=4)[1]
+        self.assertIn("'%s' is locked at %s, and here it is %s: hf.co/org/tiny has no revision '%s'" %
+                      (name, digest, moved, first), err)
+        self.assertEqual(self.models(there), {name: moved})
+        # it is there again
+        repo.revisions[first] = tree
+        self.assertIn("1 brought", self.hearth(there, "sync", "--frozen")[0])
+        self.assertEqual(self.models(there), {name: digest})
+        last = json.loads(self.hearth(there, "sync", "--frozen", "--json")[0].splitlines()[-1])
+        self.assertEqual(last, {"status": "success", "models": 1, "brought": 0, "wrong": 0})
 
     def test_broken_files(self):
         good = "# hearth.lock 1\na:b sha256:%s 1 url - -\n" % ("0" * 64)
