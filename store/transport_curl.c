@@ -20,6 +20,7 @@
 #include "runtime/base/mem.h"
 #include "store/file.h"
 #include "store/transport_curl_lib.h"
+#include "store/transport_curl_proxy.h"
 #include "store/transport_head.h"
 
 #define CONNECTIONS 8
@@ -62,7 +63,7 @@ struct curl_transfer {
     char from[300];       /* `here`, for sentences */
     unsigned hops;
     bool left;            /* a redirect led to another origin: from then on no authorization */
-    bool direct;          /* no proxy for this hop */
+    const char *proxy;    /* of this hop; "": none */
     bool first_public;
     bool sending, paused; /* the request is on its way; the rate limit holds it */
     bool head_done, redirect, cut; /* cut: we want no more of this body */
@@ -128,23 +129,6 @@ static void name_origin(struct curl_transfer *c)
              usual ? "" : c->here.port);
 }
 
-/* The proxy that the environment asks for, as libcurl reads it; "": none. We look ourselves to know
- * whether the address that is connected to is the origin's. */
-static const char *proxy_for(const struct origin *o)
-{
-    const char *names[] = { "http_proxy", NULL, "all_proxy", "ALL_PROXY" };
-    if (is_https(o)) {
-        names[0] = "https_proxy";
-        names[1] = "HTTPS_PROXY"; /* no HTTP_PROXY: a CGI's client could set it */
-    }
-    const char *none = getenv("no_proxy"), *proxy = NULL;
-    if (!none)
-        none = getenv("NO_PROXY");
-    for (size_t i = 0; !proxy && i < sizeof names / sizeof *names; i++)
-        proxy = names[i] ? getenv(names[i]) : NULL;
-    return proxy && !proxy_bypassed(none, o->host) ? proxy : "";
-}
-
 /* ---- the rate --------------------------------------------------------------------------------- */
 
 static void fill_budget(struct transport_curl *t)
@@ -207,7 +191,7 @@ static void refuse_address(struct curl_transfer *c)
 static bool address_allowed(const struct curl_transfer *c, bool is_public)
 {
     bool led = c->hops > 0 || c->r.from_public;
-    return !c->direct || !led || is_public || !c->first_public;
+    return *c->proxy || !led || is_public || !c->first_public;
 }
 
 static curl_socket_t open_socket(void *user, curlsocktype purpose, struct curl_sockaddr *a)
@@ -231,7 +215,7 @@ static int before_request(void *user, char *address, char *local, int port, int 
     (void)local_port;
     bool is_public = address_text_is_public(address);
     if (c->hops == 0)
-        c->first_public = is_public || !c->direct || c->r.from_public;
+        c->first_public = is_public || *c->proxy || c->r.from_public;
     snprintf(c->address, sizeof c->address, "%s", address);
     if (!address_allowed(c, is_public)) {
         refuse_address(c);
@@ -422,15 +406,14 @@ static bool set_rules(struct curl_transfer *c)
     SET(CURLOPT_QUICK_EXIT, 1L); /* a name server that does not answer holds up nobody */
 #endif
     bool checked = !c->t->trusted.host[0] || !same_origin(&c->here, &c->t->trusted);
-    const char *proxy = proxy_for(&c->here);
-    c->direct = !*proxy;
-    SET(CURLOPT_PROXY, proxy);
+    SET(CURLOPT_PROXY, c->proxy);
     SET(CURLOPT_NOPROXY, "");
     SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     SET(CURLOPT_FOLLOWLOCATION, 0L);
     SET(CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
     SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     SET(CURLOPT_HTTP_CONTENT_DECODING, 0L);
+    SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2); /* at least, whatever the system lets pass */
     SET(CURLOPT_SSL_VERIFYPEER, checked ? 1L : 0L);
     SET(CURLOPT_SSL_VERIFYHOST, checked ? 2L : 0L);
     SET(CURLOPT_CONNECTTIMEOUT, (long)CONNECT_S);
@@ -484,6 +467,9 @@ static enum err_code hop_begin(struct curl_transfer *c, struct err *e)
     c->reason[0] = c->address[0] = '\0';
     head_begin(&c->reader, &c->arena);
     name_origin(c);
+    enum err_code code = proxy_for(is_https(&c->here), c->here.host, &c->proxy, e);
+    if (code)
+        return code;
     c->easy = curl_easy_init();
     bool good = c->easy && make_headers(c) && set_method(c) && set_rules(c) && set_callbacks(c) &&
                 curl_multi_add_handle(c->t->multi, c->easy) == CURLM_OK;
@@ -545,29 +531,30 @@ static enum err_code redirect(struct curl_transfer *c, struct err *e)
 struct curl_row {
     CURLcode code;
     enum err_code err;
-    const char *what;
+    const char *what, *more; /* before the place, and after the reason */
 };
 
 static const struct curl_row curl_errors[] = {
-    { CURLE_COULDNT_RESOLVE_HOST, ERR_IO, "looking up the name of" },
-    { CURLE_COULDNT_RESOLVE_PROXY, ERR_IO, "looking up the proxy for" },
-    { CURLE_COULDNT_CONNECT, ERR_IO, "connecting to" },
-    { CURLE_OPERATION_TIMEDOUT, ERR_TIMEOUT, "connecting to" },
-    { CURLE_PEER_FAILED_VERIFICATION, ERR_FORBIDDEN, "checking the certificate of" },
-    { CURLE_SSL_CACERT_BADFILE, ERR_FORBIDDEN, "reading the certificates to check" },
-    { CURLE_SSL_CONNECT_ERROR, ERR_IO, "making a TLS connection to" },
-    { CURLE_UNSUPPORTED_PROTOCOL, ERR_FORBIDDEN, "understanding" },
-    { CURLE_WEIRD_SERVER_REPLY, ERR_FORBIDDEN, "understanding" },
-    { CURLE_GOT_NOTHING, ERR_IO, "waiting for an answer of" },
-    { CURLE_PARTIAL_FILE, ERR_IO, "receiving from" },
-    { CURLE_RECV_ERROR, ERR_IO, "receiving from" },
-    { CURLE_SEND_ERROR, ERR_IO, "sending to" },
-    { CURLE_OUT_OF_MEMORY, ERR_NO_MEMORY, "asking" },
+    { CURLE_COULDNT_RESOLVE_HOST, ERR_IO, "looking up the name of", "" },
+    { CURLE_COULDNT_RESOLVE_PROXY, ERR_IO, "looking up the proxy for", "" },
+    { CURLE_COULDNT_CONNECT, ERR_IO, "connecting to", "" },
+    { CURLE_OPERATION_TIMEDOUT, ERR_TIMEOUT, "connecting to", "" },
+    { CURLE_PEER_FAILED_VERIFICATION, ERR_FORBIDDEN, "checking the certificate of", "" },
+    { CURLE_SSL_CACERT_BADFILE, ERR_FORBIDDEN, "reading the certificates to check", "" },
+    { CURLE_SSL_CONNECT_ERROR, ERR_IO, "making a TLS connection to",
+      " (TLS 1.2 is the oldest that is spoken here)" },
+    { CURLE_UNSUPPORTED_PROTOCOL, ERR_FORBIDDEN, "understanding", "" },
+    { CURLE_WEIRD_SERVER_REPLY, ERR_FORBIDDEN, "understanding", "" },
+    { CURLE_GOT_NOTHING, ERR_IO, "waiting for an answer of", "" },
+    { CURLE_PARTIAL_FILE, ERR_IO, "receiving from", "" },
+    { CURLE_RECV_ERROR, ERR_IO, "receiving from", "" },
+    { CURLE_SEND_ERROR, ERR_IO, "sending to", "" },
+    { CURLE_OUT_OF_MEMORY, ERR_NO_MEMORY, "asking", "" },
 };
 
 static void curl_failed(struct curl_transfer *c, CURLcode code)
 {
-    struct curl_row row = { code, ERR_IO, "asking" };
+    struct curl_row row = { code, ERR_IO, "asking", "" };
     for (size_t i = 0; i < sizeof curl_errors / sizeof *curl_errors; i++)
         if (curl_errors[i].code == code)
             row = curl_errors[i];
@@ -576,8 +563,8 @@ static void curl_failed(struct curl_transfer *c, CURLcode code)
         err_set(&c->x.err, ERR_TOO_LARGE, "%s sent a head of more than %zu bytes", c->from,
                 HEAD_MAX_BYTES);
     else
-        err_set(&c->x.err, row.err, "%s %s failed: %s", row.what, c->from,
-                c->reason[0] ? c->reason : curl_easy_strerror(code));
+        err_set(&c->x.err, row.err, "%s %s failed: %s%s", row.what, c->from,
+                c->reason[0] ? c->reason : curl_easy_strerror(code), row.more);
 }
 
 static void hop_done(struct curl_transfer *c, CURLcode code)

@@ -1,6 +1,6 @@
 /* libcurl, loaded when a network is first wanted: with the thirty libraries that Debian's build of it
  * draws in, it would double what an idle daemon holds and slow its start; and who never pulls needs
- * none of it. transport_curl.c alone includes this, and calls libcurl by its usual names. */
+ * none of it. transport_curl*.c alone include this, and call libcurl by its usual names. */
 #ifndef HEARTH_STORE_TRANSPORT_CURL_LIB_H
 #define HEARTH_STORE_TRANSPORT_CURL_LIB_H
 

@@ -7,6 +7,7 @@ import dataclasses
 import gzip
 import json
 import os
+import ssl
 import time
 import typing
 import zlib
@@ -513,6 +514,8 @@ def tls():
     yield Row("no TLS on its port", None, "io", "TLS", how=lambda w: {"wire": lambda s: s.sendall(b"HTTP/1.1 400 x\r\nContent-Length: 0\r\n\r\n")})
     yield Row("a handshake that never ends", None, "timeout", "connecting to", how=lambda w: {"wire": lambda s: time.sleep(30)}, seconds=70)
     yield Row("a handshake cut", None, "io", "TLS", how=lambda w: {"wire": lambda s: s.close()})
+    for version in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1):
+        yield Row(f"{version.name} alone", None, "io", "TLS 1.2 is the oldest", how=lambda w, version=version: {"version": version})
     yield Row("another TLS", None, "io", "TLS", how=lambda w: {"wire": lambda s: s.sendall(b"\x15\x03\x01\x00\x02\x02\x28")})
 
 
@@ -725,6 +728,8 @@ def pushes():
     yield Row("push: 201 to the beginning", at(is_post, status(201)), "format", "answered 201", **push)
     yield Row("push: another digest answered", at(is_put_blob, drained(status(201, docker_content_digest=digest(b"")))), "format", "and not as", **push)
     yield Row("push: another digest of the manifest", at(is_put_manifest, drained(status(201, docker_content_digest=digest(b"")))), "format", "and not as", **push)
+    for name, where in (("a layer", is_put_blob), ("the manifest", is_put_manifest)):
+        yield Row(f"push: {name} by SHA-512", at(where, drained(status(201, docker_content_digest="sha512:" + "0" * 128))), "format", "as sha512:", **push)
     yield Row("push: 413", at(is_bytes, drained(status(413))), "too_large", "takes no more bytes", **push)
     yield Row("push: 400", at(is_bytes, drained(status(400, b'{"errors":[{"message":"DIGEST_INVALID"}]}'))), "format", "DIGEST_INVALID", **push)
     yield Row("push: 403", at(is_post, status(403)), "forbidden", "has refused", **push)

@@ -40,11 +40,12 @@ class Place:
     """A registry, its token server, a mirror and a place for files in one. What `lie` answers is not answered
     honestly; None: it has nothing to say to that. may: the secrets that it may be told."""
 
-    def __init__(self, world, host=PUBLIC, tls=True, may=("login", "token"), lie=None, certificate=None, wire=None):
+    def __init__(self, world, host=PUBLIC, tls=True, may=("login", "token"), lie=None, certificate=None, wire=None,
+                 version=None):
         self.world, self.lie, self.may, self.files, self.uploads = world, lie, may, {}, 0
         self.challenge, self.asked, self.lock = None, 0, threading.Lock()
         pair = certificate or (world.certificates["all"] if tls else None)
-        self.server = Hostile(self.serve, host=host, certificate=pair, on_connect=wire)
+        self.server = Hostile(self.serve, host=host, certificate=pair, on_connect=wire, tls=version)
         self.url, self.port = self.server.url, self.server.port
         self.name = f"{host}:{self.port}"
 

@@ -8,6 +8,7 @@ import gzip
 import json
 import os
 import pathlib
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -230,6 +231,25 @@ def lies(fetch):
         truth("no handshake: cancel took long", got["ms"] < 1200)
 
 
+# ---- old TLS ---------------------------------------------------------------------------------------
+
+def old_tls(fetch, ca, where):
+    """Not even where the system itself would let it pass."""
+    lax = where / "openssl.cnf"
+    lax.write_text("openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\n"
+                   "MinProtocol = TLSv1\nCipherString = DEFAULT:@SECLEVEL=0\n")
+    pair = ca.issue("versions", ips=["127.0.0.1"])
+    for name in ("TLSv1", "TLSv1_1", "TLSv1_2", "TLSv1_3"):
+        with net.Hostile(lambda c, r: c.reply(200), certificate=pair, tls=ssl.TLSVersion[name]) as server:
+            got = [fetch(server.url), fetch(server.url, env={"OPENSSL_CONF": str(lax)})]
+        for g in got:
+            if name in ("TLSv1", "TLSv1_1"):
+                check(name, g, code="io", status=0, says="TLS 1.2 is the oldest")
+            else:
+                check(name, g, code="ok", status=200)
+        truth(f"{name}: a request went out", len(server.requests) == (2 if name in ("TLSv1_2", "TLSv1_3") else 0))
+
+
 # ---- redirects -------------------------------------------------------------------------------------
 
 def redirects(fetch, ca):
@@ -392,6 +412,7 @@ def main():
         fetch = Fetch(os.path.abspath(sys.argv[1]), ca.file, where / "out")
         with_nginx(fetch, ca, where)
         lies(fetch)
+        old_tls(fetch, ca, where)
         redirects(fetch, ca)
         sent(fetch, where)
         sent_again(fetch, where / "upload")

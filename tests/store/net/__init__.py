@@ -243,15 +243,19 @@ class Connection:
 
 class Hostile:
     """handler(connection, request) sends what it likes; true: another request may follow on this
-    connection. certificate: (certificate, key) for TLS. on_connect(socket): before anything is read."""
+    connection. certificate: (certificate, key) for TLS; tls: of this version alone, however old.
+    on_connect(socket): before anything is read."""
 
-    def __init__(self, handler, host="127.0.0.1", certificate=None, on_connect=None):
+    def __init__(self, handler, host="127.0.0.1", certificate=None, on_connect=None, tls=None):
         self.handler, self.host, self.on_connect = handler, host, on_connect
         self.requests, self.connections, self.stopping = [], 0, threading.Event()
         self.context = None
         if certificate:
             self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.context.load_cert_chain(*map(str, certificate))
+        if tls:
+            self.context.set_ciphers("DEFAULT:@SECLEVEL=0")
+            self.context.minimum_version = self.context.maximum_version = tls
         self.listener = socket.create_server((host, 0), backlog=64)
         self.port = self.listener.getsockname()[1]
         self.url = f"{'https' if certificate else 'http'}://{host}:{self.port}"
