@@ -18,6 +18,7 @@
 
 #define BUNDLE_MAX_ENTRIES 16384
 #define BUNDLE_MAX_MODELS 256
+#define BUNDLE_MAX_TEXTS ((size_t)32 << 20) /* bytes of manifests, configs and texts, each counted once */
 
 /* Writes the models to `to`, from a few MiB of memory; nothing is read twice. Every file is hashed as it passes: one
  * that is no longer what it was is ERR_CONFLICT, and the caller throws away what was written. */

@@ -10,6 +10,7 @@
 #include "runtime/base/json.h"
 #include "store/bundle.h"
 #include "store/commit.h"
+#include "store/journal.h"
 #include "store/manifest.h"
 
 #define BYTES ((size_t)1 << 20)
@@ -22,6 +23,7 @@ struct piece {
     bool there;             /* in the store; leased */
     struct blob_part part;  /* else: in tmp/ until a commit moves it */
     struct buf chunks;
+    struct str text;        /* what it holds, once it was wanted as a text; else p NULL */
 };
 
 struct bundle {
@@ -32,6 +34,8 @@ struct bundle {
     struct tar_reader tar;
     uint8_t *bytes;         /* [BYTES] */
     struct buf layout, index;
+    struct arena texts;     /* of pieces */
+    size_t n_texts;         /* bytes of them */
     struct piece *piece;
     size_t n_pieces, cap_pieces;
 };
@@ -245,24 +249,34 @@ static enum err_code take_manifest_piece(struct bundle *b, const json_t *v, stru
     return take_piece(b, &d, (uint64_t)json_integer_value(size), "a manifest", out, e);
 }
 
-static enum err_code part_text(struct bundle *b, const struct piece *p, struct arena *a, struct str *out, struct err *e)
+/* Into memory, once however many layers it is. */
+static enum err_code read_text(struct bundle *b, struct piece *p, struct err *e)
 {
-    if (p->size > MEDIA_TEXT_MAX || (!p->part.name[0] && p->there))
-        return err_set(e, ERR_FORMAT, "a text of the bundle has %" PRIu64 " bytes; at most %zu are taken", p->size, MEDIA_TEXT_MAX);
-    char *text = arena_alloc(a, (size_t)p->size + 1);
+    char *text = arena_alloc(&b->texts, (size_t)p->size + 1);
     if (!text)
         return err_no_memory(e, (size_t)p->size, "a text of a bundle");
     int fd = b->s->ops->open(b->s->blobs.tmp, p->part.name, O_RDONLY, 0);
     if (fd < 0)
         return err_errno(e, ERR_IO, errno, "reading a part of '%s'", b->in->path);
-    ssize_t n;
-    do
-        n = b->s->ops->read(fd, text, (size_t)p->size, 0);
-    while (n < 0 && errno == EINTR);
+    ssize_t n = file_read_all(b->s->ops, fd, text, (size_t)p->size, 0);
     enum err_code code = n == (ssize_t)p->size ? ERR_OK : err_errno(e, ERR_IO, n < 0 ? errno : EIO, "reading a part of '%s'", b->in->path);
     b->s->ops->close(fd);
     text[p->size] = '\0';
-    *out = (struct str){ text, (size_t)p->size };
+    p->text = (struct str){ text, (size_t)p->size };
+    return code;
+}
+
+static enum err_code part_text(struct bundle *b, struct piece *p, struct str *out, struct err *e)
+{
+    enum err_code code = ERR_OK;
+    if (p->size > MEDIA_TEXT_MAX || (!p->part.name[0] && p->there))
+        return err_set(e, ERR_FORMAT, "a text of the bundle has %" PRIu64 " bytes; at most %zu are taken", p->size, MEDIA_TEXT_MAX);
+    if (!p->text.p && (b->n_texts += (size_t)p->size) > BUNDLE_MAX_TEXTS)
+        return err_set(e, ERR_TOO_LARGE, "the bundle's manifests and texts have more than %zu bytes, which are the most that are "
+                       "taken", BUNDLE_MAX_TEXTS);
+    if (!p->text.p)
+        code = read_text(b, p, e);
+    *out = p->text;
     return code;
 }
 
@@ -302,7 +316,7 @@ static enum err_code take_layer(struct model *m, const struct manifest_layer *fr
     *l = (struct commit_layer){ .kind = from->kind, .digest = p->digest, .size = p->size, .media_type = from->media_type };
     if (!media_is_file(from->kind)) {
         l->where = COMMIT_TEXT;
-        code = part_text(m->b, p, &m->arena, &l->text, e);
+        code = part_text(m->b, p, &l->text, e);
     } else {
         l->where = p->there ? COMMIT_THERE : COMMIT_PART;
         l->part = &p->part;
@@ -335,7 +349,7 @@ static enum err_code make_model(struct model *m, const json_t *descriptor, struc
     struct str template = { 0 };
     enum err_code code = take_manifest_piece(m->b, descriptor, &p, e);
     if (!code)
-        code = part_text(m->b, p, &m->arena, &m->commit.manifest, e);
+        code = part_text(m->b, p, &m->commit.manifest, e);
     if (!code)
         code = take_layers(m, e);
     for (size_t i = 0; !code && i < m->commit.n_layers; i++)
@@ -461,6 +475,7 @@ static void bundle_finish(struct bundle *b)
     }
     mem_free(b->piece);
     mem_free(b->bytes);
+    arena_finish(&b->texts);
     buf_finish(&b->layout);
     buf_finish(&b->index);
 }

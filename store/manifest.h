@@ -46,13 +46,15 @@ enum err_code manifest_write(const struct manifest_layer *config, const struct m
 /* ---- reading a stranger's -------------------------------------------------------------------- */
 
 #define MANIFEST_MAX_LAYERS 1024
+#define MANIFEST_MAX_TEXTS (4 * MEDIA_TEXT_MAX) /* bytes of all texts: they are held in memory until the commit */
 #define MANIFEST_MAX_TEXT 255 /* bytes of a media type or a title */
 
 struct manifest {
     struct manifest_layer config;        /* of the kind CONFIG */
     const struct manifest_layer *layers; /* in their order; at least one is a MODEL. No kind is UNKNOWN,
-                                            texts have at most MEDIA_TEXT_MAX bytes. A title is a
-                                            stranger's text: it names no file of ours */
+                                            texts have at most MEDIA_TEXT_MAX bytes, and together
+                                            MANIFEST_MAX_TEXTS. A title is a stranger's text: it names no
+                                            file of ours */
     size_t n_layers;
     uint64_t size;                       /* of the layers; at most INT64_MAX */
 };

@@ -107,6 +107,7 @@ static enum err_code check_twins(const struct manifest_layer *l, const struct ma
 static enum err_code take_layers(const json_t *list, struct arena *a, struct manifest *out, struct err *e)
 {
     size_t n = json_array_size(list);
+    uint64_t texts = 0;
     bool model = false;
     struct manifest_layer *layers = arena_zero(a, n + 1, sizeof *layers); /* the config before them */
     if (!layers)
@@ -122,6 +123,9 @@ static enum err_code take_layers(const json_t *list, struct arena *a, struct man
             l->kind = media_kind_of(l->media_type, l->title);
             code = check_kind(l, what, e);
         }
+        if (!code && !media_is_file(l->kind) && (texts += l->size) > MANIFEST_MAX_TEXTS)
+            code = err_set(e, ERR_TOO_LARGE, "the manifest: its texts have more than %zu bytes, which are the most that are "
+                           "taken", MANIFEST_MAX_TEXTS);
         if (!code)
             code = check_twins(l, layers, i + 1, e);
         if (!code && l->size > (uint64_t)INT64_MAX - out->size)

@@ -58,8 +58,21 @@ static void put_end(struct buf *b)
 
 /* ---- stores ------------------------------------------------------------------------------------- */
 
+static long most_memory; /* pages of this process, while something was looked into */
+
+static long memory(void)
+{
+    long all = 0, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%ld %ld", &all, &resident), 2);
+    fclose(f);
+    return resident;
+}
+
 static enum err_code inspect(void *user, const char *const *paths, size_t n, struct str template, struct arena *a, struct store_facts *out, struct err *e)
 {
+    most_memory = memory() > most_memory ? memory() : most_memory;
     (void)template;
     (void)user, (void)a;
     for (size_t i = 0; i < n; i++) {
@@ -564,6 +577,45 @@ static void cut_at_every_place(void **state)
     lies_finish(&l);
 }
 
+/* One text that many models have many times is held once; and so much is held, and no more. */
+static void texts_take_little_memory(void **state)
+{
+    struct place *p = *state;
+    struct lies l;
+    struct buf b;
+    char hex[2][65], at[90], *text = calloc(1, MEDIA_TEXT_MAX);
+    assert_non_null(text);
+    open_place(p);
+    lies_begin(&l, "application/vnd.ollama.image.model", 5);
+    hex_of(text, MEDIA_TEXT_MAX, hex[0]);
+    snprintf(at, sizeof at, "blobs/sha256/%s", hex[0]);
+    l.manifest.n -= 2;
+    for (int i = 0; i < 4; i++)
+        buf_printf(&l.manifest, ",{\"mediaType\":\"application/vnd.ollama.image.license\",\"digest\":\"sha256:%s\",\"size\":%zu}",
+                   hex[0], MEDIA_TEXT_MAX);
+    buf_puts(&l.manifest, "]}");
+    hex_of(l.manifest.p, l.manifest.n, hex[1]);
+    snprintf(l.manifest_at, sizeof l.manifest_at, "blobs/sha256/%s", hex[1]);
+    l.entry[3].bytes = l.manifest.p;
+    l.entry[3].n = l.manifest.n;
+    buf_clear(&l.index);
+    buf_puts(&l.index, "{\"manifests\":[");
+    for (int i = 0; i < 20; i++)
+        buf_printf(&l.index, "%s{\"digest\":\"sha256:%s\",\"size\":%zu,\"annotations\":{\"org.opencontainers.image.ref.name\":\"m:%d\"}}",
+                   i ? "," : "", hex[1], l.manifest.n, i);
+    buf_puts(&l.index, "]}");
+    l.entry[6].bytes = l.index.p;
+    l.entry[6].n = l.index.n;
+    lies_write(&l, &(struct entry){ .name = at, .bytes = text, .n = MEDIA_TEXT_MAX }, &b);
+    long before = memory(), page = sysconf(_SC_PAGESIZE);
+    most_memory = 0;
+    ok(import(p, buf_str(&b), NULL, e));
+    assert_true((most_memory - before) * page < 64 << 20);
+    buf_finish(&b);
+    lies_finish(&l);
+    free(text);
+}
+
 /* A million entries are refused at the first that is too many. */
 static enum err_code endless(void *user, void *bytes, size_t n, size_t *got, struct err *e)
 {
@@ -697,6 +749,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(cut_at_every_place, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(too_many, setup_in_memory, teardown),
         cmocka_unit_test(large_sizes),
+        cmocka_unit_test_setup_teardown(texts_take_little_memory, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(every_operation_fails_once, setup_in_memory, teardown),
     };
     return prepare_process() ? 1 : cmocka_run_group_tests(tests, NULL, NULL);

@@ -71,6 +71,8 @@ static void three_dialects_are_read(void **state)
     }
 }
 
+#define FULL LAYER("application/vnd.ollama.image.license", D(2) ",\"size\":4194304")
+
 static void what_is_no_manifest_is_refused(void **state)
 {
     (void)state;
@@ -110,6 +112,8 @@ static void what_is_no_manifest_is_refused(void **state)
           "is said to have 2 and 6 bytes" },
         { LAYERS(MODEL "," LAYER("application/vnd.ollama.image.params", D(2) ",\"size\":4194305")), ERR_TOO_LARGE,
           "layer 2 (params) has 4194305 bytes" },
+        { LAYERS(MODEL "," FULL "," FULL "," FULL "," FULL "," FULL), ERR_TOO_LARGE,
+          "its texts have more than 16777216 bytes" },
         { LAYERS(LAYER("application/vnd.ollama.image.model", "\"digest\":\"sha256-" HEX "1\",\"size\":1")), ERR_FORMAT,
           "must be sha256:" },
         { LAYERS(LAYER("application/vnd.ollama.image.model", "\"digest\":\"sha512:" HEX "1\",\"size\":1")), ERR_FORMAT,
