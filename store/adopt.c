@@ -61,14 +61,18 @@ enum err_code adopt_find(struct store *s, const struct adopt_root *roots, size_t
     if (c) {
         c->s = s;
         c->job = job;
+        if (!map_init(&c->visited, 1024) || !map_init(&c->names, 256))
+            code = err_no_memory(e, 1024, "looking for models");
     }
     store_job_tell(job, "looking for models");
     for (size_t i = 0; !code && i < n; i++)
         code = find_below(c, &roots[i], e);
     if (!code)
         code = mark_those_here(c, e);
-    if (c)
-        mem_free(c->visited);
+    if (c) {
+        map_finish(&c->visited);
+        map_finish(&c->names);
+    }
     if (code && c)
         adopt_list_destroy(&c->list);
     *out = code ? NULL : &c->list;

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -100,6 +101,13 @@ struct naming {
     bool flat; /* one directory for all models: a projector goes with those whose name begins as its own */
 };
 
+/* A directory that is looked through. */
+struct folder {
+    struct entries all;
+    const struct entry **projectors; /* of them */
+    size_t n_projectors;
+};
+
 static bool is_gguf(const struct entry *x)
 {
     size_t n = strlen(x->name);
@@ -144,12 +152,21 @@ static const char *stem_name(struct scan *c, const struct entry *x)
     return out;
 }
 
-static const struct entry *projector_for(const struct entries *all, const struct entry *x, bool flat)
+/* Those among the files of one directory, in their order; NULL: no memory. */
+static const struct entry **projectors_among(struct scan *c, const struct entries *all, size_t *n)
 {
-    for (size_t i = 0; i < all->n; i++) {
-        const struct entry *p = &all->v[i];
-        if (!is_gguf(p) || !is_projector(p))
-            continue;
+    const struct entry **list = arena_alloc(&c->arena, (all->n + 1) * sizeof(struct entry *));
+    *n = 0;
+    for (size_t i = 0; list && i < all->n; i++)
+        if (is_gguf(&all->v[i]) && is_projector(&all->v[i]))
+            list[(*n)++] = &all->v[i];
+    return list;
+}
+
+static const struct entry *projector_for(const struct folder *in, const struct entry *x, bool flat)
+{
+    for (size_t i = 0; i < in->n_projectors; i++) {
+        const struct entry *p = in->projectors[i];
         size_t n = (size_t)(strcasestr(p->name, "mmproj") - p->name);
         if (!flat || (n > 1 && strncmp(p->name, x->name, n) == 0))
             return p;
@@ -168,23 +185,20 @@ static struct adopt_file file_of(struct scan *c, const struct naming *n, const s
 /* The shards of which `first` is the first; NULL: there is one missing. */
 static const struct entry *shard_no(const struct entries *all, const struct entry *first, unsigned no)
 {
-    size_t stem = strlen(first->name) - 20;
-    for (size_t i = 0; i < all->n; i++) {
-        unsigned at, count;
-        const struct entry *x = &all->v[i];
-        if (shard_of(x, &at, &count) && at == no && strlen(x->name) == stem + 20 &&
-            strncmp(x->name, first->name, stem) == 0 && strcmp(x->name + stem + 6, first->name + stem + 6) == 0)
-            return x;
-    }
-    return NULL;
+    char name[NAME_MAX + 1], number[16];
+    snprintf(name, sizeof name, "%s", first->name);
+    snprintf(number, sizeof number, "%05u", no);
+    memcpy(name + strlen(name) - 19, number, 5);
+    const struct entry wanted = { .name = name };
+    return bsearch(&wanted, all->v, all->n, sizeof wanted, entry_by_name);
 }
 
-static enum err_code take_gguf(struct scan *c, const struct naming *n, const struct entries *all,
+static enum err_code take_gguf(struct scan *c, const struct naming *n, const struct folder *in,
                                const struct entry *x, struct err *e)
 {
     unsigned no = 1, count = 1;
     bool split = shard_of(x, &no, &count);
-    const struct entry *projector = projector_for(all, x, n->flat);
+    const struct entry *projector = projector_for(in, x, n->flat);
     if (no != 1 || (split && (!count || count > STORE_MAX_FILES - 1)) ||
         scan_seen(c, x->device, x->inode)) /* two snapshots may lead to one file */
         return ERR_OK;
@@ -199,7 +213,7 @@ static enum err_code take_gguf(struct scan *c, const struct naming *n, const str
     if (!files)
         return err_no_memory(e, count * sizeof *files, "the files of a model");
     for (unsigned i = 1; i <= count; i++) {
-        const struct entry *part = split ? shard_no(all, x, i) : x;
+        const struct entry *part = split ? shard_no(&in->all, x, i) : x;
         if (part && begins_as_model(part->path))
             files[f.n_files++] = file_of(c, n, part, MEDIA_MODEL);
         else if (!f.problem)
@@ -215,14 +229,19 @@ static enum err_code take_gguf(struct scan *c, const struct naming *n, const str
 static enum err_code walk_files(struct scan *c, const struct naming *n, const char *dir, unsigned depth,
                                 struct err *e)
 {
-    struct entries all;
-    enum err_code code = scan_dir(c, dir, &all, e);
-    for (size_t i = 0; !code && i < all.n; i++) {
-        const struct entry *x = &all.v[i];
+    struct folder in;
+    enum err_code code = scan_dir(c, dir, &in.all, e);
+    if (code)
+        return code;
+    in.projectors = projectors_among(c, &in.all, &in.n_projectors);
+    if (!in.projectors)
+        return err_no_memory(e, in.all.n * sizeof *in.projectors, "the entries of a directory");
+    for (size_t i = 0; !code && i < in.all.n; i++) {
+        const struct entry *x = &in.all.v[i];
         if (x->directory && depth < ADOPT_MAX_DEPTH)
             code = walk_files(c, n, x->path, depth + 1, e);
         else if (is_gguf(x) && !is_projector(x))
-            code = take_gguf(c, n, &all, x, e);
+            code = take_gguf(c, n, &in, x, e);
     }
     return code;
 }

@@ -5,13 +5,10 @@
 #ifndef HEARTH_STORE_ADOPT_PRIV_H
 #define HEARTH_STORE_ADOPT_PRIV_H
 
+#include "runtime/base/map.h"
 #include "runtime/base/mem.h"
 #include "store/adopt.h"
 #include "store/store_priv.h"
-
-struct visited {
-    uint64_t device, inode;
-};
 
 struct scan {
     struct adopt_list list;  /* first: adopt_list_destroy gets back from it */
@@ -21,8 +18,8 @@ struct scan {
     const char *finder;
     size_t cap_found, cap_notes;
     size_t entries;          /* seen so far */
-    struct visited *visited; /* directories, and first files of models */
-    size_t n_visited, cap_visited;
+    struct map visited;      /* directories, and first files of models, by device and inode */
+    struct map names;        /* of models, in small letters: how many wished to be called so */
 };
 
 /* Reading without leaving a trace; -1 and errno. */
@@ -46,6 +43,7 @@ struct entries {
     size_t n;
 };
 enum err_code scan_dir(struct scan *c, const char *path, struct entries *out, struct err *e);
+int entry_by_name(const void *a, const void *b); /* the order of them */
 
 /* True from the second time on. */
 bool scan_seen(struct scan *c, uint64_t device, uint64_t inode);

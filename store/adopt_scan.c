@@ -85,11 +85,13 @@ void scan_note(struct scan *c, const char *path, const char *fmt, ...)
 
 bool scan_seen(struct scan *c, uint64_t device, uint64_t inode)
 {
-    for (size_t i = 0; i < c->n_visited; i++)
-        if (c->visited[i].inode == inode && c->visited[i].device == device)
-            return true;
-    if (mem_grow(&c->visited, &c->cap_visited, c->n_visited + 1, sizeof *c->visited, ADOPT_MAX_ENTRIES))
-        c->visited[c->n_visited++] = (struct visited){ device, inode };
+    uint64_t id[2] = { device, inode };
+    uint32_t times;
+    if (map_get(&c->visited, (struct str){ (const char *)id, sizeof id }, &times))
+        return true;
+    char *key = arena_strndup(&c->arena, (const char *)id, sizeof id);
+    if (key)
+        map_put(&c->visited, (struct str){ key, sizeof id }, 1); /* else it is looked into once more */
     return false;
 }
 
@@ -116,7 +118,7 @@ static enum err_code add_entry(struct scan *c, const char *dir, const char *name
     return *x->path ? ERR_OK : err_no_memory(e, strlen(path), "a path");
 }
 
-static int by_name(const void *a, const void *b)
+int entry_by_name(const void *a, const void *b)
 {
     const struct entry *x = a, *y = b;
     return strcmp(x->name, y->name);
@@ -150,7 +152,7 @@ static enum err_code settle_entries(struct scan *c, struct entries *out, struct 
         return err_no_memory(e, out->n * sizeof *own, "the entries of a directory");
     if (out->n) {
         memcpy(own, out->v, out->n * sizeof *own);
-        qsort(own, out->n, sizeof *own, by_name);
+        qsort(own, out->n, sizeof *own, entry_by_name);
     }
     mem_free(out->v);
     out->v = own;
@@ -187,12 +189,29 @@ enum err_code scan_dir(struct scan *c, const char *path, struct entries *out, st
 
 /* ---- what was found ------------------------------------------------------------------------------- */
 
-static bool name_is_taken(const struct scan *c, const char *name)
+/* As names compare; empty when there is no memory. */
+static struct str folded(struct scan *c, const char *name)
 {
-    for (size_t i = 0; i < c->list.n_found; i++)
-        if (str_ieq(str_from(c->list.found[i].name), str_from(name)))
-            return true;
-    return false;
+    size_t n = strlen(name);
+    char *p = arena_strndup(&c->arena, name, n);
+    for (size_t i = 0; p && i < n; i++)
+        p[i] = (char)(p[i] >= 'A' && p[i] <= 'Z' ? p[i] + 32 : p[i]);
+    return (struct str){ p, p ? n : 0 };
+}
+
+/* The name that was wished for, or where it is taken NAME-2, NAME-3 ... */
+static enum err_code choose_name(struct scan *c, struct adopt_found *f, struct err *e)
+{
+    const char *wish = f->name;
+    struct str key = folded(c, wish), own = key;
+    uint32_t wishes = 0, taken;
+    if (map_get(&c->names, key, &wishes))
+        do {
+            f->name = scan_text(c, "%s-%u", wish, ++wishes);
+            own = folded(c, f->name);
+        } while (own.n && map_get(&c->names, own, &taken));
+    bool good = own.n && *f->name && (!wishes || map_put(&c->names, key, wishes)) && map_put(&c->names, own, 1);
+    return good ? ERR_OK : err_no_memory(e, strlen(wish), "a model that was found");
 }
 
 /* The file's own words; of one that cannot be looked into they say why. */
@@ -220,6 +239,8 @@ static void look_into(struct scan *c, struct adopt_found *f)
 enum err_code scan_add(struct scan *c, const struct adopt_found *from, struct err *e)
 {
     struct adopt_found f = *from;
+    if (store_job_cancelled(c->job))
+        return err_set(e, ERR_CANCELLED, "looking for models was cancelled");
     if (!mem_grow(&c->list.found, &c->cap_found, c->list.n_found + 1, sizeof f, ADOPT_MAX_FOUND)) {
         if (c->list.n_found < ADOPT_MAX_FOUND)
             return err_no_memory(e, sizeof f, "a model that was found");
@@ -228,8 +249,9 @@ enum err_code scan_add(struct scan *c, const struct adopt_found *from, struct er
     }
     f.finder = c->finder;
     f.revision = f.revision ? f.revision : "";
-    for (unsigned i = 2; name_is_taken(c, f.name); i++)
-        f.name = scan_text(c, "%s-%u", from->name, i);
+    enum err_code code = choose_name(c, &f, e);
+    if (code)
+        return code;
     look_into(c, &f);
     c->list.found[c->list.n_found++] = f;
     return ERR_OK;

@@ -185,11 +185,50 @@ static void what_changed_since_it_was_found_is_seen(void **state)
     adopt_list_destroy(l);
 }
 
+/* Thousands of models that would be called the same, shards among thousands of files, and links that lead back. */
+static void large_caches(void **state)
+{
+    struct place *p = *state;
+    char name[100];
+    static const struct adopt_root all = { "directory", NULL };
+    struct adopt_root root = all;
+    struct adopt_list *l = NULL;
+    unsigned seen[2002] = { 0 }, parts = 0;
+    for (int i = 0; i < 2000; i++) {
+        snprintf(name, sizeof name, "cache/%d/Model.gguf", i);
+        put(p, name, "GGUF");
+        snprintf(name, sizeof name, "cache/shards/s%d-%05d-of-00500.gguf", i / 500, i % 500 + 1);
+        put(p, name, "GGUF");
+    }
+    for (int i = 0; i < 50; i++) {
+        snprintf(name, sizeof name, "cache/%d/back", i);
+        assert_int_equal(symlink("..", in(p, name)), 0);
+    }
+    root.path = in(p, "cache");
+    reopen(p);
+    store_set_inspector(p->s, inspect, NULL);
+    alarm(60); /* it takes one of these seconds; each with each it were hundreds */
+    ok(adopt_find(p->s, &root, 1, NULL, &l, e));
+    alarm(0);
+    assert_int_equal(l->n_found, 2004);
+    for (size_t i = 0; i < l->n_found; i++) {
+        const struct adopt_found *f = &l->found[i];
+        parts += f->n_files == 500 && !f->problem;
+        if (f->n_files == 1)
+            seen[strcasecmp(f->name, "model:latest") == 0 ? 1 : atoi(strrchr(f->name, '-') + 1)]++;
+    }
+    assert_int_equal(parts, 4);
+    for (int i = 1; i <= 2000; i++)
+        assert_int_equal(seen[i], 1);
+    adopt_list_destroy(l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(all_of_it, setup, teardown),
         cmocka_unit_test_setup_teardown(no_allocation_that_fails_leaves_a_trace, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(large_caches, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(it_can_be_stopped, setup, teardown),
         cmocka_unit_test_setup_teardown(what_changed_since_it_was_found_is_seen, setup, teardown),
     };
