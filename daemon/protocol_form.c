@@ -230,7 +230,7 @@ enum err_code read_string(const json_t *o, const char *key, struct str *out, str
     const json_t *v = member(o, key);
     if (v && !json_is_string(v))
         return wrong(e, key, "a string");
-    if (v)
+    if (v && (json_string_length(v) || !out->n))
         *out = json_slice(v);
     return ERR_OK;
 }

@@ -48,6 +48,21 @@ class Bodies(unittest.TestCase):
                 break
         self.assertLess(4 * slowest[0], time.monotonic() - began)
 
+    def test_both_names_of_a_name(self):
+        """Ollama's own client sends "model" and "name", and one of them is empty."""
+        for more in {"model": "", "name": "base"}, {"name": "", "model": "base"}, {"name": "other", "model": "base"}:
+            self.assertEqual(self.d.post("/api/show", more).status, 200, more)
+            self.assertEqual(self.d.post("/api/push", more).status, 409, more)  # offline
+            reply = self.d.post("/api/pull", more)
+            self.assertEqual((reply.status, reply.json["error"]), (409, "offline: base was not asked for"), more)
+            made = {k: v.replace("base", "made") for k, v in more.items()}
+            self.d.ok("/api/create", {"from": "base", "stream": False, "quantize": "", "quantization": "Q8_0", **made})
+            self.assertEqual(self.d.ok("/api/show", {"model": "made"})["details"]["quantization_level"], "Q8_0")
+            self.assertEqual(self.d.ask("DELETE", "/api/delete", made).status, 200, more)
+        for more in {"model": "", "name": ""}, {}, {"model": None}:
+            for path in "/api/show", "/api/pull", "/api/push", "/api/create":
+                self.assertEqual(self.d.post(path, more).status, 400, (path, more))
+
     def test_long_bodies_of_all_routes(self):
         """They are read elsewhere than short ones, and mean the same."""
         more = {"unknown": "x" * 20_000}
