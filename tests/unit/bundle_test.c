@@ -424,8 +424,11 @@ static const struct {
     { { "x", 'g', "14 linkpath=x\n", 14, 0, 0, false }, "a sparse file or a link" },
     { { "x", 'x', NULL, 70000, 0, 0, false }, "bytes of extended records" },
     { { "x", 'x', "10 path=ab", 10, 0, 0, false }, "extended records are broken" },
+    { { "x", 'x', "8 abcde\n", 8, 0, 0, false }, "extended records are broken" },
     { { "manifest.json", 0, "x", 1, (uint64_t)1 << 63, 0, false }, "size is not a number" },
     { { "\x1b[2J", 0, "x", 1, 0, 0, false }, "not printable ASCII" },
+    { { "a\x7f", 0, "x", 1, 0, 0, false }, "not printable ASCII" },
+    { { "", 0, "x", 1, 0, 0, false }, "an entry's name has 0 bytes" },
 };
 
 static void lies_of_one_entry(void **state)
@@ -472,6 +475,15 @@ static const struct {
     { 6, "{\"manifests\":[{\"annotations\":{\"org.opencontainers.image.ref.name\":\"../x\"}}]}", ERR_INVALID, "" },
     { 6, "{\"manifests\":[{\"annotations\":{\"org.opencontainers.image.ref.name\":\"m\"},\"digest\":\"sha512:00\",\"size\":1}]}", ERR_FORMAT,
       "descriptor of a manifest has no digest by SHA-256" },
+    { 6, "{\"manifests\":[{\"annotations\":{\"org.opencontainers.image.ref.name\":\"m\"},\"digest\":"
+         "\"sha256-2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881\",\"size\":1}]}", ERR_FORMAT,
+      "descriptor of a manifest has no digest by SHA-256" },
+    { 6, "{\"manifests\":[{\"annotations\":{\"org.opencontainers.image.ref.name\":\"m\"},\"digest\":"
+         "\"sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881\",\"size\":-1}]}", ERR_FORMAT,
+      "or no size" },
+    { 6, "{\"manifests\":[{\"annotations\":{\"org.opencontainers.image.ref.name\":\"m\"},\"digest\":"
+         "\"sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881\",\"size\":\"1\"}]}", ERR_FORMAT,
+      "or no size" },
     { 6, "{\"manifests\":[{\"annotations\":{\"org.opencontainers.image.ref.name\":\"m\"},\"digest\":\"sha256:../../../../../../../../../../etc/passwd/\",\"size\":1}]}",
       ERR_FORMAT, "has no digest by SHA-256" },
 };
@@ -699,6 +711,103 @@ static void large_sizes(void **state)
     }
 }
 
+/* ---- heads -------------------------------------------------------------------------------------------- */
+
+static enum err_code read_first(struct buf *b, struct tar_entry *entry, struct err *e)
+{
+    struct tar_reader t;
+    struct str s = buf_str(b);
+    bool end;
+    tar_reader_init(&t, &(struct tar_source){ from_buf, &s });
+    enum err_code code = tar_next(&t, entry, &end, e);
+    assert_true(code || !end);
+    return code;
+}
+
+/* Bytes of a head are others, and its sum is right. */
+static void heads_that_are_none(void **state)
+{
+    static const struct {
+        size_t at;
+        const char *bytes, *sentence;
+    } rows[] = { { 257, "ustaR", "no POSIX archive" },
+                 { 124, "0000000000z", "size is not a number" },
+                 { 124, "0000000 001", "size is not a number" },
+                 { 100, "0000z44", "marked as a program" },
+                 { 156, "Q", "of a kind that is not known" } };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct buf b;
+        struct tar_entry entry;
+        unsigned sum = 0;
+        buf_init(&b, 4096);
+        put_entry(&b, &(struct entry){ .name = "a" });
+        ok(read_first(&b, &entry, e));
+        memcpy(b.p + rows[i].at, rows[i].bytes, strlen(rows[i].bytes));
+        memset(b.p + 148, ' ', 8);
+        for (size_t k = 0; k < 512; k++)
+            sum += (unsigned char)b.p[k];
+        snprintf(b.p + 148, 8, "%06o", sum);
+        fails_with(ERR_FORMAT, rows[i].sentence, read_first(&b, &entry, e));
+        assert_false(tar_is(b.p, 511));
+        buf_finish(&b);
+    }
+}
+
+/* What records say of all entries, and what they say beside a name and a size, changes nothing. */
+static void other_records_are_passed_over(void **state)
+{
+    static const struct entry rows[] = { { .name = "x", .type = 'g', .bytes = "10 path=z\n", .n = 10 },
+                                         { .name = "x", .type = 'g', .bytes = "9 size=7\n", .n = 9 },
+                                         { .name = "x", .type = 'x', .bytes = "11 mtime=7\n", .n = 11 } };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct buf b;
+        struct tar_entry entry;
+        buf_init(&b, 8192);
+        put_entry(&b, &rows[i]);
+        put_entry(&b, &(struct entry){ .name = "a", .bytes = "123", .n = 3 });
+        ok(read_first(&b, &entry, e));
+        assert_string_equal(entry.name, "a");
+        assert_int_equal(entry.size, 3);
+        buf_finish(&b);
+    }
+}
+
+static void heads_as_they_are_written(void **state)
+{
+    struct buf b;
+    struct tar_sink to = { to_buf, &b };
+    char name[102];
+    (void)state;
+    memset(name, 'n', sizeof name);
+    buf_init(&b, 8192);
+    ok(tar_put_head(&to, "file", false, 1, e));
+    ok(tar_put_head(&to, "dir/", true, 0, e));
+    assert_string_equal(b.p + 100, "0000644");
+    assert_string_equal(b.p + 512 + 100, "0000755");
+    name[101] = '\0';
+    fails_with(ERR_INTERNAL, "too long a name", tar_put_head(&to, name, false, 1, e));
+    assert_int_equal(b.n, 1024);
+    name[100] = '\0';
+    ok(tar_put_head(&to, name, false, 1, e));
+    buf_finish(&b);
+}
+
+static void what_is_no_file_is_no_bundle(void **state)
+{
+    struct place *p = *state;
+    int ends[2];
+    open_place(p);
+    assert_int_equal(pipe(ends), 0);
+    struct store_bundle in_ = { .fd = ends[0], .path = "pipe" };
+    fails_with(ERR_INVALID, "'pipe' is not a regular file", store_import_bundle(p->s, &in_, e));
+    close(ends[0]);
+    close(ends[1]);
+    in_.fd = -1;
+    fails_with(ERR_IO, "looking at 'pipe'", store_import_bundle(p->s, &in_, e));
+}
+
 /* ---- calls that fail ----------------------------------------------------------------------------------- */
 
 static void every_operation_fails_once(void **state)
@@ -750,6 +859,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(too_many, setup_in_memory, teardown),
         cmocka_unit_test(large_sizes),
         cmocka_unit_test_setup_teardown(texts_take_little_memory, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(what_is_no_file_is_no_bundle, setup_in_memory, teardown),
+        cmocka_unit_test(heads_that_are_none),
+        cmocka_unit_test(other_records_are_passed_over),
+        cmocka_unit_test(heads_as_they_are_written),
         cmocka_unit_test_setup_teardown(every_operation_fails_once, setup_in_memory, teardown),
     };
     return prepare_process() ? 1 : cmocka_run_group_tests(tests, NULL, NULL);

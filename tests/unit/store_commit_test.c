@@ -251,8 +251,18 @@ static void what_does_not_hash_to_its_digest_is_not_committed(void **state)
     fails_with(ERR_CONFLICT, "the model's manifest is not", store_commit(p->s, &c, NULL, e));
     c.digest = layers[0].digest;
     fails_with(ERR_CONFLICT, "no longer in the store", store_commit(p->s, &c, NULL, e));
+    add(p, "there", "bytes", STORE_COPY);
+    ok(manifest_digest(STR("bytes"), &layers[1].digest, e));
+    layers[1].size = 6;
+    fails_with(ERR_CONFLICT, "no longer in the store as it was", store_commit(p->s, &c, NULL, e));
+    ok(store_remove(p->s, "there", NULL, e));
     layers[0].size = 3;
     fails_with(ERR_TOO_LARGE, "a text of the model", store_commit(p->s, &c, NULL, e));
+    layers[0].size = MEDIA_TEXT_MAX + 1;
+    layers[0].text = (struct str){ calloc(1, layers[0].size), layers[0].size };
+    ok(manifest_digest(layers[0].text, &layers[0].digest, e));
+    fails_with(ERR_TOO_LARGE, "has 4194305 bytes", store_commit(p->s, &c, NULL, e));
+    free((char *)layers[0].text.p);
     c.n_layers = 1;
     fails_with(ERR_INVALID, "at least one file", store_commit(p->s, &c, NULL, e));
     assert_string_equal(listed(p->s), "");

@@ -447,6 +447,49 @@ static void a_part_of_another_size_is_not_sealed(void **state)
     assert_int_equal(entries(p->home, "tmp"), 0);
 }
 
+/* Of a file that others can write to meanwhile, more is shared than was there when it was looked at. */
+static int clone_more(int to, int from)
+{
+    (void)from;
+    return pwrite(to, "nine byte, and more", 19, 0) == 19 ? 0 : -1;
+}
+
+static void a_clone_of_another_size_is_not_taken(void **state)
+{
+    struct place *p = *state;
+    struct file_ops ops = file_system;
+    ops.reflink = clone_more;
+    ok(store_open_with(&ops, p->home, &p->s, e));
+    fails_with(ERR_CONFLICT, "changed while it was being read",
+               import_file(p->s, "m", model_file(p, "nine byte"), STORE_COPY, e));
+    assert_int_equal(entries(p->home, "tmp") + entries(p->home, "blobs"), 0);
+    store_close(p->s);
+    p->s = NULL;
+}
+
+/* A part is nobody else's to read before it is a blob, nor one that is being sent. */
+static bool look_at_parts(void *user, uint64_t done, uint64_t total)
+{
+    struct place *p = user;
+    (void)done, (void)total;
+    assert_int_equal(mode_of(p->home, "tmp/part-0"), 0600);
+    return true;
+}
+
+static void a_part_is_for_its_owner_alone(void **state)
+{
+    struct place *p = *state;
+    mode_t before = umask(0);
+    reopen(p);
+    const char *path = model_file(p, "a part");
+    struct store_import_file f = { .fd = open(path, O_RDONLY), .path = path };
+    struct store_import in_ = { .name = "m", .files = &f, .n_files = 1, .facts = llama, .progress = look_at_parts,
+                                .user = p };
+    ok(store_import(p->s, &in_, NULL, e));
+    umask(before);
+    close(f.fd);
+}
+
 static int64_t references(struct place *p)
 {
     store_close(p->s);
@@ -523,6 +566,8 @@ static void downloads_that_may_go_on_stay(void **state)
                  { "dl-b.part", DOWNLOAD_KEEP_S + 60, false },
                  { "dl-c.part", -DOWNLOAD_KEEP_S - 60, false },
                  { "dl-d.other", 60, false },
+                 { "dl-f.journal", 60, false }, /* of one that has become a blob */
+                 { "dl-g", 60, false },
                  { "part-7", 60, false } };
     char path[512];
     reopen(p);
@@ -668,6 +713,8 @@ int main(void)
         T(a_pipe_is_no_file),
         T(torn_hashes_are_not_believed),
         T(a_part_of_another_size_is_not_sealed),
+        T(a_clone_of_another_size_is_not_taken),
+        T(a_part_is_for_its_owner_alone),
         T(own_blobs_are_no_references),
         T(files_of_a_doubtful_commit_stay),
         T(downloads_that_may_go_on_stay),

@@ -1,6 +1,7 @@
 /* store, catalog, manifest: opening, importing, names, lists; real SQLite, real files. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -34,12 +35,38 @@ static void open_makes_what_is_missing_whatever_the_umask(void **state)
         assert_int_equal(mode_of(p->home, "db-wal"), 0640);
         assert_int_equal(mode_of(p->home, "db-shm"), 0640);
         assert_int_equal(mode_of(p->home, "db.lock"), 0640);
+        assert_int_equal(mode_of(p->home, "db.reserve"), 0640);
         char hex[65], blob[80];
         hex_of("m", 1, hex);
         snprintf(blob, sizeof blob, "blobs/sha256-%s", hex);
         assert_int_equal(mode_of(p->home, blob), 0440);
         unlink(file);
     }
+}
+
+static int no_room(int fd, uint64_t bytes)
+{
+    (void)fd, (void)bytes;
+    errno = ENOSPC;
+    return -1;
+}
+
+/* What was put aside stays aside when the disk is full; where nothing can be, there is no empty file. */
+static void the_reserve_is_kept(void **state)
+{
+    struct place *p = *state;
+    struct file_ops full = file_system;
+    full.reserve = no_room;
+    ok(store_open_with(&full, p->home, &p->s, e));
+    assert_int_equal(access(in(p, "home/db.reserve"), F_OK), -1);
+    store_close(p->s);
+    p->s = NULL;
+    reopen(p);
+    store_close(p->s);
+    ok(store_open_with(&full, p->home, &p->s, e));
+    assert_int_equal(access(in(p, "home/db.reserve"), F_OK), 0);
+    store_close(p->s);
+    p->s = NULL;
 }
 
 static void open_narrows_what_is_too_open(void **state)
@@ -566,6 +593,30 @@ static void what_cannot_be_imported(void **state)
     job.facts.family = big;
     fails_with(ERR_TOO_LARGE, "family has 1999 bytes", store_import(p->s, &job, NULL, e));
     job.facts = llama;
+    job.facts.n_params = UINT64_MAX;
+    fails_with(ERR_INVALID, "so many parameters", store_import(p->s, &job, NULL, e));
+    job.facts = llama;
+    f.path = "";
+    fails_with(ERR_INVALID, "no usable path", store_import(p->s, &job, NULL, e));
+    char *far = calloc(1, PATH_MAX + 1);
+    memset(far, '/', PATH_MAX);
+    f.path = far;
+    fails_with(ERR_INVALID, "no usable path", store_import(p->s, &job, NULL, e));
+    free(far);
+    f.path = "x";
+    big[256] = '\0';
+    const char *const types[] = { big, "\xff" };
+    for (size_t i = 0; i < 2; i++) {
+        f.media_type = types[i];
+        fails_with(ERR_INVALID, "media type is not UTF-8 of at most 255", store_import(p->s, &job, NULL, e));
+    }
+    struct store_import_file *many = calloc(STORE_MAX_FILES + 1, sizeof *many);
+    job.files = many;
+    job.n_files = STORE_MAX_FILES + 1;
+    fails_with(ERR_INVALID, "1 to 1024 files, not 1025", store_import(p->s, &job, NULL, e));
+    free(many);
+    job.files = &f;
+    job.n_files = 1;
     f.media_type = "application/vnd.ollama.image.projector";
     fails_with(ERR_INVALID, "no file of 'm' is a model", store_import(p->s, &job, NULL, e));
     f.media_type = NULL;
@@ -954,6 +1005,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
         T(open_makes_what_is_missing_whatever_the_umask),
+        T(the_reserve_is_kept),
         T(open_narrows_what_is_too_open),
         T(a_second_opener_is_told_who_has_it),
         T(the_lock_of_a_killed_process_is_free),
