@@ -106,21 +106,6 @@ static enum err_code report(struct blob_meter *m, uint64_t bytes, uint64_t *unre
     return ERR_OK;
 }
 
-static enum err_code write_all(const struct file_ops *ops, int fd, const uint8_t *p, size_t n,
-                               uint64_t at, const struct blob_source *from, struct err *e)
-{
-    for (size_t done = 0; done < n;) {
-        ssize_t w = ops->write(fd, p + done, n - done, at + done);
-        if (w < 0 && errno == EINTR)
-            continue;
-        if (w <= 0)
-            return err_errno(e, ERR_IO, w < 0 ? errno : EIO, "copying '%s' into the store",
-                             from->path);
-        done += (size_t)w;
-    }
-    return ERR_OK;
-}
-
 static enum err_code changed(const struct blob_source *from, struct err *e)
 {
     return err_set(e, ERR_CONFLICT,
@@ -146,15 +131,13 @@ static enum err_code pass_bytes(struct pass *p, uint64_t size, struct err *e)
     enum err_code code = ERR_OK;
     while (!code && at < size) {
         size_t want = size - at < CHUNK ? (size_t)(size - at) : CHUNK;
-        ssize_t n = p->ops->read(p->fd, p->chunk, want, at);
-        if (n < 0 && errno == EINTR)
-            continue;
+        ssize_t n = file_read_all(p->ops, p->fd, p->chunk, want, at);
         if (n < 0)
             return err_errno(e, ERR_IO, errno, "reading '%s'", p->from->path);
         if (n == 0)
             return changed(p->from, e);
-        if (p->out >= 0)
-            code = write_all(p->ops, p->out, p->chunk, (size_t)n, at, p->from, e);
+        if (p->out >= 0 && !file_write_all(p->ops, p->out, p->chunk, (size_t)n, at))
+            return err_errno(e, ERR_IO, errno, "copying '%s' into the store", p->from->path);
         if (!code)
             code = hasher_add(&p->hasher, p->chunk, (size_t)n, e);
         if (!code)

@@ -177,9 +177,7 @@ static enum err_code copy_bytes(struct export *x, int fd, const struct piece *p,
     enum err_code code = ERR_OK;
     for (uint64_t at = 0; !code && at < p->size;) {
         size_t want = p->size - at < PIECE ? (size_t)(p->size - at) : PIECE;
-        ssize_t n = x->s->ops->read(fd, x->bytes, want, at);
-        if (n < 0 && errno == EINTR)
-            continue;
+        ssize_t n = file_read_all(x->s->ops, fd, x->bytes, want, at);
         if (n < 0)
             return err_errno(e, ERR_IO, errno, "reading '%s'", p->file->path);
         if (n == 0)

@@ -56,16 +56,10 @@ static enum err_code advance(struct bundle *b, size_t n, struct err *e)
 static enum err_code read_file(void *user, void *p, size_t n, size_t *got, struct err *e)
 {
     struct bundle *b = user;
-    for (*got = 0; *got < n;) {
-        ssize_t r = b->s->ops->read(b->in->fd, (char *)p + *got, n - *got, b->at + *got);
-        if (r < 0 && errno == EINTR)
-            continue;
-        if (r < 0)
-            return err_errno(e, ERR_IO, errno, "reading '%s'", b->in->path);
-        if (r == 0)
-            break;
-        *got += (size_t)r;
-    }
+    ssize_t r = file_read_all(b->s->ops, b->in->fd, p, n, b->at);
+    if (r < 0)
+        return err_errno(e, ERR_IO, errno, "reading '%s'", b->in->path);
+    *got = (size_t)r;
     return advance(b, *got, e);
 }
 
@@ -97,12 +91,8 @@ static enum err_code pass_blob(struct bundle *b, struct piece *p, int fd, const 
         code = tar_read(&b->tar, b->bytes, BYTES, &got, e);
         if (!code)
             code = hasher_add(&h, b->bytes, got, e);
-        for (size_t done = 0; !code && fd >= 0 && done < got;) {
-            ssize_t w = b->s->ops->write(fd, b->bytes + done, got - done, at + done);
-            if (w <= 0 && !(w < 0 && errno == EINTR))
-                code = err_errno(e, ERR_IO, w < 0 ? errno : EIO, "copying '%s' into the store", b->in->path);
-            done += w > 0 ? (size_t)w : 0;
-        }
+        if (!code && fd >= 0 && !file_write_all(b->s->ops, fd, b->bytes, got, at))
+            code = err_errno(e, ERR_IO, errno, "copying '%s' into the store", b->in->path);
         at += got;
     }
     if (!code)

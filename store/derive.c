@@ -5,7 +5,6 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/statvfs.h>
 
 #include "runtime/base/json.h"
 #include "store/commit.h"
@@ -35,20 +34,13 @@ static void tell(struct writing *w)
 static enum err_code put_bytes(void *user, const void *bytes, size_t n, struct err *e)
 {
     struct writing *w = user;
-    const uint8_t *p = bytes;
     if (store_job_cancelled(w->job))
         return err_set(e, ERR_CANCELLED, "%s was cancelled", w->status);
     if (n > w->bytes - w->at)
         return err_set(e, ERR_INTERNAL, "%s: more bytes came than were planned", w->status);
     enum err_code code = hasher_add(&w->hasher, bytes, n, e);
-    for (size_t done = 0; !code && done < n;) {
-        ssize_t got = w->s->ops->write(w->fd, p + done, n - done, w->at + done);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return err_errno(e, ERR_IO, got < 0 ? errno : EIO, "%s: writing into the store", w->status);
-        done += (size_t)got;
-    }
+    if (!code && !file_write_all(w->s->ops, w->fd, bytes, n, w->at))
+        return err_errno(e, ERR_IO, errno, "%s: writing into the store", w->status);
     w->at += n;
     tell(w);
     return code;
@@ -56,10 +48,10 @@ static enum err_code put_bytes(void *user, const void *bytes, size_t n, struct e
 
 static enum err_code check_room(struct store *s, uint64_t bytes, struct err *e)
 {
-    struct statvfs v;
-    if (fstatvfs(s->blobs.tmp, &v) < 0)
+    uint64_t room;
+    bool in_memory;
+    if (s->ops->space(s->blobs.tmp, &room, &in_memory) < 0)
         return ERR_OK; /* the write will tell */
-    uint64_t room = (uint64_t)v.f_bavail * v.f_frsize;
     if (room >= SPARE_BYTES && room - SPARE_BYTES >= bytes)
         return ERR_OK;
     return err_set(e, ERR_IO, "the new file takes %" PRIu64 " bytes, and the store's disk has %" PRIu64
@@ -241,8 +233,6 @@ static enum err_code begin(struct derive *d, struct err *e)
     enum err_code code = store_new_name(d->in->to, &d->name, e);
     if (!code && d->in->from)
         code = store_resolve(d->s, d->in->from, &d->from, e);
-    if (!code && d->from && !d->from->path)
-        code = err_set(e, ERR_UNSUPPORTED, "'%s' has no model file", d->from->name);
     if (!code && d->from)
         code = manifest_read(str_from(d->from->manifest), &d->arena, &d->old, e);
     size_t n = d->old.n_layers + 2;

@@ -34,6 +34,11 @@ struct file_ops {
 };
 extern const struct file_ops file_system;
 
+/* All n bytes at `at`, through interruptions and short writes; false and errno. */
+bool file_write_all(const struct file_ops *ops, int fd, const void *p, size_t n, uint64_t at);
+/* As many of n bytes as there are; -1 and errno. */
+ssize_t file_read_all(const struct file_ops *ops, int fd, void *p, size_t n, uint64_t at);
+
 /* What tells a file that has changed from one that has not, short of reading it. */
 struct file_id {
     uint64_t inode, size;

@@ -112,39 +112,6 @@ uint64_t piece_sum(const void *bytes, size_t n)
     return fold(sum ^ k[0], k[3]) ^ sum;
 }
 
-/* ---- files ------------------------------------------------------------------------------------- */
-
-bool file_write_all(const struct file_ops *ops, int fd, const void *p, size_t n, uint64_t at)
-{
-    for (size_t done = 0; done < n;) {
-        ssize_t w = ops->write(fd, (const uint8_t *)p + done, n - done, at + done);
-        if (w < 0 && errno == EINTR)
-            continue;
-        if (w == 0)
-            errno = EIO;
-        if (w <= 0)
-            return false;
-        done += (size_t)w;
-    }
-    return true;
-}
-
-ssize_t file_read_all(const struct file_ops *ops, int fd, void *p, size_t n, uint64_t at)
-{
-    size_t done = 0;
-    while (done < n) {
-        ssize_t r = ops->read(fd, (uint8_t *)p + done, n - done, at + done);
-        if (r < 0 && errno == EINTR)
-            continue;
-        if (r < 0)
-            return -1;
-        if (r == 0)
-            break;
-        done += (size_t)r;
-    }
-    return (ssize_t)done;
-}
-
 /* ---- journal ----------------------------------------------------------------------------------- */
 
 struct disk_head {

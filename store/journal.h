@@ -59,9 +59,4 @@ enum err_code journal_replay(struct journal *j, struct pieces *p, const atomic_b
 /* The same by the journal's word alone (j->part may be -1). */
 enum err_code journal_tell(struct journal *j, struct pieces *p, struct err *e);
 
-/* All n bytes at `at`, through interruptions and short writes; false and errno. */
-bool file_write_all(const struct file_ops *ops, int fd, const void *p, size_t n, uint64_t at);
-/* As many of n bytes as there are; -1 and errno. */
-ssize_t file_read_all(const struct file_ops *ops, int fd, void *p, size_t n, uint64_t at);
-
 #endif

@@ -255,13 +255,7 @@ static enum err_code write_whole(struct store *s, int dir, const char *name, mod
     int fd = ops->open(dir, aside, O_WRONLY | O_CREAT | O_EXCL, mode);
     if (fd < 0)
         return err_errno(e, ERR_IO, errno, "making keys/%s in the store", name);
-    bool good = ops->mode(fd, mode) == 0;
-    for (size_t done = 0; good && done < text.n;) {
-        ssize_t n = ops->write(fd, text.p + done, text.n - done, done);
-        good = n > 0;
-        done += good ? (size_t)n : 0;
-    }
-    good = good && ops->sync(fd) == 0;
+    bool good = ops->mode(fd, mode) == 0 && file_write_all(ops, fd, text.p, text.n, 0) && ops->sync(fd) == 0;
     int errnum = errno;
     ops->close(fd);
     if (good && ops->rename(dir, aside, dir, name) < 0) {

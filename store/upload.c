@@ -175,28 +175,16 @@ enum err_code upload_begin(struct uploads *u, const struct digest *d, bool has_s
     return c;
 }
 
-static enum err_code write_all(struct upload *x, const char *p, size_t n, struct err *e)
-{
-    for (size_t done = 0; done < n;) {
-        ssize_t w = x->u->s->ops->write(x->fd, p + done, n - done, x->at + done);
-        if (w < 0 && errno == EINTR)
-            continue;
-        if (w <= 0)
-            return err_errno(e, ERR_IO, w < 0 ? errno : EIO, "writing an uploaded blob");
-        done += (size_t)w;
-    }
-    return ERR_OK;
-}
-
 enum err_code upload_write(struct upload *x, const void *p, size_t n, struct err *e)
 {
     uint64_t most = x->has_size ? x->size : UPLOAD_MAX_BYTES;
     if (n > most - x->at)
         return err_set(e, x->has_size ? ERR_INVALID : ERR_TOO_LARGE,
                        "the blob has more than the %" PRIu64 " bytes that it may have", most);
-    enum err_code c = write_all(x, p, n, e);
-    x->at += c ? 0 : n;
-    return c ? c : hasher_add(&x->hasher, p, n, e);
+    if (!file_write_all(x->u->s->ops, x->fd, p, n, x->at))
+        return err_errno(e, ERR_IO, errno, "writing an uploaded blob");
+    x->at += n;
+    return hasher_add(&x->hasher, p, n, e);
 }
 
 static enum err_code seal(struct upload *x, struct err *e)

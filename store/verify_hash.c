@@ -32,18 +32,10 @@ static size_t chunk_size(const struct chunk_check *c, uint64_t i)
 /* False: it could not be read. */
 static bool read_chunk(struct team *t, uint64_t i, uint8_t *p, size_t n)
 {
-    for (size_t have = 0; have < n;) {
-        ssize_t r = t->c->ops->read(t->c->fd, p + have, n - have, i * CHUNK_BYTES + have);
-        if (r < 0 && errno == EINTR)
-            continue;
-        if (r <= 0) {
-            if (r < 0 && errno != EIO)
-                atomic_store(&t->error, errno);
-            return false;
-        }
-        have += (size_t)r;
-    }
-    return true;
+    ssize_t have = file_read_all(t->c->ops, t->c->fd, p, n, i * CHUNK_BYTES);
+    if (have < 0 && errno != EIO)
+        atomic_store(&t->error, errno);
+    return have == (ssize_t)n;
 }
 
 static void hash_chunks(struct team *t, uint8_t *p)

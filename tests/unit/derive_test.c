@@ -228,7 +228,7 @@ static void what_fails_leaves_nothing(void **state)
     w.planned = 24;
     fails_with(ERR_INTERNAL, "20 bytes came of 24", store_derive(p->s, &in, NULL, e));
     w.planned = UINT64_C(1) << 60;
-    fails_with(ERR_IO, "1152921504606846976 bytes", store_derive(p->s, &in, NULL, e));
+    fails_with(ERR_IO, "1152921504606846976 bytes, and the store's disk has", store_derive(p->s, &in, NULL, e));
     writer_init(&w, 5);
     w.cancel_at = 2;
     w.cancel = &cancel;
@@ -246,6 +246,43 @@ static void what_fails_leaves_nothing(void **state)
     assert_true(store_lease(p->s, &(struct digest){ { 0 } }, NULL) == false);
     ok(store_remove(p->s, "big:f16", NULL, e)); /* no lease is left behind */
     assert_int_equal(entries(p->home, "blobs"), 0);
+}
+
+/* Bytes that are free; UINT64_MAX: it is not known. */
+static uint64_t room;
+
+static int space(int fd, uint64_t *bytes, bool *in_memory)
+{
+    (void)fd;
+    *bytes = room;
+    *in_memory = false;
+    return room == UINT64_MAX ? -1 : 0;
+}
+
+static void room_for_the_catalog_is_left(void **state)
+{
+    struct place *p = *state;
+    struct writer w;
+    static const struct {
+        uint64_t room;
+        enum err_code code;
+    } rows[] = { { 1, ERR_IO }, { (16 << 20) + 7, ERR_IO }, { (16 << 20) + 8, ERR_OK }, { UINT64_MAX, ERR_OK } };
+    struct file_ops ops = file_system;
+    ops.space = space;
+    ok(store_open_with(&ops, p->home, &p->s, e));
+    store_set_inspector(p->s, inspect, NULL);
+    add_with_texts(p, "big:f16", "old weights");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct store_derive in = { .from = "big:f16", .to = "small", .writer = &w.w };
+        writer_init(&w, 2);
+        room = rows[i].room;
+        assert_int_equal(store_derive(p->s, &in, NULL, NULL), rows[i].code);
+    }
+    ok(store_remove(p->s, "big:f16", NULL, e)); /* what it was made of was let go */
+    ok(store_remove(p->s, "small", NULL, e));
+    assert_int_equal(entries(p->home, "blobs"), 0);
+    store_close(p->s);
+    p->s = NULL;
 }
 
 static void no_allocation_that_fails_leaves_a_trace(void **state)
@@ -276,6 +313,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(all_but_the_weights_stays, setup, teardown),
         cmocka_unit_test_setup_teardown(a_file_is_made_a_model, setup, teardown),
         cmocka_unit_test_setup_teardown(what_fails_leaves_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(room_for_the_catalog_is_left, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(no_allocation_that_fails_leaves_a_trace, setup_in_memory, teardown),
     };
     if (prepare_process())

@@ -660,6 +660,54 @@ static void only_a_sound_journal_is_gone_on_with(void **state)
     }
 }
 
+/* Interrupted at each byte, and then there are no more. */
+static unsigned calls;
+static size_t enough;
+
+static ssize_t one_byte(ssize_t (*call)(int fd, void *p, size_t n, uint64_t at), int fd, void *p, uint64_t at)
+{
+    if (at == enough)
+        return 0;
+    errno = EINTR;
+    return ++calls % 2 ? -1 : call(fd, p, 1, at);
+}
+static ssize_t write_const(int fd, void *p, size_t n, uint64_t at)
+{
+    return file_system.write(fd, p, n, at);
+}
+static ssize_t write_one(int fd, const void *p, size_t n, uint64_t at)
+{
+    char byte = *(const char *)p;
+    (void)n;
+    return one_byte(write_const, fd, &byte, at);
+}
+static ssize_t read_one(int fd, void *p, size_t n, uint64_t at)
+{
+    (void)n;
+    return one_byte(file_system.read, fd, p, at);
+}
+
+static void interruptions_are_waited_out(void **state)
+{
+    struct place *p = *state;
+    char back[8] = "";
+    struct file_ops ops = file_system;
+    int fd = open(in(p, "file"), O_RDWR | O_CREAT, 0600);
+    ops.write = write_one;
+    ops.read = read_one;
+    enough = 100;
+    assert_true(file_write_all(&ops, fd, "slowly", 6, 0));
+    assert_int_equal(file_read_all(&ops, fd, back, 8, 0), 6);
+    assert_string_equal(back, "slowly");
+    enough = 3;
+    assert_int_equal(file_read_all(&ops, fd, back, 8, 0), 3);
+    assert_false(file_write_all(&ops, fd, "slowly", 6, 0));
+    assert_int_equal(errno, EIO);
+    close(fd);
+    assert_int_equal(file_read_all(&file_system, fd, back, 8, 0), -1);
+    assert_false(file_write_all(&file_system, fd, back, 8, 0));
+}
+
 /* Neither a size that cannot be nor a text without an end does harm. */
 static void a_journal_has_limits(void **state)
 {
@@ -719,6 +767,7 @@ int main(void)
         T(files_of_a_doubtful_commit_stay),
         T(downloads_that_may_go_on_stay),
         T(only_a_sound_journal_is_gone_on_with),
+        T(interruptions_are_waited_out),
         T(a_journal_has_limits),
         T(no_link_is_followed),
     };
