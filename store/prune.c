@@ -37,7 +37,6 @@ static enum err_code tell_blobs(struct pruning *p, struct err *e)
     struct digest *rows;
     size_t n;
     char name[DIGEST_FILE_SIZE];
-    lease_begin_prune(p->s->leases);
     enum err_code code = catalog_unnamed(p->s->catalog, &a, &rows, &n, e);
     for (size_t i = 0; !code && i < n; i++) {
         digest_file_name(&rows[i], name);

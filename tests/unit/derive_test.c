@@ -51,6 +51,8 @@ static void writer_init(struct writer *w, size_t pieces)
     *w = (struct writer){ .w = { plan, write_pieces, w }, .planned = 4 * pieces, .pieces = pieces };
 }
 
+static const char *quantization = "Q8_0"; /* that the inspector tells of */
+
 static enum err_code inspect(void *user, const char *const *paths, size_t n, struct str template, struct arena *a,
                              struct store_facts *out, struct err *e)
 {
@@ -64,7 +66,7 @@ static enum err_code inspect(void *user, const char *const *paths, size_t n, str
     assert_memory_equal(file, "new!", 4);
     free(file);
     *out = llama;
-    out->quantization = "Q8_0";
+    out->quantization = quantization;
     return ERR_OK;
 }
 
@@ -234,6 +236,19 @@ static void what_fails_leaves_nothing(void **state)
     w.cancel = &cancel;
     fails_with(ERR_CANCELLED, "cancelled", store_derive(p->s, &in, NULL, e));
     atomic_store(&cancel, false);
+    writer_init(&w, 5);
+    quantization = "\xff";
+    fails_with(ERR_INVALID, "quantisation is not valid UTF-8", store_derive(p->s, &in, NULL, e));
+    quantization = "Q8_0";
+    assert_int_equal(entries(p->home, "tmp"), 0);
+    struct blob_part part;
+    struct buf chunks;
+    writer_init(&w, 5);
+    w.fail_at = 3;
+    buf_init(&chunks, 4096);
+    fails_with(ERR_FORMAT, "no number", derive_part(p->s, "weights", &w.w, NULL, &part, &chunks, e));
+    assert_string_equal(part.name, "");
+    buf_finish(&chunks);
     writer_init(&w, 5);
     in.to = "a@b";
     fails_with(ERR_INVALID, "", store_derive(p->s, &in, NULL, e));

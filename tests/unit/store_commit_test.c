@@ -301,6 +301,25 @@ static void what_is_leased_stays(void **state)
     lease_put(gone, &d);
 }
 
+/* Models outlive their store: the last of them ends what they share. */
+static void models_outlive_their_store(void **state)
+{
+    struct place *p = *state;
+    struct store_model *one = NULL, *two = NULL;
+    reopen(p);
+    add(p, "one", "first", STORE_COPY);
+    add(p, "two", "second", STORE_COPY);
+    ok(store_resolve(p->s, "one", &one, e));
+    ok(store_resolve(p->s, "two", &two, e));
+    store_close(p->s);
+    p->s = NULL;
+    uint64_t held = mem_live();
+    store_model_destroy(one);
+    uint64_t left = mem_live();
+    store_model_destroy(two);
+    assert_true(held > left && left > mem_live());
+}
+
 static void a_model_that_is_open_keeps_its_files(void **state)
 {
     struct place *p = *state;
@@ -330,7 +349,9 @@ static void only_sound_blobs_are_leased(void **state)
     assert_false(store_lease(p->s, &d, NULL));
     unlink(path);
     assert_false(store_lease(p->s, &d, NULL));
+    write_file(path, "BYTES", 5);
     ok(store_remove(p->s, "m", NULL, e));
+    assert_int_equal(entries(p->home, "blobs"), 0); /* for nobody holds it */
 }
 
 /* ---- tmp/, chunk hashes, media types --------------------------------------------------------- */
@@ -469,6 +490,7 @@ int main(void)
         T(a_text_may_be_a_file_too),
         T(what_does_not_hash_to_its_digest_is_not_committed),
         T(what_is_leased_stays),
+        T(models_outlive_their_store),
         T(a_model_that_is_open_keeps_its_files),
         T(only_sound_blobs_are_leased),
         T(downloads_outlive_a_restart_for_a_week),

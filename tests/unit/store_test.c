@@ -307,6 +307,11 @@ static void what_is_not_ours_is_refused_and_untouched(void **state)
     memset(page, 'x', sizeof page);
     write_file(in(p, "home/db"), page, sizeof page);
     refused_untouched(p, "not a catalog");
+    memset(page, 0, sizeof page);
+    write_file(in(p, "home/db"), page, sizeof page);
+    refused_untouched(p, "not a catalog");
+    write_file(in(p, "home/db"), "SQLite format 3", 16);
+    refused_untouched(p, "not a catalog");
     unlink(in(p, "home/db"));
     sql(in(p, "home/db"), "CREATE TABLE t (x); PRAGMA application_id = 77");
     refused_untouched(p, "not a catalog");
@@ -314,6 +319,38 @@ static void what_is_not_ours_is_refused_and_untouched(void **state)
     refused_untouched(p, "not a catalog");
     sql(in(p, "home/db"), "PRAGMA user_version = 1");
     refused_untouched(p, "not a catalog");
+}
+
+/* What a process of others left half done is not rolled back either: SQLite would, before it tells a version. */
+static void a_hot_journal_is_left_to_whose_it_is(void **state)
+{
+    struct place *p = *state;
+    static const struct {
+        const char *set, *sentence;
+    } rows[] = { { "PRAGMA application_id = 0x48525448; PRAGMA user_version = 99", "schema 99" },
+                 { "PRAGMA application_id = 77", "not a catalog" } };
+    assert_int_equal(mkdir(p->home, 0750), 0);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const char *path = in(p, i ? "other" : "newer");
+        char journal[300];
+        size_t n, n_journal;
+        sqlite3 *c;
+        snprintf(journal, sizeof journal, "%s-journal", path);
+        sql(path, rows[i].set);
+        sql(path, "CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(200000))");
+        assert_int_equal(sqlite3_open(path, &c), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(c, "PRAGMA cache_size = 2; BEGIN; UPDATE t SET x = randomblob(200000)", NULL,
+                                      NULL, NULL), SQLITE_OK);
+        char *db = read_file(path, &n), *hot = read_file(journal, &n_journal);
+        write_file(in(p, "home/db"), db, n);
+        write_file(in(p, "home/db-journal"), hot, n_journal);
+        sqlite3_close(c);
+        refused_untouched(p, rows[i].sentence);
+        assert_file_is(in(p, "home/db-journal"), hot, n_journal);
+        assert_true(n_journal > 4096);
+        free(db);
+        free(hot);
+    }
 }
 
 static void an_empty_catalog_is_migrated(void **state)
@@ -560,6 +597,31 @@ static void import_by_reference(void **state)
     assert_file_is(file, "referenced", 10);
 }
 
+/* What a progress callback of the tests does to the file that is being read. */
+struct meddler {
+    const char *path;
+    int calls, stop_at;
+    bool append, truncate;
+    uint64_t last, total;
+};
+
+static bool meddle(void *user, uint64_t done, uint64_t total)
+{
+    struct meddler *m = user;
+    m->calls++;
+    assert_true(done >= m->last && done <= total);
+    m->last = done;
+    m->total = total;
+    int fd = m->append || m->truncate ? open(m->path, O_WRONLY | O_APPEND) : -1;
+    if (m->append)
+        assert_int_equal(write(fd, "more", 4), 4);
+    if (m->truncate)
+        assert_int_equal(ftruncate(fd, 1000), 0);
+    if (fd >= 0)
+        close(fd);
+    return m->calls != m->stop_at;
+}
+
 static void what_cannot_be_imported(void **state)
 {
     struct place *p = *state;
@@ -632,6 +694,21 @@ static void what_cannot_be_imported(void **state)
     f.fd = open(in(p, "x"), O_WRONLY);
     fails_with(ERR_IO, "reading 'x'", store_import(p->s, &job, NULL, e));
     close(f.fd);
+    struct store_import_file two[] = { { .fd = fd, .path = "x" }, { .fd = open(in(p, "x"), O_WRONLY), .path = "x" } };
+    job.files = two;
+    job.n_files = 2;
+    fails_with(ERR_IO, "reading 'x'", store_import(p->s, &job, NULL, e)); /* when the first is staged */
+    close(two[1].fd);
+    struct meddler looking = { 0 };
+    two[1].fd = open(p->root, O_RDONLY);
+    job.progress = meddle;
+    job.user = &looking;
+    fails_with(ERR_INVALID, "not a regular file", store_import(p->s, &job, NULL, e));
+    assert_int_equal(looking.calls, 0); /* before anything is copied */
+    close(two[1].fd);
+    job.progress = NULL;
+    job.files = &f;
+    job.n_files = 1;
     assert_string_equal(listed(p->s), "");
     assert_int_equal(entries(p->home, "blobs"), 0);
     assert_int_equal(entries(p->home, "tmp"), 0);
@@ -639,31 +716,6 @@ static void what_cannot_be_imported(void **state)
     job.facts = (struct store_facts){ 0 }; /* nothing known is fine */
     ok(store_import(p->s, &job, NULL, e));
     close(fd);
-}
-
-/* What a progress callback of the tests does to the file that is being read. */
-struct meddler {
-    const char *path;
-    int calls, stop_at;
-    bool append, truncate;
-    uint64_t last, total;
-};
-
-static bool meddle(void *user, uint64_t done, uint64_t total)
-{
-    struct meddler *m = user;
-    m->calls++;
-    assert_true(done >= m->last && done <= total);
-    m->last = done;
-    m->total = total;
-    int fd = m->append || m->truncate ? open(m->path, O_WRONLY | O_APPEND) : -1;
-    if (m->append)
-        assert_int_equal(write(fd, "more", 4), 4);
-    if (m->truncate)
-        assert_int_equal(ftruncate(fd, 1000), 0);
-    if (fd >= 0)
-        close(fd);
-    return m->calls != m->stop_at;
 }
 
 static void progress_cancel_and_files_that_change(void **state)
@@ -1015,6 +1067,7 @@ int main(void)
         T(a_newer_schema_is_refused_and_untouched),
         T(a_newer_schema_in_the_wal_is_refused_and_untouched),
         T(what_is_not_ours_is_refused_and_untouched),
+        T(a_hot_journal_is_left_to_whose_it_is),
         T(an_empty_catalog_is_migrated),
         T(a_damaged_catalog_is_an_error),
         cmocka_unit_test_setup_teardown(a_misplaced_page_costs_no_file, setup_in_memory, teardown),
