@@ -324,6 +324,24 @@ static bool takes(struct str text)
     return !source_parse(text, &s, NULL) && s.kind == SOURCE_REGISTRY;
 }
 
+/* A name that came from a registry is asked for again as it was then, whatever case it is written in now: here
+ * case does not count, there it does. */
+static void spell_as_before(struct remote *r, struct name *name)
+{
+    char canonical[NAME_TEXT_MAX + 1];
+    struct store_model *here = NULL;
+    struct source before;
+    name_canonical(name, canonical);
+    if (!store_resolve(r->store, canonical, &here, NULL) && strcmp(here->origin, remote_registry.name) == 0 &&
+        !source_parse(str_from(here->source), &before, NULL) && name_eq(&before.name, name)) {
+        memcpy(name->host, before.name.host, sizeof name->host);
+        memcpy(name->namespace, before.name.namespace, sizeof name->namespace);
+        memcpy(name->model, before.name.model, sizeof name->model);
+        memcpy(name->tag, before.name.tag, sizeof name->tag);
+    }
+    store_model_destroy(here);
+}
+
 static enum err_code set_up(struct remote *r, struct err *e)
 {
     struct registry *g = arena_zero(&r->arena, 1, sizeof *g);
@@ -336,6 +354,7 @@ static enum err_code set_up(struct remote *r, struct err *e)
     if (code)
         return code;
     g->name = s.name;
+    spell_as_before(r, &g->name);
     digest_text(&g->name.digest, digest);
     const char *reference = g->name.pinned ? digest : g->name.tag;
     g->reference = arena_strndup(&r->arena, reference, strlen(reference));

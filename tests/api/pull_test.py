@@ -146,6 +146,14 @@ class Pull(Case):
         self.assertEqual(self.d.post("/api/pull", "").json["error"], "missing request body")
         self.assertEqual(self.names(), [])
 
+    def test_again_in_another_case(self):
+        """The case that came first counts, where it counts: registries have none but small letters."""
+        self.hearth("pull", "--insecure", at("tiny"))
+        for name in at("TINY"), at("Tiny:Latest"):
+            reply = self.d.post("/api/pull", {"model": name, "insecure": True, "stream": False})
+            self.assertEqual((reply.status, reply.json.get("model")), (200, at("tiny:latest")), reply.body)
+        self.assertEqual(self.names(), [at("tiny:latest")])
+
     def test_what_others_see_of_a_url(self):
         """Neither the log nor a list has what may be secret in it."""
         host = REGISTRY.host.split(":")[0] + ":1"
