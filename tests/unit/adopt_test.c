@@ -214,8 +214,13 @@ static void large_caches(void **state)
     for (size_t i = 0; i < l->n_found; i++) {
         const struct adopt_found *f = &l->found[i];
         parts += f->n_files == 500 && !f->problem;
-        if (f->n_files == 1)
-            seen[strcasecmp(f->name, "model:latest") == 0 ? 1 : atoi(strrchr(f->name, '-') + 1)]++;
+        if (f->n_files != 1)
+            continue;
+        const char *dash = strrchr(f->name, '-');
+        char *end = NULL;
+        long number = dash ? strtol(dash + 1, &end, 10) : 1; /* the first has its name without one */
+        assert_true(number >= 1 && number <= 2000 && (!end || !*end));
+        seen[number]++;
     }
     assert_int_equal(parts, 4);
     for (int i = 1; i <= 2000; i++)
