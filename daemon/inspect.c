@@ -17,7 +17,7 @@ static const char *capabilities(const struct words *w, const struct chat_templat
 {
     struct model_can can = model_can(w, t, f);
     char text[64];
-    snprintf(text, sizeof text, "%s%s%s%s", words_header(w)->has_weights ? "completion," : "",
+    snprintf(text, sizeof text, "%s%s%s%s", words_header(w)->has_weights && !prompt_no_model(w) ? "completion," : "",
              can.tools ? "tools," : "", can.insert ? "insert," : "", can.thinking ? "thinking," : "");
     size_t n = strlen(text);
     return arena_strndup(a, text, n ? n - 1 : 0);
@@ -52,6 +52,8 @@ enum err_code inspect_files(void *user, const char *const *paths, size_t n, stru
     struct output_format *format = NULL;
     (void)user, (void)n;
     enum err_code c = words_load(paths[0], &w, e);
+    if (!c && prompt_no_model(w) && strcmp(words_header(w)->arch, "clip") != 0) /* a projector goes beside a model */
+        c = err_set(e, ERR_UNSUPPORTED, "this file is no model by itself (general.type): %s", prompt_no_model(w));
     if (!c && template.n) {
         c = chat_template_create(template, "the model's template", &own, e);
         c = c == ERR_NO_MEMORY ? c : ERR_OK; /* one that cannot be read gives way to the file's */

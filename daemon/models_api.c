@@ -300,7 +300,7 @@ static void add_capabilities(struct show_reply *s, const struct lookup *l)
 {
     const struct words *w = lookup_words(l);
     struct model_can can = model_can(w, lookup_template(l), words_entry_format(l->entry));
-    if (words_header(w)->has_weights)
+    if (words_header(w)->has_weights && !prompt_no_model(w))
         s->capabilities[s->n_capabilities++] = STR("completion");
     if (can.tools)
         s->capabilities[s->n_capabilities++] = STR("tools");

@@ -383,9 +383,29 @@ static enum err_code make(const struct prompt_want *w, struct prompt *out, struc
     return c;
 }
 
+/* GGUF holds more than models; general.type tells. */
+static const struct {
+    const char *type, *says;
+} no_models[] = {
+    { "adapter", "it is a LoRA adapter: a Modelfile takes it with ADAPTER, beside FROM and the model it was made for" },
+    { "imatrix", "it is an importance matrix, which tools that quantise read" },
+    { "mmproj", "it is a projector (of images or sound), which goes beside a model and gives no answers" },
+};
+
+const char *prompt_no_model(const struct words *w)
+{
+    struct str type = strcmp(words_header(w)->arch, "clip") == 0 ? STR("mmproj") : words_text(w, "general.type");
+    for (size_t i = 0; i < sizeof no_models / sizeof *no_models; i++)
+        if (str_is(type, no_models[i].type))
+            return no_models[i].says;
+    return NULL;
+}
+
 enum err_code prompt_no_tokenizer(const struct words *w, struct err *e)
 {
     const struct err *why = words_no_tokenizer(w);
+    if (prompt_no_model(w))
+        return err_set(e, ERR_UNSUPPORTED, "this file is no model by itself: %s", prompt_no_model(w));
     return err_set(e, ERR_UNSUPPORTED, "this model has no tokenizer: %s",
                    why->code ? why->text : "its file's key 'tokenizer.ggml.model' names none");
 }

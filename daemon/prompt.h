@@ -43,6 +43,8 @@ struct prompt {
 /* Chat, generate and render. ERR_INVALID: too long, a template's own objection, or a name in
  * chat_template_kwargs that is not for a client to set. */
 enum err_code prompt_make(const struct prompt_want *w, struct prompt *out, struct err *e);
+/* What a file is that is no model by itself, as its general.type says; NULL: a model. */
+const char *prompt_no_model(const struct words *w);
 enum err_code prompt_no_tokenizer(const struct words *w, struct err *e); /* the error: why there is none */
 void prompt_init(struct prompt *p);
 void prompt_finish(struct prompt *p);
