@@ -276,9 +276,11 @@ static enum err_code commit(struct derive *d, struct model_box **box, struct err
 static enum err_code run(struct derive *d, struct model_box **box, struct err *e)
 {
     enum err_code code = begin(d, e);
+    const char *path = d->from ? d->from->path : d->in->from_path;
     if (!code)
-        code = derive_part(d->s, d->from ? d->from->path : d->in->from_path, d->in->writer, &d->in->job,
-                           &d->part, &d->chunks, e);
+        code = derive_part(d->s, path, d->in->writer, &d->in->job, &d->part, &d->chunks, e);
+    if (code && d->from && path)
+        store_say_model(e, path, d->from->name);
     if (!code) {
         store_job_tell(&d->in->job, "verifying the new file");
         code = look_into(d, e);

@@ -296,6 +296,16 @@ void store_set_inspector(struct store *s, store_inspect *fn, void *user)
     s->inspect_user = user;
 }
 
+void store_say_model(struct err *e, const char *path, const char *model)
+{
+    const char *slash = strrchr(path, '/'), *file = slash ? slash + 1 : path;
+    struct err said;
+    if (!e || !str_starts(str_from(e->text), str_from(file)))
+        return;
+    said = *e;
+    err_set(e, said.code, "'%.200s'%s", model, said.text + strlen(file));
+}
+
 enum err_code store_look_into(struct store *s, const char *const *paths, size_t n, struct str template,
                               struct arena *a, struct store_facts *out, struct err *e)
 {

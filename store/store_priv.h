@@ -105,5 +105,8 @@ void store_unname_parts(struct store *s, const void *owner, size_t n);
 /* What the inspector says of staged files; ERR_UNSUPPORTED when there is none. Not locked. */
 enum err_code store_look_into(struct store *s, const char *const *paths, size_t n, struct str template,
                               struct arena *a, struct store_facts *out, struct err *e);
+/* Where a sentence begins with the name of the store's file at `path`, it begins with the model's instead: that is what
+ * its reader knows. */
+void store_say_model(struct err *e, const char *path, const char *model);
 
 #endif

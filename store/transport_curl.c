@@ -558,6 +558,8 @@ static void curl_failed(struct curl_transfer *c, CURLcode code)
     for (size_t i = 0; i < sizeof curl_errors / sizeof *curl_errors; i++)
         if (curl_errors[i].code == code)
             row = curl_errors[i];
+    if (code == CURLE_SSL_CONNECT_ERROR && strstr(c->reason, "wrong version number")) /* of TLS: it is no TLS */
+        row.more = " (it may speak plain http: --insecure takes that)";
     /* libcurl keeps no header of more than 100 KB, and has no other word for it */
     if (row.err == ERR_NO_MEMORY && c->sending && !c->head_done)
         err_set(&c->x.err, ERR_TOO_LARGE, "%s sent a head of more than %zu bytes", c->from,
