@@ -234,13 +234,15 @@ static void paint(struct bars *b)
 
 /* ---- without one --------------------------------------------------------------------------------- */
 
-static void print_sum(struct bars *b, int64_t now_ns)
+static void print_sum(struct bars *b, int64_t now_ns, bool at_its_end)
 {
     struct buf out;
-    buf_init(&out, 1024);
+    buf_init(&out, BARS_LINE_SIZE);
     bars_put_sum(&out, b);
-    if (out.n && !out.failed)
+    if (out.n && !out.failed && !(at_its_end && str_is(buf_str(&out), b->line))) { /* nothing is said twice */
         fprintf(stderr, "%s\n", out.p);
+        snprintf(b->line, sizeof b->line, "%s", out.p);
+    }
     fflush(stderr);
     buf_finish(&out);
     b->line_ns = now_ns;
@@ -253,7 +255,7 @@ static void print_event(struct bars *b, const struct bar *x, bool is_new, int64_
         fprintf(stderr, "%s\n", x->label);
         fflush(stderr);
     } else if (x->has_total && (!b->line_ns || now_ns - b->line_ns >= LINE_NS)) {
-        print_sum(b, now_ns);
+        print_sum(b, now_ns, false);
     }
 }
 
@@ -287,7 +289,15 @@ void bars_idle(struct bars *b, int64_t now_ns)
     if (any && b->tty)
         paint(b);
     else if (any && now_ns - b->line_ns >= LINE_NS)
-        print_sum(b, now_ns);
+        print_sum(b, now_ns, false);
+}
+
+bool bars_arrived(const struct bars *b)
+{
+    bool any = false;
+    for (size_t i = 0; i < b->n; i++)
+        any |= b->bar[i].completed > 0;
+    return any;
 }
 
 void bars_finish(struct bars *b)
@@ -298,7 +308,7 @@ void bars_finish(struct bars *b)
     if (b->tty && b->n)
         paint(b);
     else if (bytes)
-        print_sum(b, 0);
+        print_sum(b, 0, true);
     mem_free(b->bar);
     *b = (struct bars){ 0 };
 }

@@ -14,6 +14,7 @@
 
 #define BARS_LABEL_SIZE 96
 #define BARS_DIGEST_SIZE 72
+#define BARS_LINE_SIZE 256
 
 struct bar {
     char label[BARS_LABEL_SIZE], digest[BARS_DIGEST_SIZE];
@@ -32,11 +33,13 @@ struct bars {
     size_t settled;              /* the first so many are painted for good */
     size_t painted;              /* lines below which the cursor stands */
     int64_t painted_ns, line_ns; /* when it was painted, when the last line of bytes was printed */
+    char line[BARS_LINE_SIZE];   /* that line */
 };
 void bars_init(struct bars *b, const struct term *t);
 void bars_event(struct bars *b, const struct transfer_event *ev, int64_t now_ns);
 /* Nothing came for a while: speeds fall. To be called about once a second. */
 void bars_idle(struct bars *b, int64_t now_ns);
+bool bars_arrived(const struct bars *b); /* some byte is there */
 /* Paints the last state; what was shown stays. */
 void bars_finish(struct bars *b);
 

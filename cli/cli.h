@@ -91,6 +91,7 @@ struct cli {
     const char *value[ARG_COUNT];
     const char *options[MAX_OPTION_VALUES]; /* each -o */
     size_t n_options;
+    bool arrived;              /* the last long call told of bytes that are there */
     int argc;                  /* what is neither command nor option */
     char **argv;
     char **rest;               /* the command's name and all behind it: serve hands it on */
@@ -133,6 +134,8 @@ command_run run_run, list_run, ps_run, show_run, rm_run, cp_run, stop_run, impor
  * longer than `name` (a tag that was chosen), or another (of a URL). ERR_CONFLICT: the daemon is offline. */
 #define PULL_NAME_SIZE 1024
 enum err_code pull_missing(struct cli *c, const char *name, char called[PULL_NAME_SIZE], struct err *e);
+/* create.c: a model of a folder's files, as FROM in a Modelfile takes them. */
+enum err_code create_from_folder(struct cli *c, const char *dir, const char *name, struct err *e);
 /* Models whose place has another one now; the caller json_decref()s. */
 enum err_code pull_outdated(struct cli *c, json_t **reply, struct err *e);
 

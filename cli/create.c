@@ -119,7 +119,7 @@ static bool is_later_part(const char *name)
     return n > 20 && sscanf(name + n - 20, "-%5u-of-%5u.gguf", &number, &count) == 2 && number != 1;
 }
 
-static enum err_code look_at(const char *dir, const char *name, struct found *f, json_t *list, struct err *e)
+static enum err_code look_at(const char *dir, const char *name, struct found *f, json_t *projectors, struct err *e)
 {
     char path[PATH_MAX];
     if (name[0] == '.')
@@ -130,37 +130,53 @@ static enum err_code look_at(const char *dir, const char *name, struct found *f,
         return ERR_OK;
     if (strncmp(name, "mmproj", 6) == 0) {
         int n = snprintf(path, sizeof path, "%s/%s", dir, name);
-        return n < (int)sizeof path ? add_path(list, path, e) : err_set(e, ERR_INVALID, "'%s' is too long a path", dir);
+        return n < (int)sizeof path ? add_path(projectors, path, e)
+                                    : err_set(e, ERR_INVALID, "'%s' is too long a path", dir);
     }
     snprintf(f->first, sizeof f->first, "%s", name);
     f->n_models++;
     return ERR_OK;
 }
 
-/* A folder with the files of one model. */
-static enum err_code add_folder(json_t *list, const char *dir, struct err *e)
+static enum err_code look_around(const char *dir, struct found *f, json_t *projectors, struct err *e)
 {
-    struct found f = { 0 };
-    char path[PATH_MAX];
     enum err_code c = ERR_OK;
     DIR *d = opendir(dir);
     if (!d)
         return err_errno(e, ERR_IO, errno, "cannot read the folder '%s'", dir);
     for (struct dirent *x; !c && (x = readdir(d));)
-        c = look_at(dir, x->d_name, &f, list, e);
+        c = look_at(dir, x->d_name, f, projectors, e);
     closedir(d);
-    if (c)
-        return c;
-    if (f.n_models > 1)
-        return err_set(e, ERR_INVALID, "'%s' has %zu models: name one of its files", dir, f.n_models);
-    if (!f.n_models && f.foreign[0])
+    return c;
+}
+
+static enum err_code add_found(json_t *list, const char *dir, const struct found *f, struct err *e)
+{
+    char path[PATH_MAX];
+    if (f->n_models > 1)
+        return err_set(e, ERR_INVALID, "'%s' has %zu models: name one of its files", dir, f->n_models);
+    if (!f->n_models && f->foreign[0])
         return err_set(e, ERR_UNSUPPORTED,
                        "'%s' has no GGUF file, only others ('%s'): convert the model to GGUF first, for example with "
-                       "llama.cpp's convert_hf_to_gguf.py", dir, f.foreign);
-    if (!f.n_models)
+                       "llama.cpp's convert_hf_to_gguf.py", dir, f->foreign);
+    if (!f->n_models)
         return err_set(e, ERR_NOT_FOUND, "'%s' has no model file (*.gguf)", dir);
-    int n = snprintf(path, sizeof path, "%s/%s", dir, f.first);
+    int n = snprintf(path, sizeof path, "%s/%s", dir, f->first);
     return n < (int)sizeof path ? add_model(list, path, e) : err_set(e, ERR_INVALID, "'%s' is too long a path", dir);
+}
+
+/* A folder with the files of one model: itself first. */
+static enum err_code add_folder(json_t *list, const char *dir, struct err *e)
+{
+    struct found f = { 0 };
+    json_t *projectors = json_array();
+    enum err_code c = projectors ? look_around(dir, &f, projectors, e) : no_memory(e);
+    if (!c)
+        c = add_found(list, dir, &f, e);
+    if (!c && json_array_extend(list, projectors))
+        c = no_memory(e);
+    json_decref(projectors);
+    return c;
 }
 
 /* ---- what the Modelfile says ------------------------------------------------------------------- */
@@ -425,6 +441,20 @@ static enum err_code ask(struct making *m, struct err *e)
                                   : follow_call(m->c, "/api/create", buf_str(&body), NULL, e);
     buf_finish(&body);
     return c;
+}
+
+enum err_code create_from_folder(struct cli *c, const char *dir, const char *name, struct err *e)
+{
+    struct making m = { .c = c };
+    create_request_init(&m.r);
+    m.r.model = str_from(name);
+    enum err_code code = make_trees(&m) ? add_folder(m.paths, dir, e) : no_memory(e);
+    if (!code)
+        code = hand_files(&m, e);
+    if (!code)
+        code = ask(&m, e);
+    making_finish(&m);
+    return code;
 }
 
 enum err_code create_run(struct cli *c, struct err *e)

@@ -62,6 +62,7 @@ enum err_code follow_call(struct cli *c, const char *path, struct str body, json
     c->client.idle_user = &f;
     code = client_stream(&c->client, path, body, take_line, &f, e);
     c->client.idle = NULL;
+    c->arrived = bars_arrived(&f.bars);
     bars_finish(&f.bars);
     if (code == ERR_CANCELLED && f.detached) {
         err_clear(e);

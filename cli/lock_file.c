@@ -157,7 +157,8 @@ enum err_code lock_file_read(const char *path, struct lock_file *out, struct err
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
     if (fd < 0)
-        return err_errno(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, errno, "opening '%s'", path);
+        return errno != ENOENT ? err_errno(e, ERR_IO, errno, "opening '%s'", path) :
+               err_set(e, ERR_NOT_FOUND, "there is no '%s' here: `hearth lock MODEL...` writes one", path);
     buf_init(&text, LOCK_FILE_MAX);
     while (!text.failed && n > 0) {
         n = read(fd, piece, sizeof piece);

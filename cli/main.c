@@ -62,9 +62,10 @@ const struct command cli_commands[] = {
     { "push", NULL, "NAME [DESTINATION]", "bring a model to a registry",
       "DESTINATION is what it is called there; without it, NAME itself names a registry.",
       B(ARG_INSECURE) | B(ARG_LIMIT_RATE) | B(ARG_DETACH) | B(ARG_JSON), 1, 2, false, true, push_run },
-    { "import", NULL, "FILE [NAME]", "give a GGUF file a name in the store, or take a bundle's models",
+    { "import", NULL, "FILE|DIR [NAME]", "give a GGUF file a name in the store, or take a bundle's models",
       "NAME is model[:tag]; without it the file's name is taken. Of a file in parts\n"
-      "(-00001-of-0000N.gguf) name the first. The models of a bundle (`hearth export`) keep their names.",
+      "(-00001-of-0000N.gguf) name the first; a folder with the files of one model is one model, with\n"
+      "the mmproj*.gguf that is there. The models of a bundle (`hearth export`) keep their names.",
       B(ARG_COPY) | B(ARG_REFERENCE) | B(ARG_JSON), 1, 2, false, true, import_run },
     { "export", NULL, "MODEL... -o FILE", "write models into one file, for machines without a network",
       "The file is a tar in OCI image layout: `hearth import FILE` takes it, and tools of OCI read it.\n"

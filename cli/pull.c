@@ -55,14 +55,16 @@ static enum err_code call(struct cli *c, const char *path, const struct pull_req
 static void say_how_to_go_on(const struct cli *c, const char *verb, const char *name, const char *before,
                              const char *other, struct err *e)
 {
+    const char *insecure = c->given[ARG_INSECURE] ? " --insecure" : "";
+
     before = other ? before : "";
     other = other ? other : "";
     if (e->code == ERR_CANCELLED) {
-        fprintf(stderr, "%sstopped: `hearth %s %s%s%s` continues where it stopped\n", c->term.err_tty ? "\n" : "",
-                verb, name, before, other);
+        fprintf(stderr, "%sstopped: `hearth %s %s%s%s%s` continues where it stopped\n", c->term.err_tty ? "\n" : "",
+                verb, name, before, other, insecure);
         e->text[0] = '\0'; /* all is said */
-    } else if (e->code == ERR_IO || e->code == ERR_TIMEOUT)
-        fprintf(stderr, "`hearth %s %s%s%s` goes on from what has arrived.\n", verb, name, before, other);
+    } else if (c->arrived && (e->code == ERR_IO || e->code == ERR_TIMEOUT))
+        fprintf(stderr, "`hearth %s %s%s%s%s` goes on from what has arrived.\n", verb, name, before, other, insecure);
 }
 
 static void say_detached(const struct cli *c, const char *verb, const char *name)

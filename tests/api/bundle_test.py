@@ -117,6 +117,9 @@ class Bundles(unittest.TestCase):
         path = self.folder + "/x.tar"
         self.assertIn("not found", self.hearth(self.d, "export", "none", "-o", path, rc=4)[1])
         self.assertIn("say where to", self.hearth(self.d, "export", "one", rc=2)[1])
+        self.hearth(self.d, "export", "one", "-o", path)
+        self.assertIn("are copied out of it", self.hearth(self.d, "import", "--reference", path, rc=2)[1])
+        os.unlink(path)
         self.assertIn("no such file", self.hearth(self.d, "export", "one", "-o", self.folder + "/none/x.tar", rc=1)[1].lower())
         self.assertIn("no plain file", self.hearth(self.d, "export", "one", "-o", self.folder, rc=1)[1])
         self.assertFalse(os.path.exists(path))

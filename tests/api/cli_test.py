@@ -533,8 +533,10 @@ class Transfers(Case):
         self.assertIn("hearth: it is not there", err)
         self.daemon.close()
         os.unlink(self.socket)
-        err = self.pull(chunked(*lines(PULL[0], PULL[1], {"error": "reset", "code": "io"})), "m", rc=1)[1]
-        self.assertIn("`hearth pull m` goes on from what has arrived", err)
+        err = self.pull(chunked(*lines(*PULL[:3], {"error": "reset", "code": "io"})), "m", "--as", "n", rc=1)[1]
+        self.assertIn("`hearth pull m --as n` goes on from what has arrived", err)
+        self.daemon.script["/api/pull"] = chunked(*lines(PULL[0], {"error": "no such host", "code": "io"}))
+        self.assertNotIn("arrived", self.hearth("pull", "m", rc=1)[1])  # nothing has
 
     def test_offline_says_so(self):
         err = self.pull(plain({"error": "offline: nothing is pulled"}, "409 Conflict"), "m", rc=1)[1]

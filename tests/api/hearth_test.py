@@ -6,6 +6,7 @@ import math
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -65,6 +66,45 @@ class Together(unittest.TestCase):
             f.write(b"GGUF" + b"\xff" * 100)
         self.assertIn("bad.gguf", self.hearth("import", bad, rc=1)[1])
         self.assertIn("nothere", self.hearth("import", self.folder + "/nothere.gguf", rc=1)[1])
+
+    def typed(self, name, arch, type_):
+        """A GGUF file of two keys, which say what it is, and one tensor."""
+        keys = [("general.architecture", tiny_gguf.STRING, arch), ("general.type", tiny_gguf.STRING, type_)]
+        head = struct.pack("<4sIQQ", b"GGUF", 3, 1, len(keys))
+        head += b"".join(tiny_gguf.string(k) + struct.pack("<I", kind) + tiny_gguf.value(kind, v) for k, kind, v in keys)
+        head += tiny_gguf.string("blk.0.attn_q.weight.lora_a") + struct.pack("<IQIQ", 1, 32, 0, 0)
+        path = self.folder + "/" + name
+        with open(path, "wb") as f:
+            f.write(head + bytes(-len(head) % 32) + bytes(128))
+        return path
+
+    def test_what_is_no_model_by_itself(self):
+        for arch, type_, says in (("llama", "adapter", "it is a LoRA adapter: a Modelfile takes it with ADAPTER"),
+                                  ("llama", "imatrix", "it is an importance matrix")):
+            err = self.hearth("import", self.typed("part.gguf", arch, type_), "part", rc=1)[1]
+            self.assertIn("this file is no model by itself (general.type): " + says, err)
+        path = self.typed("mmproj-F16.gguf", "clip", "mmproj")
+        self.hearth("import", path, "part")  # it may be made part of a model
+        self.addCleanup(self.hearth, "rm", "part")
+        self.assertNotIn("completion", self.hearth("show", "part")[0])
+        for args in (("run", "part", "hi"), ("tokenize", "part", "hi")):
+            self.assertIn("this file is no model by itself: it is a projector", self.hearth(*args, rc=1)[1])
+
+    def test_a_folder_is_one_model(self):
+        folder = self.folder + "/Whole"
+        os.mkdir(folder)
+        shutil.copy(self.file, folder + "/Tiny-F32.gguf")
+        shutil.copy(self.typed("p.gguf", "clip", "mmproj"), folder + "/mmproj-F16.gguf")
+        self.assertIn("as 'whole'", self.hearth("import", folder)[0])
+        self.addCleanup(self.hearth, "rm", "whole")
+        model = next(m for m in self.daemon.get("/api/tags").json["models"] if m["name"] == "whole:latest")
+        self.assertEqual(model["size"] // 1000, sum(os.path.getsize(folder + "/" + f) for f in os.listdir(folder)) // 1000)
+        self.assertIn("Tiny-F32.gguf", self.hearth("show", "whole")[0])
+        self.assertTrue(self.hearth("run", "whole", "hi", "-o", "num_predict=2", "-o", "ignore_eos=true")[0])
+        shutil.copy(self.file, folder + "/Second.gguf")
+        self.assertIn("has 2 models: name one of its files", self.hearth("import", folder, rc=1)[1])
+        os.mkdir(self.folder + "/nothing")
+        self.assertIn("has no model file", self.hearth("import", self.folder + "/nothing", rc=4)[1])
 
     def test_run_ps_stop(self):
         args = ["run", "tiny:x", "hello", "-o", "temperature=0", "-o", "num_predict=12", "-o", "ignore_eos=true"]

@@ -240,7 +240,8 @@ class Locks(unittest.TestCase):
             if sentence:
                 self.assertIn(sentence, self.hearth(self.d, "sync", rc=1)[1])
         os.unlink(self.lock)
-        self.assertIn("hearth.lock", self.hearth(self.d, "sync", rc=4)[1])
+        for command in "sync", "lock":
+            self.assertIn("there is no 'hearth.lock' here", self.hearth(self.d, command, rc=4)[1])
 
 
 if __name__ == "__main__":

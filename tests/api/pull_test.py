@@ -168,6 +168,13 @@ class Pull(Case):
         self.d.post("/api/pull", {"model": 'a" level="x', "stream": False})
         self.assertIn('name="a? level=?x"', self.d.log())
 
+    def test_sentences_say_names_that_people_know(self):
+        REGISTRY.model("library/bad", "latest", b"GGUF" + b"\xff" * 100)
+        err = self.hearth("pull", "--insecure", at("bad"), rc=1)[1]
+        self.assertIn("hearth: '%s'" % at("bad"), err)
+        self.assertNotIn(".part", err)  # a file of the store
+        self.assertIn("--insecure takes that", self.hearth("pull", at("tiny"), rc=1)[1])
+
     def test_nothing_is_fetched_twice(self):
         self.hearth("pull", "--insecure", at("tiny"))
         before = self.blobs()
@@ -315,7 +322,7 @@ class Progress(Case):
         p.read(r" [1-8]\d% ")
         os.write(p.fd, b"\x03")
         self.assertEqual(p.read(None), 130)
-        self.assertIn("`hearth pull %s` continues where it stopped" % at("large"), p.seen)
+        self.assertIn("`hearth pull %s --insecure` continues where it stopped" % at("large"), p.seen)
         self.until(lambda: not self.transfers(), 2)
         self.assertEqual(self.names(), [])
         lines = self.d.post("/api/pull", {"model": at("large"), "insecure": True}).lines

@@ -92,6 +92,19 @@ static void speed_and_time_left(void **state)
     mem_free(b.bar);
 }
 
+static void what_has_arrived(void **state)
+{
+    (void)state;
+    struct bars b = { .line_ns = INT64_MAX / 2 };
+    struct transfer_event ev = event("pulling", "sha256:a", 0, 2);
+    bars_event(&b, &ev, S);
+    assert_false(bars_arrived(&b));
+    ev.completed = 1;
+    bars_event(&b, &ev, S);
+    assert_true(bars_arrived(&b));
+    mem_free(b.bar);
+}
+
 static void nothing_drives_the_terminal(void **state)
 {
     (void)state;
@@ -135,6 +148,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(columns_by_width),
         cmocka_unit_test(speed_and_time_left),
+        cmocka_unit_test(what_has_arrived),
         cmocka_unit_test(nothing_drives_the_terminal),
         cmocka_unit_test(hosts_of_names),
     };
