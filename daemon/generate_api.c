@@ -9,6 +9,7 @@
 
 #define OWNER(type, member, p) ((type *)(void *)((char *)(p) - offsetof(type, member)))
 #define PARSE_ON_LOOP 131072 /* larger bodies are parsed on a worker: 9 ms/MB */
+#define MAX_VALUES 1048576   /* of a body: the longest context has fewer tokens */
 #define DEFAULT_CTX 4096
 
 static const char busy_text[] = "server busy, please try again.  maximum pending requests exceeded";
@@ -570,8 +571,8 @@ static void parse(struct gen *g)
     json_t *root;
     if (!g->body_n)
         err_set(&g->err, ERR_INVALID, "missing request body");
-    else if (!gen_failed(g, json_read((struct str){ g->body, g->body_n }, PROTOCOL_MAX_BODY,
-                                      "request body", &root, &g->err)))
+    else if (!gen_failed(g, json_read_bounded((struct str){ g->body, g->body_n }, PROTOCOL_MAX_BODY, MAX_VALUES,
+                                              "request body", &root, &g->err)))
         gen_failed(g, gen_request_read(g->kind, root, &g->req, &g->err));
 }
 

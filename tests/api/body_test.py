@@ -48,6 +48,12 @@ class Bodies(unittest.TestCase):
                 break
         self.assertLess(4 * slowest[0], time.monotonic() - began)
 
+    def test_values_without_end(self):
+        """A tree takes far more memory than its text."""
+        reply = self.d.post("/api/generate", b'{"model":"base","context":[' + b"1," * 7_000_000 + b"1]}")
+        self.assertEqual(reply.status, 413)
+        self.assertIn("more than 1048576 values", reply.json["error"])
+
     def test_both_names_of_a_name(self):
         """Ollama's own client sends "model" and "name", and one of them is empty."""
         for more in {"model": "", "name": "base"}, {"name": "", "model": "base"}, {"name": "other", "model": "base"}:
