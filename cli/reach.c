@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cli/term.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/str.h"
 
@@ -24,6 +25,7 @@
 #define AGAIN_MS 20
 #define STATUS_ANOTHER 3 /* hearthd: another has the store or the socket */
 #define DEFAULT_PORT "11434"
+#define LAST_WORDS_SIZE 300
 
 extern char **environ;
 
@@ -314,12 +316,41 @@ static enum err_code spawn_daemon(const char *daemon, char *log, size_t log_size
     return ERR_OK;
 }
 
+/* What it said last, less its name; "": nothing that can be read. */
+static void last_words(const char *log, char out[LAST_WORDS_SIZE])
+{
+    char tail[LAST_WORDS_SIZE];
+    struct stat st;
+    struct buf clean;
+    int fd = open(log, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    off_t from = fd >= 0 && fstat(fd, &st) == 0 && st.st_size > (off_t)sizeof tail ? st.st_size - (off_t)sizeof tail : 0;
+    ssize_t n = fd < 0 ? -1 : pread(fd, tail, sizeof tail, from);
+    struct str line = { tail, n > 0 ? (size_t)n : 0 };
+
+    if (fd >= 0)
+        close(fd);
+    while (line.n && line.p[line.n - 1] == '\n')
+        line.n--;
+    const char *before = line.n ? memrchr(line.p, '\n', line.n) : NULL;
+    if (before)
+        line = (struct str){ before + 1, line.n - (size_t)(before + 1 - line.p) };
+    if (str_starts(line, STR("hearthd: ")))
+        line = (struct str){ line.p + 9, line.n - 9 };
+    buf_init(&clean, LAST_WORDS_SIZE - 1);
+    term_clean(&clean, line);
+    snprintf(out, LAST_WORDS_SIZE, "%s", clean.n ? clean.p : "");
+    buf_finish(&clean);
+}
+
 /* How a daemon that was started has ended, in words. */
 static enum err_code ended(int status, const char *log, struct err *e)
 {
-    return err_set(e, ERR_NO_DAEMON, "hearthd was started but ended with %s %d: see %s",
+    char words[LAST_WORDS_SIZE];
+
+    last_words(log, words);
+    return err_set(e, ERR_NO_DAEMON, "hearthd was started but ended with %s %d%s%s (its log is %s)",
                    WIFSIGNALED(status) ? "signal" : "status",
-                   WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), log);
+                   WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), words[0] ? ": " : "", words, log);
 }
 
 /* Starts a daemon and waits for its socket. One that ends with status 3 has found another at the

@@ -220,12 +220,13 @@ class NoDaemon(Case):
         self.assertTrue(os.path.exists(self.folder + "/.local/state/hearth/hearthd.log"))
 
     def test_one_that_ends_at_once_is_told(self):
-        self.fake_hearthd("#!/bin/sh\necho no room >&2\nexit 1\n")
+        self.fake_hearthd("#!/bin/sh\necho hello >&2\nprintf 'hearthd: no \\033[2Jroom\\n' >&2\nexit 1\n")
         _, err = self.hearth("list", rc=3)
-        self.assertIn("status 1", err)
-        log = re.search(r"see (\S+)", err).group(1)
+        self.assertRegex(err, r"ended with status 1: no \S*room \(its log is \S+hearthd.log\)")
+        self.assertNotIn("\033", err)
+        log = re.search(r"log is (\S+)\)", err).group(1)
         with open(log) as f:
-            self.assertIn("no room", f.read())
+            self.assertIn("hello", f.read())
 
     def test_one_that_finds_the_last_one_ending_is_started_again(self):
         self.fake_hearthd("#!%s\nimport os, sys\nif not os.path.exists('%s/ended'):\n"
