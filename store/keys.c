@@ -115,7 +115,7 @@ static void put_private_part(struct buf *b, const struct key *k, uint32_t check)
     put_public(b, k);
     put_string(b, both, sizeof both);
     put_string(b, comment, strlen(comment));
-    for (uint8_t pad = 1; b->n % 8; pad++)
+    for (uint8_t pad = 1; b->n % 8 && !b->failed; pad++)
         buf_put(b, &pad, 1);
     OPENSSL_cleanse(both, sizeof both);
 }
@@ -133,6 +133,7 @@ static void put_file(struct buf *out, const struct key *k, uint32_t check)
     put_u32(&blob, 1);
     put_public(&part, k);
     put_string(&blob, part.p, part.n);
+    blob.failed |= part.failed; /* which is forgotten now */
     buf_clear(&part);
     put_private_part(&part, k, check);
     put_string(&blob, part.p, part.n);

@@ -474,6 +474,28 @@ static void each_sync_counts(void **state)
 }
 
 /* It is not the key that is at fault. */
+/* A pair that is made while memory runs out, once or for ever: none, or one that can be read afterwards. */
+static void a_pair_is_made_whole_or_not_at_all(void **state)
+{
+    struct place *p = *state;
+    char made[256], read[256];
+    reopen(p);
+    for (int on = 0; on < 2; on++)
+        for (uint64_t n = 1, good = 0; good < 3; n++) {
+            unlink(in(p, "home/keys/id_ed25519"));
+            unlink(in(p, "home/keys/id_ed25519.pub"));
+            alarm(30); /* it must end */
+            mem_fail_after(n, on);
+            enum err_code code = ask(p, made, sizeof made, NULL);
+            mem_fail_after(0, false);
+            alarm(0);
+            good += !code;
+            ok(ask(p, read, sizeof read, e));
+            if (!code)
+                assert_string_equal(made, read);
+        }
+}
+
 static void without_memory_no_key_is_called_bad(void **state)
 {
     struct place *p = *state;
@@ -552,6 +574,7 @@ int main(void)
         T(a_new_pair_is_as_openssh_has_it),
         T(half_of_a_pair_is_none),
         T(each_sync_counts),
+        T(a_pair_is_made_whole_or_not_at_all),
         T(without_memory_no_key_is_called_bad),
         T(without_openssl_there_is_no_key),
     };
