@@ -841,6 +841,12 @@ enum err_code catalog_put_file(struct catalog *c, const struct digest *d, const 
                (int64_t)sound);
 }
 
+enum err_code catalog_drop_file(struct catalog *c, const struct digest *d, const char *path, struct err *e)
+{
+    struct str bytes = str_from(path);
+    return run(c, Q_DROP_FILE, NULL, e, "db", d, &bytes);
+}
+
 static enum err_code put_layers(struct catalog *c, const struct catalog_new_model *m,
                                 int64_t model_id, struct err *e)
 {

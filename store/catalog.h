@@ -125,6 +125,8 @@ enum err_code catalog_put_chunks(struct catalog *c, const struct digest *d, stru
 /* Adds a place of a blob's bytes, or what is now known of it. */
 enum err_code catalog_put_file(struct catalog *c, const struct digest *d, const char *path,
                                const struct file_id *id, bool sound, struct err *e);
+/* Forgets a file of the user's. */
+enum err_code catalog_drop_file(struct catalog *c, const struct digest *d, const char *path, struct err *e);
 enum err_code catalog_has_own_file(struct catalog *c, const struct digest *d, bool *out,
                                    struct err *e);
 

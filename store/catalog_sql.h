@@ -90,6 +90,8 @@
       "INSERT INTO files (digest, path, inode, mtime_ns, sound) VALUES (?1, ?2, ?3, ?4, ?5)"       \
       " ON CONFLICT (digest, path) DO UPDATE SET inode = excluded.inode,"                          \
       "  mtime_ns = excluded.mtime_ns, sound = excluded.sound")                                    \
+    X(DROP_FILE,    "forgetting a blob's place",                                                   \
+      "DELETE FROM files WHERE digest = ?1 AND path = ?2 AND path != x''")                         \
     X(PUT_MODEL,    "adding a model",                                                              \
       "INSERT INTO models (digest, manifest, size, format, family, parameter_size, quantization,"  \
       "  capabilities, n_params, context_length, embedding_length, has_weights, license)"          \

@@ -61,16 +61,26 @@ static enum err_code unreadable(const struct place *p, int errnum, struct err *e
                      is_own(p) ? "a file" : p->file->path, p->model);
 }
 
-static int stat_place(const struct place *p, struct stat *st)
+static int stat_place(struct store *s, const struct digest *d, const char *path, struct stat *st)
 {
     char name[DIGEST_FILE_SIZE];
-    if (!is_own(p))
-        return p->s->ops->stat_path(p->file->path, st);
-    digest_file_name(&p->layer->digest, name);
-    return p->s->ops->stat_at(p->s->blobs.blobs, name, st);
+    if (path[0])
+        return s->ops->stat_path(path, st);
+    digest_file_name(d, name);
+    return s->ops->stat_at(s->blobs.blobs, name, st);
 }
 
-/* Writes down what was found. Should that fail, the next resolve hashes once more. */
+bool store_place_is(struct store *s, const struct digest *d, const char *path, const struct file_id *id)
+{
+    struct stat st;
+    struct file_id now = { 0 };
+    if (stat_place(s, d, path, &st) == 0)
+        now = file_id_of(&st);
+    return file_id_eq(&now, id);
+}
+
+/* Writes down what was found, unless a commit has put another file there meanwhile and noted that. Should it fail, the
+ * next resolve hashes once more. */
 static void remember(const struct place *p, const struct file_id *id, bool sound)
 {
     struct err e;
@@ -78,10 +88,11 @@ static void remember(const struct place *p, const struct file_id *id, bool sound
     if (p->s->looking)
         return;
     pthread_mutex_lock(&p->s->mutex);
-    enum err_code code = catalog_begin(c, &e);
-    if (!code)
+    bool still = store_place_is(p->s, &p->layer->digest, p->file->path, id);
+    enum err_code code = still ? catalog_begin(c, &e) : ERR_OK;
+    if (!code && still)
         code = catalog_put_file(c, &p->layer->digest, p->file->path, id, sound, &e);
-    if (!code)
+    if (!code && still)
         code = catalog_commit(c, NULL, &e);
     catalog_rollback(c);
     pthread_mutex_unlock(&p->s->mutex);
@@ -105,7 +116,6 @@ static enum err_code hash_again(const struct place *p, struct err *e)
     if (code)
         return code;
     bool sound = digest_eq(&digest, &p->layer->digest);
-    id.size = sound ? id.size : p->layer->size;
     remember(p, &id, sound);
     return sound ? ERR_OK : changed(p, id.size, e);
 }
@@ -113,7 +123,7 @@ static enum err_code hash_again(const struct place *p, struct err *e)
 static enum err_code check_place(const struct place *p, bool may_hash, struct err *e)
 {
     struct stat st;
-    if (stat_place(p, &st) < 0)
+    if (stat_place(p->s, &p->layer->digest, p->file->path, &st) < 0)
         return unreadable(p, errno, e);
     struct file_id now = file_id_of(&st);
     bool same = file_id_eq(&now, &p->file->id);

@@ -76,6 +76,9 @@ void model_box_destroy(struct model_box *box); /* NULL is fine */
 /* Whether a place of the blob holds its bytes now; may hash. Not locked. */
 bool store_blob_is_sound(struct store *s, const struct catalog_layer *places);
 
+/* Whether the file at a place of the blob (path "": in blobs/) is still that one: what was found of it may be noted. Locked. */
+bool store_place_is(struct store *s, const struct digest *d, const char *path, const struct file_id *id);
+
 /* catalog_prune, with what is in use left alone. Within a change. Locked. */
 enum err_code store_prune_rows(struct store *s, struct err *e);
 /* Removes the files that `trash` lists and nobody owns. Failures are logged, and made up for the

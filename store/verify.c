@@ -96,6 +96,10 @@ static void note(struct look *l, bool sound, struct str chunks)
     const struct digest *d = &l->layer->digest;
     struct err e;
     pthread_mutex_lock(&l->v->s->mutex);
+    if (!store_place_is(l->v->s, d, l->file->path, &l->id)) { /* a commit has put another there, and noted that */
+        pthread_mutex_unlock(&l->v->s->mutex);
+        return;
+    }
     enum err_code code = catalog_begin(c, &e);
     if (!code && sound)
         code = catalog_put_blob(c, d, l->layer->size, NULL, "", &e);
@@ -253,6 +257,52 @@ static void report(struct look *l)
         l->v->in->report(l->v->in->user, v);
 }
 
+/* ---- places that are none any more ----------------------------------------------------------- */
+
+/* The other places of the blob: does one of them hold it? */
+static bool is_elsewhere(const struct look *l)
+{
+    struct catalog_layer others = *l->layer;
+    struct catalog_file *files = mem_zero(l->layer->n_files, sizeof *files);
+    others.files = files;
+    others.n_files = 0;
+    for (size_t i = 0; files && i < l->layer->n_files; i++)
+        if (&l->layer->files[i] != l->file)
+            files[others.n_files++] = l->layer->files[i];
+    bool there = others.n_files && store_blob_is_sound(l->v->s, &others);
+    mem_free(files);
+    return there;
+}
+
+/* Gone, or not the file that was referred to; one that has rotted where it lies is still told of. */
+static bool is_another_now(const struct look *l)
+{
+    return l->verdict.verdict == VERDICT_GONE ||
+           (l->verdict.verdict == VERDICT_DAMAGED && !(l->file->sound && file_id_eq(&l->id, &l->file->id)));
+}
+
+/* A file of the user's that is no more, and is not needed: no model is damaged by it. */
+static bool forget_place(struct look *l)
+{
+    struct catalog *c = l->v->s->catalog;
+    struct err e;
+    if (is_own(l) || !is_another_now(l) || !is_elsewhere(l))
+        return false;
+    pthread_mutex_lock(&l->v->s->mutex);
+    enum err_code code = catalog_begin(c, &e);
+    if (!code)
+        code = catalog_drop_file(c, &l->layer->digest, l->file->path, &e);
+    if (!code)
+        code = catalog_commit(c, NULL, &e);
+    catalog_rollback(c);
+    pthread_mutex_unlock(&l->v->s->mutex);
+    log_line(LOG_INFO, "msg=\"a file by reference is no longer what it was, and its model has it elsewhere\" path=\"%s\"",
+             l->path);
+    if (code)
+        log_line(LOG_WARN, "msg=\"a place could not be forgotten\" error=\"%s\"", e.text);
+    return !code;
+}
+
 static enum err_code look_at(struct verifying *v, const struct store_model *m, const struct catalog_layer *layer,
                              const struct catalog_file *file, struct err *e)
 {
@@ -270,7 +320,7 @@ static enum err_code look_at(struct verifying *v, const struct store_model *m, c
     l.verdict = (struct store_verdict){ .model = m->name, .path = l.path, .digest = layer->digest,
                                         .size = layer->size, .by_reference = !is_own(&l) };
     enum err_code code = judge(&l, e);
-    if (!code)
+    if (!code && !forget_place(&l))
         report(&l);
     if (l.fd >= 0)
         close(l.fd);

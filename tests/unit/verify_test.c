@@ -213,6 +213,72 @@ static void a_file_of_the_users_is_never_written(void **state)
     free(damaged);
 }
 
+/* What a model has elsewhere as well is not missing from it; nor is such a place asked for ever after. */
+static void a_place_that_is_not_needed_is_forgotten(void **state)
+{
+    struct place *p = *state;
+    char one[300], two[300];
+    reopen(p);
+    snprintf(one, sizeof one, "%s", write_file(in(p, "one.gguf"), "weights", 7));
+    snprintf(two, sizeof two, "%s", write_file(in(p, "two.gguf"), "weights", 7));
+    ok(import_file(p->s, "a", one, STORE_REFERENCE, e));
+    ok(import_file(p->s, "b", two, STORE_REFERENCE, e));
+    assert_int_equal(verify(p, NULL, false).files, 2);
+    unlink(one);
+    struct store_verified v = verify(p, NULL, false);
+    assert_int_equal(v.bad, 0);
+    assert_int_equal(v.files, 1);
+    ok(resolve(p->s, "a", e));
+    write_file(two, "another", 7); /* the last place is not forgotten */
+    v = verify(p, NULL, false);
+    assert_int_equal(v.bad, 1);
+    assert_int_equal(v.files, 1);
+    write_file(one, "weights", 7);
+    ok(import_file(p->s, "c", one, STORE_COPY, e));
+    assert_int_equal(verify(p, NULL, false).bad, 0);
+    ok(resolve(p->s, "b", e));
+    flip(blob_path(p, "c"), 1);
+    assert_int_equal(verify(p, NULL, false).bad, 1);
+}
+
+static void *import_again(void *user)
+{
+    struct place *p = user;
+    struct err e = { 0 };
+    return import_file(p->s, "again", in(p, "big.gguf"), STORE_COPY, &e) ? user : NULL;
+}
+
+/* While it is read, another call puts a new file in its place. */
+static void replace_once(void *user, const struct store_event *ev)
+{
+    struct place *p = user;
+    pthread_t thread;
+    void *failed = p;
+    if (ev->completed == 0 || told.n++)
+        return;
+    assert_int_equal(pthread_create(&thread, NULL, import_again, p), 0);
+    assert_int_equal(pthread_join(thread, &failed), 0);
+    assert_null(failed);
+}
+
+static void what_was_found_of_a_file_is_not_said_of_the_next(void **state)
+{
+    struct place *p = *state;
+    struct store_verified out;
+    struct stat st;
+    struct store_verify how = { .name = "m", .threads = 1, .job = { .event = replace_once, .user = p } };
+    reopen(p);
+    ok(import_file(p->s, "m", big_file(p), STORE_COPY, e));
+    const char *blob = blob_path(p, "m");
+    memset(&told, 0, sizeof told);
+    ok(store_verify(p->s, &how, &out, e));
+    assert_true(told.n > 0);
+    assert_int_equal(stat(blob, &st), 0);
+    store_close(p->s);
+    p->s = NULL;
+    assert_int_equal(sql_int(in(p, "home/db"), "SELECT inode FROM files"), st.st_ino);
+}
+
 static void hashes_that_were_not_recorded_are(void **state)
 {
     struct place *p = *state;
@@ -382,6 +448,8 @@ int main(void)
         T(the_bad_parts_are_named),
         T(a_damaged_file_is_mended_from_where_it_came),
         T(a_file_of_the_users_is_never_written),
+        T(a_place_that_is_not_needed_is_forgotten),
+        T(what_was_found_of_a_file_is_not_said_of_the_next),
         T(hashes_that_were_not_recorded_are),
         T(a_repair_may_fail_anywhere),
         T(verifying_can_be_stopped),
