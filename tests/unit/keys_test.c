@@ -451,6 +451,26 @@ static int count_sync(int fd)
     return -1;
 }
 
+static int no_mode(int fd, mode_t mode)
+{
+    (void)fd, (void)mode;
+    errno = EPERM;
+    return -1;
+}
+
+static void a_mode_that_cannot_be_set_is_an_error(void **state)
+{
+    struct place *p = *state;
+    struct file_ops ops = file_system;
+    reopen(p);
+    store_close(p->s);
+    ops.mode = no_mode;
+    ok(store_open_with(&ops, p->home, &p->s, e));
+    assert_is_refused(p, "a mode that cannot be set", ERR_IO, "Operation not permitted");
+    store_close(p->s);
+    p->s = NULL;
+}
+
 /* Of the home, of both files, and of their names. */
 static void each_sync_counts(void **state)
 {
@@ -573,6 +593,7 @@ int main(void)
         T(a_key_that_others_may_read_is_told_of),
         T(a_new_pair_is_as_openssh_has_it),
         T(half_of_a_pair_is_none),
+        T(a_mode_that_cannot_be_set_is_an_error),
         T(each_sync_counts),
         T(a_pair_is_made_whole_or_not_at_all),
         T(without_memory_no_key_is_called_bad),

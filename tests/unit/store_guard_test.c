@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/time.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "store/adopt.h"
@@ -235,6 +236,43 @@ static void a_new_home_is_on_the_disk(void **state)
                 fail_msg("%d: a name in '%s' is not synced", begun, above[i]);
         store_close(p->s);
         p->s = NULL;
+    }
+}
+
+/* ---- where a home can be ---------------------------------------------------------------------------- */
+
+static uint32_t pretended; /* the kind of file system; 0: the true one; 1: nobody can say */
+
+int __real_fstatfs(int fd, struct statfs *out);
+int __wrap_fstatfs(int fd, struct statfs *out);
+int __wrap_fstatfs(int fd, struct statfs *out)
+{
+    int r = __real_fstatfs(fd, out);
+    if (pretended)
+        out->f_type = pretended;
+    errno = EIO;
+    return pretended == 1 ? -1 : r;
+}
+
+static void no_catalog_is_kept_on_a_network(void **state)
+{
+    struct place *p = *state;
+    static const struct {
+        uint32_t kind;
+        enum err_code code;
+        const char *sentence;
+    } rows[] = { { 0x6969, ERR_UNSUPPORTED, "is on NFS" },     { 0x517b, ERR_UNSUPPORTED, "is on SMB" },
+                 { 0xfe534d42, ERR_UNSUPPORTED, "is on SMB" }, { 0xff534d42, ERR_UNSUPPORTED, "is on SMB" },
+                 { 0x5346414f, ERR_UNSUPPORTED, "is on AFS" }, { 0x01021997, ERR_UNSUPPORTED, "is on 9P" },
+                 { 1, ERR_IO, "looking at" } };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        pretended = rows[i].kind;
+        struct err why = { 0 };
+        enum err_code code = store_open(p->home, &p->s, &why);
+        pretended = 0;
+        if (code != rows[i].code || !strstr(why.text, rows[i].sentence))
+            fail_msg("%x: %s", rows[i].kind, why.text);
+        assert_int_equal(access(in(p, "home/db"), F_OK), -1);
     }
 }
 
@@ -723,6 +761,20 @@ static void a_journal_has_limits(void **state)
     assert_true(journal_read_head(&j, &back));
     assert_int_equal(strnlen(back.etag, sizeof back.etag), sizeof back.etag - 1);
     assert_int_equal(strnlen(back.origin, sizeof back.origin), sizeof back.origin - 1);
+    assert_false(pieces_has(&pieces, 0)); /* there is no room for one yet */
+    ok(pieces_resize(&pieces, SIZE, e));
+    assert_false(pieces_has(&pieces, UINT64_MAX));
+    ok(journal_add(&j, 0, 1, e));
+    atomic_bool cancel = true;
+    assert_true(journal_read_head(&j, &back));
+    fails_with(ERR_CANCELLED, "cancelled", journal_replay(&j, &pieces, &cancel, e));
+    assert_true(journal_read_head(&j, &back));
+    ok(journal_tell(&j, &pieces, e));
+    assert_int_equal(pieces.have, piece_length(&pieces, 0));
+    close(j.fd);
+    j.fd = open(path, O_RDONLY);
+    fails_with(ERR_IO, "writing down what has been downloaded", journal_begin(&j, &h, e));
+    fails_with(ERR_IO, "writing down what has been downloaded", journal_add(&j, 1, 1, e));
     close(j.fd);
     pieces_finish(&pieces);
 }
@@ -755,6 +807,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup_in_memory, teardown)
         T(what_is_named_is_on_the_disk),
         T(a_new_home_is_on_the_disk),
+        T(no_catalog_is_kept_on_a_network),
         T(each_sign_of_a_change_is_seen),
         T(verify_sees_that_it_is_written_to),
         T(adopting_looks_twice_where_the_path_leads),
