@@ -284,7 +284,7 @@ static enum err_code write_pair(struct store *s, int dir, const struct key *k, s
     enum err_code code = private.failed || public.failed ? err_no_memory(e, FILE_MAX, "a key pair")
                                                          : ERR_OK;
     if (!code) /* the public one first: the pair is there once the private one is */
-        code = write_whole(s, dir, file_public, 0644, buf_str(&public), e);
+        code = write_whole(s, dir, file_public, 0600, buf_str(&public), e);
     if (!code)
         code = write_whole(s, dir, file_private, 0600, buf_str(&private), e);
     if (!code && s->ops->sync(dir) < 0)

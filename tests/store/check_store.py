@@ -155,8 +155,8 @@ class Store:
             st = path.lstat()
             if stat.S_ISLNK(st.st_mode):
                 continue
-            public = path.parent.name == "keys" and (path.suffix == ".pub" or path.name == "new")
-            most = MODES.get(path.name, 0o750) if path.is_dir() else 0o644 if public else 0o640
+            secret = path.parent.name in ("keys", "kv")
+            most = MODES.get(path.name, 0o750) if path.is_dir() else 0o600 if secret else 0o640
             if stat.S_IMODE(st.st_mode) & ~most:
                 self.say(f"I9 {path} has mode {stat.S_IMODE(st.st_mode):o}")
 

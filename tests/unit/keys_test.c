@@ -332,7 +332,7 @@ static void assert_modes(struct place *p)
 {
     assert_int_equal(mode_of(p->home, "keys"), 0700);
     assert_int_equal(mode_of(p->home, "keys/id_ed25519"), 0600);
-    assert_int_equal(mode_of(p->home, "keys/id_ed25519.pub"), 0644);
+    assert_int_equal(mode_of(p->home, "keys/id_ed25519.pub"), 0600);
 }
 
 static void assert_public_is(struct place *p, const char *text)
