@@ -493,11 +493,11 @@ def repairs(d):
             def came():
                 return sum(row[4] for row in settled(n) if "/blobs/" in row[2] and row[3] < 300)
 
-            def mended(bytes_wanted, *words, said=()):
+            def mended(bytes_wanted, *words, more=0):
                 before = came()
                 got = a("repair", *words)
                 assert got.rows[-1]["repaired"] == 1 and got.rows[-1]["bad"] == 0, got.rows[-1]
-                assert came() - before == bytes_wanted, (came() - before, bytes_wanted)
+                assert bytes_wanted <= came() - before <= bytes_wanted + more, (came() - before, bytes_wanted)
                 assert blob.read_bytes() == m and digest(blob.read_bytes())[7:] in blob.name
                 assert not list((d / "a/tmp").iterdir()) and a("verify", "-").rows[-1]["bad"] == 0
                 return got
@@ -519,7 +519,7 @@ def repairs(d):
                 f.write(b"more")
             mended(0, own, *ann)
             blob.unlink()
-            mended(len(m), own, *ann)
+            mended(len(m), own, *ann, more=len(m))  # a download: what a slow connection has left may be asked for twice
             # two models have it: the other one's place is open to all, also where all are verified at once
             a("pull", public)
             flip(blob, 0)
