@@ -83,8 +83,6 @@ static const char *license_of(const json_t *card, struct arena *a)
 static enum err_code take_info(const json_t *root, struct arena *a, struct hub_repo *r, struct err *e)
 {
     const json_t *sha = json_object_get(root, "sha"), *gated = json_object_get(root, "gated");
-    if (!json_is_object(root))
-        return wrong(e, "a repository is an object");
     if (!json_is_string(sha))
         return wrong(e, "it tells no commit");
     struct str commit = text_of(sha);

@@ -213,9 +213,12 @@ def other_shapes(d):
         two["size"] = len(r.ask("GET", "/v2/t/oras/manifests/x", headers={"Accept": OCI})[1])
         put_index("single", one)
         put_index("told", two, {**one, "artifactType": "application/vnd.example.gguf"})
+        put_index("runner", two, {**one, "artifactType": "application/vnd.docker.ai.model.config.v0.1+json"})
+        put_index("titled", {**two, "annotations": {"org.opencontainers.image.title": "a.txt"}, "artifactType": "text/plain"},
+                  {**one, "annotations": {"org.opencontainers.image.title": "m.gguf"}})
         put_index("many", two, one)
         put_index("both", *({**e, "artifactType": "application/vnd.example.gguf"} for e in (one, two)))
-        for tag in ("single", "told"):
+        for tag in ("single", "told", "runner", "titled"):
             assert a("pull", f"{r.url}/t/oras:{tag}").model["digest"] == digest(shapes["oras"])[7:], tag
         for tag in ("many", "both"):
             refused(a, ("pull", f"{r.url}/t/oras:{tag}"), "unsupported", "an index of 2 manifests", "@sha256:")
@@ -827,6 +830,42 @@ def lies(d):
 
 
 @case
+def tags_are_told(d):
+    """Of a tag that is not there: which are, as far as they are tags at all."""
+    a = Store(d / "a")
+    for tags, says in (([f"v{i}" for i in range(13)], "does not have t/m:1; it has the tags v0, v1, v2, v3"), (["a", "b"], "the tags a, b"),
+                       (["a b", "", "../x", "x" * 200, 7, None, "\u202ey", "ok"], "it has the tags ok"), ([], ""), ("v1", ""), (None, "")):
+        for status in (200, 500):
+            def serve(c, q, tags=tags, status=status):
+                if "/tags/list" not in q.path:
+                    return c.reply(404)
+                return c.reply(status, b"no JSON" if tags is None else json.dumps({"tags": tags}).encode())
+            server = Hostile(serve)
+            got = refused(a, ("pull", f"{server.url}/t/m:1"), "not_found", "does not have t/m:1", says if status == 200 else "")
+            assert got.sentence.isprintable() and len(got.sentence) < 500, got.sentence
+            assert ("the tags" in got.sentence) == (status == 200 and says != ""), got.sentence
+            assert got.sentence.endswith(", ...") == ("the tags" in got.sentence and len(tags) > 2), got.sentence
+            server.stop()
+    silent = Hostile(lambda c, q: c.reply(404) if "/tags/" not in q.path else c.reset())
+    refused(a, ("pull", f"{silent.url}/t/m:1"), "not_found", "does not have t/m:1")
+    silent.stop()
+
+
+@case
+def bytes_that_come_twice(d):
+    """A layer that is there twice is fetched once; and what is for this machine alone needs no https."""
+    a, m = Store(d / "a"), gguf(43)
+    with Asked(None) as r:
+        r.add("t/m", "1", [(m, OLLAMA + "model", None), (b"MIT", OLLAMA + "license", None), (b"MIT", OLLAMA + "license", None)])
+        got = a("pull", f"{r.url}/t/m:1".replace("127.0.0.1", "localhost")).model
+        assert bytes_of(got) == [m]
+        asked = [q.path for q in r.server.requests]
+        assert asked.count(f"/v2/t/m/blobs/{digest(b'MIT')}") == 1, asked
+        for i in range(2):
+            assert a("text", got["name"], "license", i) == "MIT"
+
+
+@case
 def what_is_here_is_looked_at(d):
     """Bytes that are here are taken from here: of the size that is said, a file as a file and a text as a text."""
     a, m, both = Store(d / "a"), gguf(42), b"GGUF" + b"x" * 3000
@@ -856,6 +895,8 @@ def pushes_that_are_refused(d):
     a("reference", "m", *files)
     with Asked(None) as r, Asked(None) as other:
         refused(a, ("push", "m", f"{r.url}/t/m@{digest(gguf(43))}"), "invalid", "gets a tag")
+        for to in ("hf.co/org/repo", "https://example.org/m.gguf"):
+            refused(a, ("push", "m", to), "unsupported", "is no registry")
         # what is let pass by plain http is the registry alone
         r.server.handler = lambda c, q: c.reply(404) if q.method == "HEAD" else c.reply(202, location=f"{other.url}/up")
         refused(a, ("push", "m", f"{r.url}/t/m:1"), "forbidden", "plain http, which nobody has allowed")
@@ -957,6 +998,45 @@ def uploads_that_are_told_wrongly(d):
         asked = [q.method for q in r.server.requests]
         assert r.blobs[digest(data)] == data and asked[:5] == ["HEAD", "POST", "PATCH", "PATCH", "PUT"], (told, asked)
         r.server.stop()
+
+
+@case
+def registries_that_do_less(d):
+    """No HEAD, no word of how far, an upload that is gone: what goes through in the end, and within how many tries."""
+    a, data = Store(d / "a"), gguf(62, 17 << 20)
+    a("import", "m", write(d, "m.gguf", data))
+
+    class Less(Resuming):
+        """at: which PATCH (the first is 1) is answered with `status`; then nothing tells how far it is."""
+        def __init__(self, status, at=2, head=404, tells=True):
+            super().__init__(0, 0)
+            self.status, self.at, self.head, self.tells, self.patches = status, at, head, tells, 0
+            self.honest, self.server.handler = self.server.handler, self.less
+
+        def less(self, c, q):
+            if q.method == "HEAD" and self.head != 404:
+                return c.reply(self.head)
+            if q.method == "GET" and not self.tells:
+                return c.reply(204) if self.tells is None else c.reset()
+            self.patches += q.method == "PATCH"
+            if q.method == "PATCH" and self.patches == self.at:
+                c.read(int(q.headers["content-length"]))
+                return c.reply(self.status)
+            return self.honest(c, q)
+
+    for status, tells, opened in (*((n, True, 2) for n in (404, 408, 429)), (500, None, 3), (500, False, 3)):
+        r = Less(status, tells=tells)
+        a("push", "m", f"{r.server.url}/t/m:1")
+        assert r.blobs[digest(data)] == data and r.opened == opened, (status, tells, r.opened)
+        r.server.stop()
+    r = Less(400)
+    refused(a, ("push", "m", f"{r.server.url}/t/m:1"), "format", "answered 400")
+    assert r.patches == 2
+    r.server.stop()
+    r = Less(0, at=0, head=405)
+    a("push", "m", f"{r.server.url}/t/m:1")
+    assert r.blobs[digest(data)] == data
+    r.server.stop()
 
 
 @case

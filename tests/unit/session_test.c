@@ -78,6 +78,12 @@ static void broken_challenges(void **state)
         assert_int_equal(challenge_parse((struct str){ header, 15 + CHALLENGE_VALUE_MAX + over }, &c, NULL),
                          over ? ERR_FORMAT : ERR_OK);
     }
+    for (size_t over = 0; over < 2; over++) { /* without quotes */
+        memset(header, 'x', sizeof header);
+        memcpy(header, "Bearer realm=", 13);
+        assert_int_equal(challenge_parse((struct str){ header, 13 + CHALLENGE_VALUE_MAX + over }, &c, NULL),
+                         over ? ERR_FORMAT : ERR_OK);
+    }
     memset(header, ',', sizeof header);
     assert_int_equal(challenge_parse((struct str){ header, CHALLENGE_MAX }, &c, NULL), ERR_OK);
     assert_int_equal(challenge_parse((struct str){ header, CHALLENGE_MAX + 1 }, &c, NULL), ERR_FORMAT);
