@@ -6,6 +6,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "runtime/base/clock.h"
 #include "store/adopt.h"
 #include "store/commit.h"
 #include "store/create.h"
@@ -485,6 +486,24 @@ static void a_part_of_another_size_is_not_sealed(void **state)
     assert_int_equal(entries(p->home, "tmp"), 0);
 }
 
+/* Only files; and one that was just written to is left alone for as long as its time stamp may lag behind. */
+static void what_is_hashed_is_a_file_at_rest(void **state)
+{
+    struct place *p = *state;
+    struct blob_source from = { .fd = open("/dev/zero", O_RDONLY), .path = "it" };
+    struct blob_meter meter = { 0 };
+    struct digest d, expected = digest_of("just written");
+    struct file_id id;
+    fails_with(ERR_INVALID, "'it' is not a regular file", blob_hash(&file_system, &from, &meter, &d, NULL, &id, e));
+    close(from.fd);
+    fails_with(ERR_IO, "looking at 'it'", blob_hash(&file_system, &from, &meter, &d, NULL, &id, e));
+    from.fd = open(model_file(p, "just written"), O_RDONLY);
+    ok(blob_hash(&file_system, &from, &meter, &d, NULL, &id, e));
+    assert_true(clock_wall_ns() - id.mtime_ns >= 10000000);
+    assert_true(digest_eq(&d, &expected));
+    close(from.fd);
+}
+
 /* Of a file that others can write to meanwhile, more is shared than was there when it was looked at. */
 static int clone_more(int to, int from)
 {
@@ -814,6 +833,7 @@ int main(void)
         T(a_pipe_is_no_file),
         T(torn_hashes_are_not_believed),
         T(a_part_of_another_size_is_not_sealed),
+        T(what_is_hashed_is_a_file_at_rest),
         T(a_clone_of_another_size_is_not_taken),
         T(a_part_is_for_its_owner_alone),
         T(own_blobs_are_no_references),
