@@ -681,8 +681,17 @@ static void what_cannot_be_imported(void **state)
     job.n_files = 1;
     f.media_type = "application/vnd.ollama.image.projector";
     fails_with(ERR_INVALID, "no file of 'm' is a model", store_import(p->s, &job, NULL, e));
-    f.media_type = NULL;
-    int fd = f.fd;
+    close(f.fd);
+    assert_string_equal(listed(p->s), "");
+}
+
+static void files_that_cannot_be_read(void **state)
+{
+    struct place *p = *state;
+    struct store_import_file f = { .fd = -1, .path = "x" };
+    struct store_import job = { .name = "m", .files = &f, .n_files = 1, .facts = llama };
+    int fd = open(model_file(p, "x"), O_RDONLY);
+    reopen(p);
     f.fd = open(p->root, O_RDONLY);
     fails_with(ERR_INVALID, "not a regular file", store_import(p->s, &job, NULL, e));
     close(f.fd);
@@ -1077,6 +1086,7 @@ int main(void)
         T(parameter_sizes),
         T(import_by_reference),
         T(what_cannot_be_imported),
+        T(files_that_cannot_be_read),
         T(progress_cancel_and_files_that_change),
         T(shards_stay_together),
         T(shards_by_reference_get_names),
