@@ -525,7 +525,7 @@ static enum err_code look_into(struct pull *p, struct err *e)
     if (code)
         return code;
     code = store_look_into(p->s, paths, n, template, &p->arena, &p->facts, e);
-    p->wrong = code == ERR_FORMAT || code == ERR_UNSUPPORTED;
+    p->wrong = code == ERR_FORMAT || code == ERR_UNSUPPORTED || code == ERR_TOO_LARGE;
     for (size_t i = 0; code && i < n; i++)
         store_say_model(e, paths[i], p->in->name);
     if (!code && (!p->facts.license || !p->facts.license[0]))

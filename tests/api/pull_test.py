@@ -10,6 +10,7 @@ import re
 import select
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -173,6 +174,11 @@ class Pull(Case):
         err = self.hearth("pull", "--insecure", at("bad"), rc=1)[1]
         self.assertIn("hearth: '%s'" % at("bad"), err)
         self.assertNotIn(".part", err)  # a file of the store
+        text = b"x" * (17 * MIB)  # more than a string may have
+        head = struct.pack("<4sIQQQ3sIQ", b"GGUF", 3, 0, 1, 3, b"a.b", 8, len(text))
+        REGISTRY.model("library/long", "latest", head + text)
+        self.assertIn("at most", self.hearth("pull", "--insecure", at("long"), rc=1)[1])
+        self.assertEqual(os.listdir(self.d.home + "/tmp"), [])  # nothing is kept of what will never do
         self.assertIn("--insecure takes that", self.hearth("pull", at("tiny"), rc=1)[1])
 
     def test_nothing_is_fetched_twice(self):
