@@ -319,6 +319,26 @@ static void what_is_not_ours_is_refused_and_untouched(void **state)
     refused_untouched(p, "not a catalog");
     sql(in(p, "home/db"), "PRAGMA user_version = 1");
     refused_untouched(p, "not a catalog");
+    sql(in(p, "home/db"), "DROP TABLE t");
+    refused_untouched(p, "not a catalog");
+}
+
+/* Who only looks migrates nothing, and follows no link to another's catalog. */
+static void looking_is_at_a_catalog_of_now(void **state)
+{
+    struct place *p = *state;
+    struct store *s;
+    reopen(p);
+    store_close(p->s);
+    p->s = NULL;
+    sql(in(p, "home/db"), "PRAGMA user_version = 1");
+    fails_with(ERR_CONFLICT, "has schema 1 and is read at 2: start hearthd on it once", store_look(p->home, &s, e));
+    sql(in(p, "home/db"), "PRAGMA user_version = 2");
+    ok(store_look(p->home, &s, e));
+    store_close(s);
+    assert_int_equal(rename(in(p, "home/db"), in(p, "elsewhere")), 0);
+    assert_int_equal(symlink(in(p, "elsewhere"), in(p, "home/db")), 0);
+    fails_with(ERR_IO, "reading '", store_look(p->home, &s, e));
 }
 
 /* What a process of others left half done is not rolled back either: SQLite would, before it tells a version. */
@@ -1076,6 +1096,7 @@ int main(void)
         T(a_newer_schema_is_refused_and_untouched),
         T(a_newer_schema_in_the_wal_is_refused_and_untouched),
         T(what_is_not_ours_is_refused_and_untouched),
+        T(looking_is_at_a_catalog_of_now),
         T(a_hot_journal_is_left_to_whose_it_is),
         T(an_empty_catalog_is_migrated),
         T(a_damaged_catalog_is_an_error),
