@@ -440,6 +440,28 @@ static void prune_takes_what_nothing_names(void **state)
     ok(resolve(p->s, "kept", e));
 }
 
+/* Old files in tmp/ that are not called as a download's are somebody's who is at work. */
+static void prune_takes_downloads_by_their_names(void **state)
+{
+    struct place *p = *state;
+    static const char *const names[] = {
+        "dl-ab.part", "part-9",
+        "xx-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.part",
+        "dl-gggggggggggggggggggggggggggggggggggggggggggggggggggggggggggggggg.part",
+        "dl-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.other",
+    };
+    const struct timespec long_ago[2] = { { .tv_sec = 1000 }, { .tv_sec = 1000 } };
+    char path[512];
+    reopen(p);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(path, sizeof path, "%s/tmp/%s", p->home, names[i]);
+        write_file(path, "bytes", 5);
+        assert_int_equal(utimensat(AT_FDCWD, path, long_ago, 0), 0);
+    }
+    assert_int_equal(prune(p, false, 1), 0);
+    assert_int_equal(entries(p->home, "tmp"), sizeof names / sizeof *names);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -454,6 +476,7 @@ int main(void)
         T(a_repair_may_fail_anywhere),
         T(verifying_can_be_stopped),
         T(prune_takes_what_nothing_names),
+        T(prune_takes_downloads_by_their_names),
 #undef T
     };
     return prepare_process() ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
