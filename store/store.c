@@ -471,6 +471,8 @@ void store_close(struct store *s)
         return;
     bool opened = s->catalog != NULL && !s->looking;
     catalog_close(s->catalog);
+    if (opened && s->blobs.tmp >= 0)
+        blob_clean_tmp(&s->blobs); /* names of shards; nothing is under way any more */
     if (opened)
         store_keep_reserve(s); /* the WAL's room is free again */
     blob_dir_close(&s->blobs);

@@ -14,7 +14,8 @@
  *   db.lock           held while a process has the store open; holds its pid
  *   db.reserve        1 MiB put aside, so that a full disk can be opened and removed from
  *   blobs/            sha256-HEX, 0440, named by what they hold: blob.h
- *   tmp/              what is under way, and names for loading; emptied by store_open
+ *   tmp/              what is under way, and names for loading; emptied by store_open and store_close,
+ *                     but for downloads that can go on
  * Files taken by reference stay where they are and are never written, moved or removed.
  *
  * Promises. A call that returned ERR_OK is on the disk: it outlives a kill and a power cut. A call

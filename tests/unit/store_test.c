@@ -873,6 +873,9 @@ static void shards_keep_their_names(void **state)
     assert_int_equal(atomic_load(&refused), 0);
     store_model_destroy(m);
     assert_int_equal(entries(p->home, "tmp"), 2);
+    store_close(p->s);
+    p->s = NULL;
+    assert_int_equal(entries(p->home, "tmp"), 0);
 }
 
 static void names_find_models(void **state)
