@@ -527,7 +527,7 @@ static enum err_code look_into(struct pull *p, struct err *e)
     code = store_look_into(p->s, paths, n, template, &p->arena, &p->facts, e);
     p->wrong = code == ERR_FORMAT || code == ERR_UNSUPPORTED || code == ERR_TOO_LARGE;
     for (size_t i = 0; code && i < n; i++)
-        store_say_model(e, paths[i], p->in->name);
+        store_say_model(e, paths[i], p->m->source);
     if (!code && (!p->facts.license || !p->facts.license[0]))
         p->facts.license = p->m->license;
     return code ? code : store_facts_check(&p->facts, e);

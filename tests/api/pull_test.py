@@ -20,6 +20,7 @@ import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "store")]
+import gguf_file  # noqa: E402
 import hub_stub  # noqa: E402
 import net  # noqa: E402
 import registry  # noqa: E402
@@ -56,6 +57,19 @@ def tearDownModule():
 
 def at(name):
     return "%s/library/%s" % (REGISTRY.host, name)
+
+
+def header(without=None, architecture=None, tensor=None, **fields):
+    """The good file, with another header before its data."""
+    f = gguf_file.File(GGUF)
+    for key, value in fields.items():
+        setattr(f, key, value)
+    for key, value in (tensor or {}).items():
+        setattr(f.tensors[0], key, value)
+    f.keys.pop(without, None)
+    if architecture:
+        f.keys["general.architecture"][1] = architecture
+    return f.bytes()
 
 
 class Case(unittest.TestCase):
@@ -154,6 +168,46 @@ class Pull(Case):
             reply = self.d.post("/api/pull", {"model": name, "insecure": True, "stream": False})
             self.assertEqual((reply.status, reply.json.get("model")), (200, at("tiny:latest")), reply.body)
         self.assertEqual(self.names(), [at("tiny:latest")])
+
+    def test_a_layer_whose_header_lies(self):
+        """It came as its digest says, and is no model all the same: a sentence, and nothing of it is kept."""
+        good = gguf_file.File(GGUF)
+        array = gguf_file.Raw(struct.pack("<IQ", gguf_file.U32, 1 << 62))
+        first = good.tensors[0].name
+        rows = [
+            (GGUF[:3] + b"g" + GGUF[4:], "not a GGUF file"), (GGUF[:4], "the version at byte 4"),
+            (GGUF[:good.header_end - 9], "the file has"), (GGUF[:-64], "reach beyond the file"),
+            (header(version=99), "version 99"), (header(n_tensors=1 << 62), "tensors; at most"),
+            (header(n_keys=1 << 62), "keys; at most"), (header(more_keys=[["x", gguf_file.ARRAY, array]]), "key 'x'"),
+            (header(more_keys=[["x", gguf_file.STRING, gguf_file.Raw(b"\xff" * 8)]]), "key 'x'"),
+            (header(more_keys=[["general.architecture", gguf_file.STRING, "llama"]]), "is there twice"),
+            (header(tensor={"offset": 1 << 63}), first), (header(tensor={"shape": [1 << 32, 1 << 32, 1 << 32]}), first),
+            (header(tensor={"n_dims": 1 << 31}), first),
+        ]
+        for i, (data, says) in enumerate(rows):
+            REGISTRY.model("library/lies", "v%d" % i, data)
+            reply = self.d.post("/api/pull", {"model": at("lies:v%d" % i), "insecure": True, "stream": False})
+            text = reply.json.get("error", "")
+            self.assertIn(reply.status, (400, 413), (i, text))
+            self.assertTrue(len(text) < 900 and text.isprintable() and says in text and at("lies") in text, (i, says, text))
+            self.assertEqual((self.names(), self.blobs(), os.listdir(self.d.home + "/tmp")), ([], [], []), (i, text))
+        reply = self.d.post("/api/pull", {"model": at("tiny"), "insecure": True, "stream": False})
+        self.assertEqual((reply.status, self.names()), (200, [at("tiny:latest")]), reply.body)
+
+    def test_a_layer_that_cannot_run(self):
+        """What can be read and is of no kind that runs here is taken, listed, and refused when it is to run."""
+        for i, data in enumerate((header(without="general.architecture"), header(tensor={"kind": 999}),
+                                  header(architecture="\x1b[2J" + "x" * 5000))):
+            name = at("odd:v%d" % i)
+            REGISTRY.model("library/odd", "v%d" % i, data)
+            reply = self.d.post("/api/pull", {"model": name, "insecure": True, "stream": False})
+            self.assertEqual((reply.status, name in self.names()), (200, True), reply.body)
+            reply = self.d.post("/api/generate", {"model": name, "prompt": "a", "stream": False})
+            text = reply.json.get("error", "")
+            self.assertEqual(reply.status // 100, 4, (i, text))
+            self.assertTrue(20 < len(text) < 900 and text.isprintable(), (i, text))
+        for words in ("list",), ("show", at("odd:v2")):
+            self.assertNotIn("\x1b[2J", self.hearth(*words)[0])
 
     def test_what_others_see_of_a_url(self):
         """Neither the log nor a list has what may be secret in it."""
