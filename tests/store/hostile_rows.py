@@ -292,6 +292,14 @@ def ranges():
     yield Row("other bytes under one ETag", at(is_model, lambda p, c, q: ranged(lambda d, a, b: (
         (flipped if p.count() > 1 else true_part)(d, a, b)[0], {**part(a, b, len(d)), "etag": '"one"'}))(p, c, q)),
         "format", "thrown away", big=True)
+    yield Row("two places with ETags of their own", at(is_model, lambda p, c, q: None if q.range()[0] % 2 else (
+        to(lambda w: w.place("second", may=()).url + "/m.gguf") if q.range()[0] else
+        ranged(lambda d, a, b: (d[a:b + 1], {**part(a, b, len(d)), "etag": '"one"'})))(p, c, q)), "ok", "", big=True,
+        how=lambda w: w.place("second", may=(), lie=at(is_file, ranged(lambda d, a, b: (d[a:b + 1], {**part(a, b, len(d)), "etag": '"two"'})))) and {})
+    yield Row("an ETag longer than is kept", at(is_model, ranged(lambda d, a, b: (d[a:b + 1], {**part(a, b, len(d)), "etag": '"' + "e" * 900 + '"'}))),
+              "ok", "", big=True)
+    yield Row("206 to who asked for the whole", at(is_model, lambda p, c, q: c.reply(200, p.data(q)) if "range" in q.headers and q.range()[0] else
+              ranged(true_part)(p, c, q)), "format", "other bytes than it was asked for", big=True, seconds=20)
     one = {"command": "resume", "big": True, "give_up": 3, "seconds": 15}
     yield Row("resumed, honestly", None, "ok", "", **one)
     yield Row("resumed with other bytes", at(is_model, ranged(flipped)), "format", "thrown away", **one)

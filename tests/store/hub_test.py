@@ -180,6 +180,7 @@ def lies(remote, hub):
         (tree, tree_of(file_row(size=1.5)), "format", "a file's size"),
         (tree, tree_of(file_row(size="5")), "format", "a file's size"),
         (tree, tree_of(file_row(oid="../x")), "format", "a file's oid"),
+        (tree, tree_of(file_row(oid="0" * 41)), "format", "a file's oid"),
         (tree, tree_of(file_row(lfs=lfs("/" * 64))), "format", "64 hex digits"),
         (tree, tree_of(file_row(lfs=lfs(size=6))), "format", "two sizes"),
         (tree, tree_of(7), "format", "has a type"),

@@ -863,6 +863,8 @@ def bytes_that_come_twice(d):
         assert asked.count(f"/v2/t/m/blobs/{digest(b'MIT')}") == 1, asked
         for i in range(2):
             assert a("text", got["name"], "license", i) == "MIT"
+    for host in ("192.0.2.1:1", "127.evil.example", "localhost.example", "1.127.0.1"):
+        refused(a, ("pull", f"http://{host}/t/m:1"), "invalid", "--insecure allows it")
 
 
 @case
