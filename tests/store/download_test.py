@@ -46,6 +46,7 @@ class World:
             location /whole/ {{ max_ranges 0; alias {self.www}/; }}
             location /uneven/ {{ limit_rate $pace; alias {self.www}/; }}
             location /slow/ {{ limit_rate 2m; alias {self.www}/; }}
+            location /unmarked/ {{ limit_rate 2m; etag off; add_header Last-Modified ""; alias {self.www}/; }}
             location /moved/ {{ rewrite ^/moved/(.*) https://{OTHER}:{self.second}/$1?signed=1 redirect; }}""")
         conf += 'map $http_range $pace { default 0; "~^bytes=0-" 512k; }\n'  # the first stretch's connection is slow
         self.nginx = net.Nginx(where / "nginx", conf + server(f"{OTHER}:{self.second}", ""),
@@ -167,6 +168,17 @@ def changes(w, data, rng):
         w.file("blob2", other)
         got = w("/blob2", *options)[0]
         w.check(f"changed after a resume, by {how}", got, other)
+    w.fresh()  # of the same size, and without an ETag nothing tells one from the other
+    w.file("blob2", data)
+    process = w.start("/unmarked/blob2")
+    w.begun(process)
+    process.kill()
+    process.communicate()
+    other2 = rng.randbytes(SIZE)
+    w.file("blob2", other2)
+    got = w("/unmarked/blob2")[0]
+    w.check("resumed without an ETag", got, other2)
+    truth("resumed without an ETag: what was there counts", got["code"] != "ok" or got["resumed"] == 0, got)
     w.fresh()
     w.file("blob2", data)
     process = w.start("/slow/blob2")
