@@ -8,10 +8,30 @@
 
 #include "runtime/base/mem.h"
 
+static _Thread_local bool starved; /* jansson was refused memory on this thread */
+
+static void *alloc(size_t n)
+{
+    void *p = mem_alloc(n);
+    starved |= !p;
+    return p;
+}
+
 void json_setup(void)
 {
-    json_set_alloc_funcs(mem_alloc, mem_free);
+    json_set_alloc_funcs(alloc, mem_free);
     json_object_seed(0);
+}
+
+json_t *json_parse(struct str text, size_t flags, json_error_t *why)
+{
+    starved = false;
+    json_t *v = json_loadb(text.p ? text.p : "", text.n, flags, why);
+    if (v && starved) { /* its lexer leaves out a byte that it has no room for, and goes on */
+        json_decref(v);
+        v = NULL;
+    }
+    return v;
 }
 
 /* Nesting is checked on the text, before a tree is built: jansson's own cap is 2048. *values: how many
@@ -64,10 +84,10 @@ enum err_code json_read_bounded(struct str text, size_t max_bytes, size_t max_va
     if (values > max_values)
         return err_set(e, ERR_TOO_LARGE, "%s has more than %zu values", what, max_values);
     json_error_t je;
-    *out = json_loadb(text.p ? text.p : "", text.n, JSON_ALLOW_NUL | JSON_DECODE_ANY, &je);
+    *out = json_parse(text, JSON_ALLOW_NUL | JSON_DECODE_ANY, &je);
     if (*out)
         return ERR_OK;
-    if (json_error_code(&je) == json_error_out_of_memory || !je.text[0]) /* no word: no memory for its lexer */
+    if (starved)
         return err_no_memory(e, text.n, what);
     return err_set(e, ERR_INVALID, "%s is not valid JSON: %s (line %d, column %d)", what, je.text,
                    je.line, je.column);

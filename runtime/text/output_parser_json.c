@@ -208,7 +208,7 @@ static enum step scan_value(struct output_parser *p)
 
 static bool is_value(struct str text, json_type type)
 {
-    json_t *v = json_loadb(text.p, text.n, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+    json_t *v = json_parse(text, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
     bool ok = v && json_typeof(v) == type;
     json_decref(v);
     return ok;
@@ -271,7 +271,7 @@ static uint8_t key_stage(const struct output_parser *p, struct str key)
 /* A string of in[begin, end) with its quotes; the caller json_decref()s. */
 static json_t *string_at(const struct output_parser *p, size_t begin, size_t end)
 {
-    json_t *v = json_loadb(p->in.p + begin, end - begin, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+    json_t *v = json_parse((struct str){ p->in.p + begin, end - begin }, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
     if (!json_is_string(v)) {
         json_decref(v);
         return NULL;

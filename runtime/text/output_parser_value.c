@@ -182,7 +182,8 @@ static bool read_number(struct reader *r)
     if (got == SCAN_MORE)
         got = json_scan_byte(&scan, ' ');
     /* One that readers of JSON cannot hold (an integer over 64 bits, 1e400) is no number: its text is taken. */
-    json_t *held = got == SCAN_BEFORE ? json_loadb(r->s.p + from, end - from, JSON_DECODE_ANY, NULL) : NULL;
+    struct str text = { r->s.p + from, end - from };
+    json_t *held = got == SCAN_BEFORE ? json_parse(text, JSON_DECODE_ANY, NULL) : NULL;
     if (!held)
         return false;
     json_decref(held);
@@ -371,7 +372,7 @@ bool value_literal(struct buf *out, struct str text, bool gemma)
 /* Appends text as JSON where its type is one of the mask's (0: any). */
 static bool put_json(struct buf *out, struct str text, unsigned mask)
 {
-    json_t *v = json_loadb(text.p, text.n, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+    json_t *v = json_parse(text, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
     unsigned type = v ? type_of(v) : 0;
     double d = type == T_NUMBER ? json_real_value(v) : 0.5;
     bool whole = d > -1e15 && d < 1e15 && d == (double)(int64_t)d;

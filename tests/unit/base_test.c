@@ -167,6 +167,28 @@ static void json_reads_strictly(void **state)
     assert_int_equal(json_read((struct str){ deep, 200 }, 1000, "body", &v, &e), ERR_INVALID);
 }
 
+/* With any one allocation refused it is refused whole: no byte of it is missing. */
+static void json_reads_all_or_nothing(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"type\":\"application/vnd.docker.container.image.v1+json\",\"n\":[1,2.5,\"\\u00e9\"]}";
+    struct err e;
+    json_t *whole, *v = NULL;
+    size_t refused = 0;
+    assert_int_equal(json_read(str_from(text), 1000, "body", &whole, &e), ERR_OK);
+    for (uint64_t n = 1; !v; n++) {
+        mem_fail_after(n, false);
+        enum err_code code = json_read(str_from(text), 1000, "body", &v, &e);
+        mem_fail_after(0, false);
+        assert_int_equal(code, v ? ERR_OK : ERR_NO_MEMORY);
+        refused += !v;
+    }
+    assert_true(refused > 10);
+    assert_true(json_equal(v, whole));
+    json_decref(v);
+    json_decref(whole);
+}
+
 static void json_writes_what_reads_back(void **state)
 {
     (void)state;
@@ -203,6 +225,7 @@ int main(void)
         cmocka_unit_test(utf8_refuses_what_rfc3629_refuses),
         cmocka_unit_test(map_holds_many_and_replaces),
         cmocka_unit_test(json_reads_strictly),
+        cmocka_unit_test(json_reads_all_or_nothing),
         cmocka_unit_test(json_writes_what_reads_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
