@@ -120,7 +120,7 @@ static enum err_code take_blob(struct bundle *b, const struct tar_entry *entry, 
     struct piece *p = &b->piece[b->n_pieces++];
     *p = (struct piece){ .digest = d, .size = entry->size };
     buf_init(&p->chunks, CHUNK_HASHES_MAX);
-    p->there = entry->size > MEDIA_TEXT_MAX && store_lease(b->s, &d, &there);
+    p->there = entry->size > MEDIA_TEXT_MAX && !store_lease(b->s, &d, &there, NULL);
     if (p->there && there != entry->size)
         return err_set(e, ERR_FORMAT, "'%s' has %" PRIu64 " bytes, and its digest is of %" PRIu64, entry->name,
                        entry->size, there);
@@ -366,7 +366,7 @@ static enum err_code after_commit(struct model *m, struct err *e)
         struct piece *p = find(m->b, &m->commit.layers[i].digest);
         if (m->commit.layers[i].where != COMMIT_PART || p->part.name[0] || p->there)
             continue;
-        p->there = store_lease(m->b->s, &p->digest, NULL);
+        p->there = !store_lease(m->b->s, &p->digest, NULL, NULL);
         if (!p->there)
             return err_set(e, ERR_CONFLICT, "a file of '%s' went while the bundle was imported: try again", m->name.model);
     }

@@ -272,31 +272,43 @@ void store_release(struct store *s, const struct digest *d)
     pthread_mutex_unlock(&s->mutex);
 }
 
-/* The lease is taken while the row is known to be there. */
-static bool lease_locked(struct store *s, const struct digest *d, struct arena *a, struct catalog_blob *row,
-                         struct catalog_layer *places)
+static enum err_code not_here(const struct digest *d, struct err *e)
 {
-    struct err e;
-    return !catalog_blob(s->catalog, d, row, &e) && row->there &&
-           !catalog_places(s->catalog, d, row->size, a, places, &e) && lease_take(s->leases, d);
+    char text[DIGEST_TEXT_SIZE];
+    digest_text(d, text);
+    return err_set(e, ERR_CONFLICT, "%s is not in the store as it should be", text);
 }
 
-bool store_lease(struct store *s, const struct digest *d, uint64_t *size)
+/* The lease is taken while the row is known to be there. */
+static enum err_code lease_locked(struct store *s, const struct digest *d, struct arena *a, struct catalog_blob *row,
+                                  struct catalog_layer *places, struct err *e)
+{
+    enum err_code code = catalog_blob(s->catalog, d, row, e);
+    if (!code && !row->there)
+        code = not_here(d, e);
+    if (!code)
+        code = catalog_places(s->catalog, d, row->size, a, places, e);
+    if (!code && !lease_take(s->leases, d))
+        code = err_no_memory(e, sizeof *d, "a lease");
+    return code;
+}
+
+enum err_code store_lease(struct store *s, const struct digest *d, uint64_t *size, struct err *e)
 {
     struct catalog_blob row = { 0 };
     struct catalog_layer places = { 0 };
     struct arena a = { 0 };
     pthread_mutex_lock(&s->mutex);
-    bool leased = lease_locked(s, d, &a, &row, &places);
+    enum err_code code = lease_locked(s, d, &a, &row, &places, e);
     pthread_mutex_unlock(&s->mutex);
-    if (leased && !row.is_text && !store_blob_is_sound(s, &places)) {
+    if (!code && !row.is_text && !store_blob_is_sound(s, &places)) {
         store_release(s, d);
-        leased = false;
+        code = not_here(d, e);
     }
     arena_finish(&a);
-    if (leased && size)
+    if (!code && size)
         *size = row.size;
-    return leased;
+    return code;
 }
 
 enum err_code store_layer_text(struct store *s, const struct store_model *m, enum media_kind kind,

@@ -54,10 +54,10 @@ enum err_code store_commit(struct store *s, const struct commit *c, struct model
 
 /* ---- leases: bytes that are in use or under way, which prune and rm leave alone ---------------- */
 
-/* True: the blob is in the store, sound as far as its file tells, and stays until store_release.
+/* The blob is in the store, sound as far as its file tells, and stays until store_release; else ERR_CONFLICT.
  * Leases are counted, and end with the process. A store_model from store_resolve holds its own.
  * Thread: any. */
-bool store_lease(struct store *s, const struct digest *d, uint64_t *size);
+enum err_code store_lease(struct store *s, const struct digest *d, uint64_t *size, struct err *e);
 void store_release(struct store *s, const struct digest *d);
 /* The same without looking, for what is on its way: while a download's KEY is held, store_prune
  * leaves its two files in tmp/. False: no memory. Ended by store_release. */

@@ -67,7 +67,7 @@ static enum err_code bad_manifest(const struct work *w, struct err *e)
 static enum err_code lease(struct work *w, struct made *m, struct err *e)
 {
     char text[DIGEST_TEXT_SIZE];
-    m->leased = store_lease(w->s, &m->layer.digest, &m->layer.size);
+    m->leased = !store_lease(w->s, &m->layer.digest, &m->layer.size, NULL);
     m->existing = m->leased;
     m->layer.where = COMMIT_THERE;
     if (m->leased)
@@ -250,7 +250,7 @@ static enum err_code take_file(struct work *w, const struct store_create_file *f
     m->name = f->name;
     enum err_code c = f->has_digest ? take_blob(w, f, m, e) : take_path(w, f, m, e);
     uint64_t ignored;
-    if (!c && m->layer.where != COMMIT_THERE && store_lease(w->s, &m->layer.digest, &ignored)) {
+    if (!c && m->layer.where != COMMIT_THERE && !store_lease(w->s, &m->layer.digest, &ignored, NULL)) {
         m->existing = true; /* for the news: its bytes are here already */
         store_release(w->s, &m->layer.digest);
     }
@@ -475,7 +475,7 @@ static enum err_code take_text(struct work *w, const struct store_create_text *t
     m->layer.size = text.n;
     c = manifest_digest(text, &m->layer.digest, e);
     uint64_t size;
-    m->existing = !c && store_lease(w->s, &m->layer.digest, &size);
+    m->existing = !c && !store_lease(w->s, &m->layer.digest, &size, NULL);
     if (m->existing)
         store_release(w->s, &m->layer.digest);
     return c;

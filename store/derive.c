@@ -126,11 +126,11 @@ static enum media_kind kind_of(const struct derive *d, const struct manifest_lay
 
 static enum err_code add_layer(struct derive *d, const struct commit_layer *l, struct err *e)
 {
-    char text[DIGEST_TEXT_SIZE];
-    digest_text(&l->digest, text);
-    if (l->where == COMMIT_THERE && !store_lease(d->s, &l->digest, NULL))
-        return err_set(e, ERR_CONFLICT, "%s, a part of '%s', is not in the store as it should be", text,
-                       d->in->from);
+    enum err_code code = l->where == COMMIT_THERE ? store_lease(d->s, &l->digest, NULL, e) : ERR_OK;
+    if (code) {
+        err_prefix(e, "a part of '%s'", d->in->from);
+        return code;
+    }
     d->commits[d->n] = *l;
     d->layers[d->n] = (struct manifest_layer){
         .media_type = l->media_type, .digest = l->digest, .size = l->size, .kind = l->kind

@@ -174,7 +174,7 @@ static enum err_code lease(struct pull *p, struct piece *x, struct err *e)
     if (!x->layer->has_digest)
         return ERR_OK;
     enum err_code code = is_text_here(p->s, &x->digest, &text, e);
-    if (code || text == media_is_file(x->layer->kind) || !store_lease(p->s, &x->digest, &size))
+    if (code || text == media_is_file(x->layer->kind) || store_lease(p->s, &x->digest, &size, NULL))
         return code;
     if (x->layer->has_size && x->layer->size != size) {
         store_release(p->s, &x->digest);

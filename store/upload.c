@@ -101,7 +101,7 @@ bool uploads_has(struct uploads *u, const struct digest *d, uint64_t *size)
     pthread_mutex_unlock(&u->mutex);
     if (x)
         return true;
-    bool there = store_lease(u->s, d, size);
+    bool there = !store_lease(u->s, d, size, NULL);
     if (there)
         store_release(u->s, d);
     return there;

@@ -278,22 +278,22 @@ static void what_is_leased_stays(void **state)
     reopen(p);
     add(p, "m", "bytes", STORE_COPY);
     ok(manifest_digest(STR("bytes"), &d, e));
-    assert_true(store_lease(p->s, &d, &size));
+    ok(store_lease(p->s, &d, &size, e));
     assert_int_equal(size, 5);
-    assert_true(store_lease(p->s, &d, NULL));
+    ok(store_lease(p->s, &d, NULL, e));
     ok(store_remove(p->s, "m", &freed, e));
     assert_int_equal(freed, 0);
     assert_int_equal(entries(p->home, "blobs"), 1);
     store_release(p->s, &d);
     assert_int_equal(entries(p->home, "blobs"), 1);
-    assert_true(store_lease(p->s, &d, NULL)); /* it is still there for who asks */
+    ok(store_lease(p->s, &d, NULL, e)); /* it is still there for who asks */
     store_release(p->s, &d);
     store_release(p->s, &d);
     assert_int_equal(entries(p->home, "blobs"), 0);
-    assert_false(store_lease(p->s, &d, NULL));
+    assert_int_equal(store_lease(p->s, &d, NULL, NULL), ERR_CONFLICT);
     /* a process that is gone leases nothing */
     add(p, "m", "bytes", STORE_COPY);
-    assert_true(store_lease(p->s, &d, NULL));
+    ok(store_lease(p->s, &d, NULL, e));
     ok(store_remove(p->s, "m", NULL, e));
     struct lease_table *gone = p->s->leases;
     reopen(p);
@@ -346,9 +346,9 @@ static void only_sound_blobs_are_leased(void **state)
     snprintf(path, sizeof path, "%s/blobs/sha256-%s", p->home, hex);
     assert_int_equal(chmod(path, 0640), 0);
     write_file(path, "BYTES", 5);
-    assert_false(store_lease(p->s, &d, NULL));
+    assert_int_equal(store_lease(p->s, &d, NULL, NULL), ERR_CONFLICT);
     unlink(path);
-    assert_false(store_lease(p->s, &d, NULL));
+    assert_int_equal(store_lease(p->s, &d, NULL, NULL), ERR_CONFLICT);
     write_file(path, "BYTES", 5);
     ok(store_remove(p->s, "m", NULL, e));
     assert_int_equal(entries(p->home, "blobs"), 0); /* for nobody holds it */

@@ -408,7 +408,7 @@ static void prune_takes_what_nothing_names(void **state)
     add(p, "kept", "kept", STORE_COPY);
     add(p, "held", "held", STORE_COPY);
     ok(manifest_digest(STR("held"), &d, e));
-    assert_true(store_lease(p->s, &d, NULL));
+    ok(store_lease(p->s, &d, NULL, e));
     ok(store_remove(p->s, "held", NULL, e));
     snprintf(path, sizeof path, "%s/blobs/stranger", p->home);
     write_file(path, "x", 1);
