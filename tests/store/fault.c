@@ -12,7 +12,7 @@
 #include "tests/store/record.h"
 
 /* The state of the one fault under way, for every thread. */
-static atomic_uint_least64_t operations, fail_at;
+static atomic_uint_least64_t operations, fail_at, lost_syncs;
 static atomic_int fail_with;
 static atomic_bool fail_sticky;
 
@@ -26,6 +26,11 @@ void fault_after(uint64_t n, int errnum, bool sticky)
 uint64_t fault_count(void)
 {
     return atomic_load(&operations);
+}
+
+uint64_t fault_lost_syncs(void)
+{
+    return atomic_load(&lost_syncs);
 }
 
 /* Counts one operation; true: it is to fail, with errno set. */
@@ -120,8 +125,10 @@ static int f_mode(int fd, mode_t mode)
 }
 static int f_sync(int fd)
 {
-    if (fails(true))
+    if (fails(true)) {
+        atomic_fetch_add(&lost_syncs, 1);
         return -1;
+    }
     record_begin();
     int r = file_system.sync(fd);
     if (r == 0)

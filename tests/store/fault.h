@@ -16,5 +16,6 @@ void fault_install(void); /* once, after store_setup: SQLite's default VFS is ou
  * all after it; ENOSPC spares what needs no space. 0: SIGKILL instead. n = 0 turns it off. */
 void fault_after(uint64_t n, int errnum, bool sticky);
 uint64_t fault_count(void); /* operations since the process began */
+uint64_t fault_lost_syncs(void); /* those of the store's table that failed: nobody may go on as if they had not */
 
 #endif

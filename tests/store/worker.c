@@ -109,7 +109,7 @@ static const struct mode *mode_of(const char *name)
 
 static int one(struct store *s, const struct mode *m, uint64_t at, char *const *words, size_t n)
 {
-    char line[2][24];
+    char line[3][24];
     uint64_t files = fault_count(), allocations = mem_count();
     if (m->memory)
         mem_fail_after(at, m->sticky);
@@ -123,7 +123,8 @@ static int one(struct store *s, const struct mode *m, uint64_t at, char *const *
         fault_after(0, 0, false);
         snprintf(line[0], sizeof line[0], "%llu", (unsigned long long)(fault_count() - files));
         snprintf(line[1], sizeof line[1], "%llu", (unsigned long long)(mem_count() - allocations));
-        say("!", (const char *[]){ line[0], line[1] }, 2);
+        snprintf(line[2], sizeof line[2], "%llu", (unsigned long long)fault_lost_syncs());
+        say("!", (const char *[]){ line[0], line[1], line[2] }, 3);
     }
     return code != ERR_OK;
 }
