@@ -226,7 +226,7 @@ class Pull(Case):
     def test_sentences_say_names_that_people_know(self):
         REGISTRY.model("library/bad", "latest", b"GGUF" + b"\xff" * 100)
         err = self.hearth("pull", "--insecure", at("bad"), rc=1)[1]
-        self.assertIn("hearth: '%s'" % at("bad"), err)
+        self.assertIn("hearth: 'http://%s:latest'" % at("bad"), err)
         self.assertNotIn(".part", err)  # a file of the store
         text = b"x" * (17 * MIB)  # more than a string may have
         head = struct.pack("<4sIQQQ3sIQ", b"GGUF", 3, 0, 1, 3, b"a.b", 8, len(text))

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 
+import check_store
 import hub_stub
 import net
 
@@ -73,7 +74,7 @@ class Store:
 
 
 def check_files(what, model, paths):
-    got = [(f["digest"], pathlib.Path(f["path"]).read_bytes()) for f in model.get("files", [])]
+    got = [(f["digest"], check_store.file_bytes(f)) for f in model.get("files", [])]
     truth(what, got == [(digest(FILES[p]), FILES[p]) for p in paths], str(model.get("files")))
 
 

@@ -97,7 +97,7 @@ def write(folder, name, data):
 
 
 def bytes_of(model, kind="model"):
-    return [pathlib.Path(f["path"]).read_bytes() for f in model["files"] if f["kind"] == kind]
+    return [check_store.file_bytes(f) for f in model["files"] if f["kind"] == kind]
 
 
 # ---- there and back -------------------------------------------------------------------------------------
