@@ -118,6 +118,17 @@ static enum err_code make_room(struct leader *l, struct err *e)
                    " are free. What is there already is kept for the next time", l->d->label, need, room);
 }
 
+/* Nobody tells how long it is: what it may have at the most. */
+static enum err_code bound_it(struct leader *l, struct err *e)
+{
+    uint64_t room;
+    bool in_memory;
+    if (l->s->ops->space(l->journal.part, &room, &in_memory) < 0)
+        return files_failed(l, e);
+    l->f.room = room > DOWNLOAD_SPARE ? room - DOWNLOAD_SPARE : 0;
+    return ERR_OK;
+}
+
 /* ---- resume ------------------------------------------------------------------------------------ */
 
 static bool head_fits(const struct leader *l, const struct journal_head *h)
@@ -203,8 +214,8 @@ static enum err_code begin_anew(struct leader *l, struct err *e)
     f->etag[0] = f->origin[0] = '\0';
     l->out->resumed = 0;
     enum err_code code = open_files(l, O_TRUNC, e);
-    if (!code && f->size_known)
-        code = pieces_resize(&f->pieces, f->size, e);
+    if (!code)
+        code = f->size_known ? pieces_resize(&f->pieces, f->size, e) : bound_it(l, e);
     return code ? code : hash_begin(&l->hash, l->s->ops, l->journal.part, e);
 }
 
@@ -281,8 +292,8 @@ static enum err_code lead(struct leader *l, struct err *e)
         code = open_files(l, 0, e);
     if (!code)
         code = resume(l, e);
-    if (!code && f->size_known)
-        code = make_room(l, e);
+    if (!code)
+        code = f->size_known ? make_room(l, e) : bound_it(l, e);
     if (!code)
         code = hash_begin(&l->hash, l->s->ops, l->journal.part, e);
     if (!code)

@@ -31,6 +31,7 @@
 
 #define DOWNLOAD_PIECE ((uint64_t)64 * 1024)
 #define DOWNLOAD_KEEP_S (7 * 86400)
+#define DOWNLOAD_SPARE ((uint64_t)16 << 20) /* that a body of unknown length leaves of the disk */
 #define DOWNLOAD_GIVE_UP_S 600
 
 struct download {
@@ -39,7 +40,6 @@ struct download {
     struct digest digest;      /* else it is found out and told in *out */
     bool has_size;
     uint64_t size;             /* as the manifest says: another one is an error */
-    uint64_t max_size;         /* where no size is known */
     const char *url;
     bool plain;
     /* The value of Authorization for the next request, or NULL; asked again with `refused` after a 401

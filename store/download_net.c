@@ -221,16 +221,11 @@ static enum err_code other_size(struct segment *g, uint64_t size, struct err *e)
 static enum err_code take_size(struct segment *g, uint64_t size, struct err *e)
 {
     struct fetching *f = g->f;
-    enum err_code code = ERR_OK;
     if (f->size_known && f->size != size)
         return other_size(g, size, e);
     if (f->size_known)
         return ERR_OK;
-    if (f->d->max_size && size > f->d->max_size)
-        code = err_set(e, ERR_TOO_LARGE, "%s: %.*s has %llu bytes of it, more than %llu", f->d->label,
-                       FROM(f), (unsigned long long)size, (unsigned long long)f->d->max_size);
-    if (!code)
-        code = pieces_resize(&f->pieces, size, e);
+    enum err_code code = pieces_resize(&f->pieces, size, e);
     f->size = size;
     f->size_known = true;
     f->segment_bytes = segment_size(size);
@@ -357,9 +352,9 @@ static enum err_code on_body(void *user, const void *bytes, size_t n, struct err
         return ERR_OK;
     if (n > g->asked - g->at) /* not g->end: another connection may have taken over what is behind that */
         return bad_head(g, e, "sent more bytes than it was asked for");
-    if (g->end == UNKNOWN && f->d->max_size && n > f->d->max_size - g->at)
-        return err_set(&f->fatal, ERR_TOO_LARGE, "%s: %.*s sends more than %llu bytes",
-                       f->d->label, FROM(f), (unsigned long long)f->d->max_size);
+    if (g->end == UNKNOWN && (g->at > f->room || n > f->room - g->at))
+        return err_set(&f->fatal, ERR_IO, "%s: %.*s has sent %llu bytes without an end, and the disk has room for no more",
+                       f->d->label, FROM(f), (unsigned long long)g->at);
     while (!code && n && g->at < g->end) {
         size_t fill = (size_t)(g->at % PIECE_BYTES);
         size_t some = n < PIECE_BYTES - fill ? n : (size_t)PIECE_BYTES - fill;

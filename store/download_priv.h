@@ -75,6 +75,7 @@ struct fetching {
     bool size_known;
     uint64_t size, cursor, segment_bytes; /* cursor: the first piece that no segment was made for */
     struct segment segments[MAX_CONNECTIONS];
+    uint64_t room;         /* what a body may have whose length nobody tells */
     size_t n, allowed;     /* segments; how many may be under way */
     size_t source;         /* mirrors in their order, then the URL */
     char *led_to;          /* where a redirect of the URL led, to be asked at once */

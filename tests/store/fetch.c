@@ -395,7 +395,6 @@ static bool describe(struct options *o)
     o->d.n_mirrors = o->mirror != NULL;
     o->d.has_size = o->size != UINT64_MAX;
     o->d.size = o->d.has_size ? o->size : 0;
-    o->d.max_size = o->r.max_body;
     o->d.has_digest = o->digest != NULL;
     snprintf(text, sizeof text, "sha256:%s", o->digest ? o->digest : "");
     return !o->digest || digest_parse(str_from(text), &o->d.digest);

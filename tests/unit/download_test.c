@@ -517,26 +517,18 @@ static void test_without_ranges(void **state)
     struct downloaded out;
     get_whole(p, s, &d, &out);
     drop(p, &out, s);
-    s = serve(SIZE, no_ranges);
-    d = want(s, false, false);
-    d.max_size = 1000000;
-    s->n = 1;
-    fails_with(ERR_TOO_LARGE, "more than 1000000 bytes", download_blob(p->s, &s->base, &d, NULL, &out, e));
-    d.max_size = SIZE - 1;
-    s->script = NULL;
-    fails_with(ERR_TOO_LARGE, "more than", download_blob(p->s, &s->base, &d, NULL, &out, e));
-    unserve(s);
 }
 
 /* ---- room, and who is in the way ------------------------------------------------------------------- */
 
-static bool no_space, no_reserve;
+static uint64_t room; /* 0: as it is */
+static bool no_reserve;
 
 static int x_space(int fd, uint64_t *bytes, bool *in_memory)
 {
     int r = file_system.space(fd, bytes, in_memory);
     *in_memory = false;
-    *bytes = no_space ? 1000 : *bytes;
+    *bytes = room ? room : *bytes;
     return r;
 }
 
@@ -548,25 +540,55 @@ static int x_reserve(int fd, uint64_t bytes)
     return -1;
 }
 
+static void open_with_room(struct place *p, struct file_ops *ops)
+{
+    *ops = file_system;
+    ops->space = x_space;
+    ops->reserve = x_reserve;
+    store_close(p->s);
+    p->s = NULL;
+    ok(store_open_with(ops, p->home, &p->s, e));
+}
+
+/* What never ends leaves some of the disk, and nothing of itself. */
+static void test_no_end(void **state)
+{
+    struct place *p = *state;
+    struct file_ops ops;
+    struct downloaded out;
+    struct server *s = serve(SIZE, no_ranges);
+    struct download d = want(s, true, false);
+    open_with_room(p, &ops);
+    for (int i = 0; i < 2; i++) {
+        room = i ? DOWNLOAD_SPARE + SIZE - 1 : 1000;
+        s->n = 1; /* no length is told */
+        fails_with(ERR_IO, "without an end", download_blob(p->s, &s->base, &d, NULL, &out, e));
+        assert_int_equal(entries(p->home, "tmp"), 0);
+    }
+    room = DOWNLOAD_SPARE + SIZE;
+    s->n = 1;
+    get_whole(p, s, &d, &out);
+    room = 0;
+    drop(p, &out, s);
+    reopen(p);
+}
+
 /* Either sign of a full disk is enough, before a byte is asked for. */
 static void test_room(void **state)
 {
     struct place *p = *state;
-    struct file_ops ops = file_system;
-    ops.space = x_space;
-    ops.reserve = x_reserve;
-    store_close(p->s);
-    p->s = NULL;
-    ok(store_open_with(&ops, p->home, &p->s, e));
+    struct file_ops ops;
+    open_with_room(p, &ops);
     for (int how = 0; how < 2; how++) {
         struct server *s = serve(SIZE, NULL);
         struct download d = want(s, true, true);
         struct downloaded out;
-        no_space = how == 0;
+        room = how == 0 ? 1000 : 0;
         no_reserve = how == 1;
         fails_with(ERR_IO, "the disk is too full", download_blob(p->s, &s->base, &d, NULL, &out, e));
         assert_int_equal(s->n, 0);
-        no_space = no_reserve = false;
+        room = 0;
+        no_reserve = false;
         get_whole(p, s, &d, &out);
         drop(p, &out, s);
     }
@@ -975,7 +997,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup_store, teardown)
     const struct CMUnitTest tests[] = {
         T(test_whole), T(test_broken_off), T(test_ends_early), T(test_resume), T(test_rot), T(test_changed), T(test_lies),
-        T(test_streams_are_not_mixed), T(test_room), T(test_not_pruned),
+        T(test_streams_are_not_mixed), T(test_no_end), T(test_room), T(test_not_pruned),
         T(test_without_ranges), T(test_login), T(test_redirect), T(test_mirrors), T(test_busy),
         T(test_shared), T(test_held_until_the_end), T(test_second_name), T(test_range), T(test_faults), T(test_no_memory),
     };
