@@ -100,20 +100,24 @@ enum err_code store_setup(struct err *e)
 
 /* ---- directories and the lock ---------------------------------------------------------------- */
 
-static void sync_parent(const struct file_ops *ops, const char *path)
+/* Where a directory cannot be synced at all (it is not ours to read, or its file system has no such thing), there is
+ * nothing to be done about it. */
+static enum err_code sync_parent(const struct file_ops *ops, const char *path, struct err *e)
 {
     char parent[PATH_MAX];
     const char *slash = strrchr(path, '/');
     size_t n = slash ? (size_t)(slash - path) : 0;
     if (n >= sizeof parent)
-        return;
+        return ERR_OK;
     memcpy(parent, path, n);
     memcpy(parent + n, n ? "" : slash ? "/" : ".", n ? 1 : 2);
     int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-        ops->sync(fd);
-        close(fd);
-    }
+    if (fd < 0)
+        return ERR_OK;
+    bool lost = ops->sync(fd) < 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT);
+    int errnum = errno;
+    close(fd);
+    return lost ? err_errno(e, ERR_IO, errnum, "syncing '%s'", parent) : ERR_OK;
 }
 
 /* anew: one that is there may have been made by a process that was killed before it synced. */
@@ -122,9 +126,7 @@ static enum err_code make_dir(const struct file_ops *ops, const char *path, bool
     if (ops->make_dir(AT_FDCWD, path, 0750) < 0) {
         if (errno != EEXIST)
             return err_errno(e, ERR_IO, errno, "making '%s'", path);
-        if (anew)
-            sync_parent(ops, path);
-        return ERR_OK;
+        return anew ? sync_parent(ops, path, e) : ERR_OK;
     }
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     bool good = fd >= 0 && ops->mode(fd, 0750) == 0; /* the umask may have taken bits away */
@@ -133,8 +135,7 @@ static enum err_code make_dir(const struct file_ops *ops, const char *path, bool
         close(fd);
     if (!good)
         return err_errno(e, ERR_IO, errnum, "making '%s'", path);
-    sync_parent(ops, path);
-    return ERR_OK;
+    return sync_parent(ops, path, e);
 }
 
 /* The home and what is missing above it. */

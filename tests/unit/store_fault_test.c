@@ -522,6 +522,31 @@ static void calls_may_overlap(void **state)
     assert_whole(p);
 }
 
+/* A store that opens is on the disk, its home and what is above it too. */
+static void an_open_store_lost_no_sync(void **state)
+{
+    struct place *p = *state;
+    char home[600];
+    size_t refused = 0;
+    bool through = false;
+    for (uint64_t n = 1; !through; n++) {
+        snprintf(home, sizeof home, "%s/%d/above/home", p->home, (int)n);
+        struct store *s = NULL;
+        struct err e;
+        uint64_t lost = fault_lost_syncs(), before = fault_count();
+        fault_after(n, EIO, false);
+        enum err_code code = store_open_with(&fault_ops, home, &s, &e);
+        through = fault_count() - before < n;
+        fault_after(0, 0, false);
+        lost = fault_lost_syncs() - lost;
+        if (!code && lost)
+            fail_msg("operation %d: a sync failed", (int)n);
+        refused += lost > 0;
+        store_close(s);
+    }
+    assert_true(refused > 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -537,6 +562,7 @@ int main(void)
         M(every_allocation_may_fail),
         M(nothing_leaks),
         M(every_file_operation_may_fail),
+        M(an_open_store_lost_no_sync),
         T(a_full_disk_says_so),
         T(calls_may_overlap),
     };
