@@ -5,6 +5,7 @@
  * Input: a line with the name; then the replies, in the order of the requests, each begun by a line "----":
  *   STATUS, then header lines as one letter and a value (see `headers`), an empty line, the body.
  * After the last reply every request is answered 404. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -168,10 +169,26 @@ static const struct transport_ops ops = { fake_start, fake_wait, fake_end, fake_
 
 /* ---- what must hold ---------------------------------------------------------------------------- */
 
+static struct store *store; /* an empty one, for all inputs */
+static char home[] = "/tmp/hearth-fuzz-XXXXXX";
+
+static void end(void)
+{
+    char command[64];
+    store_close(store);
+    snprintf(command, sizeof command, "rm -r %s", home);
+    if (system(command))
+        abort();
+}
+
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
+    struct err e;
     (void)argc, (void)argv;
     json_setup();
+    if (store_setup(&e) || !mkdtemp(home) || store_open(home, &store, &e))
+        abort();
+    atexit(end);
     return 0;
 }
 
@@ -199,14 +216,13 @@ static void check_model(const struct remote_model *m)
 static void ask(const char *name, struct str replies, bool open)
 {
     struct fake f = { .t = { &ops }, .left = replies };
-    struct store s = { .net = { 0 } };
     const struct store_secrets secrets = { .hf_token = "hf_secret" };
     const struct remote_request q = { .text = name, .secrets = &secrets };
     const struct remote_model *m;
     struct remote *r = NULL;
     struct err e = { 0 };
     char revision[80];
-    enum err_code code = open ? remote_open(&s, &f.t, &q, &r, &m, &e) : remote_revision(&s, &f.t, &q, revision, &e);
+    enum err_code code = open ? remote_open(store, &f.t, &q, &r, &m, &e) : remote_revision(store, &f.t, &q, revision, &e);
     if (code && (e.code != code || !e.text[0] || code == ERR_INTERNAL))
         abort();
     if (strstr(e.text, "hf_secret") && !strstr(name, "hf_secret") && !memmem(replies.p, replies.n, "hf_secret", 9))
