@@ -5,6 +5,7 @@
  * Input: a line with the name; then the replies, in the order of the requests, each begun by a line "----":
  *   STATUS, then header lines as one letter and a value (see `headers`), an empty line, the body.
  * After the last reply every request is answered 404. */
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -172,13 +173,16 @@ static const struct transport_ops ops = { fake_start, fake_wait, fake_end, fake_
 static struct store *store; /* an empty one, for all inputs */
 static char home[] = "/tmp/hearth-fuzz-XXXXXX";
 
+static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *at)
+{
+    (void)st, (void)kind, (void)at;
+    return remove(path);
+}
+
 static void end(void)
 {
-    char command[64];
     store_close(store);
-    snprintf(command, sizeof command, "rm -r %s", home);
-    if (system(command))
-        abort();
+    nftw(home, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
