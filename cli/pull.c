@@ -248,7 +248,7 @@ enum err_code pull_outdated(struct cli *c, json_t **reply, struct err *e)
         buf_printf(&filter, "%s%s", i ? " " : "", c->argv[i]);
     r.filter = buf_str(&filter);
     *reply = NULL;
-    code = filter.failed ? err_set(e, ERR_USAGE, "the filter is too long")  : ask_outdated(c, &r, &secrets, reply, e);
+    code = filter.failed ? err_set(e, ERR_USAGE, "the filter is too long") : ask_outdated(c, &r, &secrets, reply, e);
     buf_finish(&filter);
     secrets_finish(&secrets);
     models = json_object_get(*reply, "models");

@@ -119,7 +119,7 @@ static void adopt_done(void *user, enum err_code result)
 static enum err_code read_request(struct adopt *a, const struct http_request *r, struct err *e)
 {
     json_t *root = NULL;
-    enum err_code c = body_json(a->d, r, &root, e);
+    enum err_code c = body_json(r, &root, e);
     c = c ? c : adopt_request_read(root, &a->req, e);
     if (!c && path_allowed(r, NULL))
         c = err_set(e, ERR_FORBIDDEN,
@@ -132,8 +132,6 @@ void transfer_adopt(struct daemon *d, struct http_request *r, int arg)
     (void)arg;
     struct err e = { 0 };
     struct adopt *a = mem_zero(1, sizeof *a);
-    if (a)
-        a->d = d;
     enum err_code c = a ? read_request(a, r, &e) : err_no_memory(&e, sizeof *a, "a request");
     if (c) {
         reply_err(d, r, &e);
@@ -141,6 +139,7 @@ void transfer_adopt(struct daemon *d, struct http_request *r, int arg)
             adopt_free(a);
         return;
     }
+    a->d = d;
     store_call_start(d, r, &(struct store_call_options){
         .kind = "adopt",
         .name = a->req.n_names ? a->req.names[0] : STR(""),

@@ -39,9 +39,9 @@ static void free_body(struct body *b)
 static void done_read(struct job *j)
 {
     struct body *b = OWNER(struct body, job, j);
-    b->d->body = b;
-    b->handler(b->d, b->http, b->arg);
-    b->d->body = NULL;
+    struct http_request *r = b->http;
+    r->read = b;
+    b->handler(b->d, r, b->arg);
     free_body(b);
 }
 
@@ -73,9 +73,9 @@ void body_begin(struct daemon *d, struct http_request *r, size_t max, route_hand
     reply_err(d, r, &e);
 }
 
-enum err_code body_json(struct daemon *d, const struct http_request *r, json_t **root, struct err *e)
+enum err_code body_json(const struct http_request *r, json_t **root, struct err *e)
 {
-    struct body *b = d->body;
+    struct body *b = r->read;
     *root = NULL;
     if (!b && !r->body.n)
         return err_set(e, ERR_INVALID, "missing request body");
@@ -88,7 +88,7 @@ enum err_code body_json(struct daemon *d, const struct http_request *r, json_t *
     return ERR_OK;
 }
 
-bool body_is_empty(const struct daemon *d, const struct http_request *r)
+bool body_is_empty(const struct http_request *r)
 {
-    return !d->body && !r->body.n;
+    return !r->read && !r->body.n;
 }

@@ -17,7 +17,7 @@
 void body_begin(struct daemon *d, struct http_request *r, size_t max, route_handler *handler, int arg);
 
 /* For a handler, before it returns. The caller json_decref()s. An empty body is ERR_INVALID. */
-enum err_code body_json(struct daemon *d, const struct http_request *r, json_t **root, struct err *e);
-bool body_is_empty(const struct daemon *d, const struct http_request *r);
+enum err_code body_json(const struct http_request *r, json_t **root, struct err *e);
+bool body_is_empty(const struct http_request *r);
 
 #endif

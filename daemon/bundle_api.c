@@ -146,7 +146,7 @@ static void export_done(void *user, enum err_code result)
 static enum err_code export_read(struct export *x, const struct http_request *r, struct err *e)
 {
     json_t *root = NULL;
-    enum err_code c = body_json(x->d, r, &root, e);
+    enum err_code c = body_json(r, &root, e);
     c = c ? c : export_request_read(root, &x->req, e);
     x->path = x->req.path.p;
     return c ? c : path_allowed(r, e);
@@ -157,8 +157,6 @@ void bundle_export(struct daemon *d, struct http_request *r, int arg)
     (void)arg;
     struct err e = { 0 };
     struct export *x = mem_zero(1, sizeof *x);
-    if (x)
-        x->d = d;
     enum err_code c = x ? export_read(x, r, &e) : err_no_memory(&e, sizeof *x, "a request");
     if (c) {
         reply_err(d, r, &e);
@@ -166,6 +164,7 @@ void bundle_export(struct daemon *d, struct http_request *r, int arg)
             export_free(x);
         return;
     }
+    x->d = d;
     x->fd = -1;
     store_call_start(d, r, &(struct store_call_options){
         .kind = "export",

@@ -150,7 +150,7 @@ static void care_done(void *user, enum err_code result)
 static enum err_code read_request(struct care *c, const struct http_request *r, struct err *e)
 {
     json_t *root = NULL;
-    enum err_code code = body_is_empty(c->d, r) ? ERR_OK : body_json(c->d, r, &root, e);
+    enum err_code code = body_is_empty(r) ? ERR_OK : body_json(r, &root, e);
     return code ? code : care_request_read(root, &c->req, e);
 }
 
@@ -158,8 +158,6 @@ void store_care(struct daemon *d, struct http_request *r, int kind)
 {
     struct err e = { 0 };
     struct care *c = mem_zero(1, sizeof *c);
-    if (c)
-        c->d = d;
     enum err_code code = c ? read_request(c, r, &e) : err_no_memory(&e, sizeof *c, "a request");
     if (code) {
         reply_err(d, r, &e);
@@ -167,6 +165,7 @@ void store_care(struct daemon *d, struct http_request *r, int kind)
             care_done(c, code);
         return;
     }
+    c->d = d;
     for (size_t i = 0; i < 2; i++)
         buf_init(&c->lists[i], MAX_LIST);
     json_begin(&c->removed, &c->lists[0]);

@@ -363,7 +363,7 @@ static void create_done(void *user, enum err_code result)
 static enum err_code create_read(struct create *c, const struct http_request *r, struct err *e)
 {
     json_t *root = NULL;
-    enum err_code code = body_json(c->d, r, &root, e);
+    enum err_code code = body_json(r, &root, e);
     code = code ? code : create_request_read(root, &c->req, e);
     bool paths = !code && (json_array_size(c->req.paths) || json_array_size(c->req.adapter_paths));
     if (paths && path_allowed(r, NULL))
@@ -377,8 +377,6 @@ void models_create(struct daemon *d, struct http_request *r, int arg)
     (void)arg;
     struct err e = { 0 };
     struct create *c = mem_zero(1, sizeof *c);
-    if (c)
-        c->d = d;
     enum err_code code = c ? create_read(c, r, &e) : err_no_memory(&e, sizeof *c, "a request");
     if (code) {
         reply_err(d, r, &e);
@@ -386,6 +384,7 @@ void models_create(struct daemon *d, struct http_request *r, int arg)
             create_free(c);
         return;
     }
+    c->d = d;
     store_call_start(d, r, &(struct store_call_options){
         .kind = "create",
         .name = c->req.model,

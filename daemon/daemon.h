@@ -13,7 +13,6 @@
 struct loader;
 struct store_call;
 struct blob_upload;
-struct body;
 struct uploads;
 struct words_cache;
 
@@ -34,7 +33,6 @@ struct daemon {
     struct uploads *uploads;  /* blobs that wait for a model: store/upload.h */
     struct blob_upload *blob_uploads; /* those under way: blobs_api.c */
     struct store_call *calls; /* long calls of the store under way: store_job.h */
-    struct body *body; /* of the handler that is called just now: body.h */
     bool draining;
     int64_t started_ns;
 };

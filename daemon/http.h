@@ -60,6 +60,7 @@ struct http_request {
     bool streamed;         /* the body comes by on_body: `body` is empty */
     bool has_length;       /* ... and is to have */
     uint64_t length;       /* ... so many bytes */
+    struct body *read;     /* its JSON, where it was read before the handler was called: body.h */
     /* the handler's */
     void *user;
     void (*on_gone)(struct http_request *r);

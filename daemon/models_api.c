@@ -120,7 +120,7 @@ static struct task *task_read(struct daemon *d, struct http_request *r,
     json_t *root;
     if (!t)
         return NULL;
-    t->err.code = body_json(d, r, &root, &t->err);
+    t->err.code = body_json(r, &root, &t->err);
     if (!t->err.code)
         t->err.code = model_request_read(kind, root, &t->req, &t->err);
     if (!t->err.code)

@@ -266,9 +266,9 @@ static enum err_code read_request(struct pull *p, enum pull_route route, struct 
 {
     json_t *root;
     pull_request_init(&p->req);
-    if (route == PULL_OUTDATED && body_is_empty(p->d, p->http)) /* all models */
+    if (route == PULL_OUTDATED && body_is_empty(p->http)) /* all models */
         return ERR_OK;
-    enum err_code c = body_json(p->d, p->http, &root, e);
+    enum err_code c = body_json(p->http, &root, e);
     return c ? c : pull_request_read(root, route != PULL_OUTDATED, &p->req, e);
 }
 

@@ -63,7 +63,7 @@ static void quantize_done(void *user, enum err_code result)
 static enum err_code read_request(struct quantize *q, const struct http_request *r, struct err *e)
 {
     json_t *root = NULL;
-    enum err_code c = body_json(q->d, r, &root, e);
+    enum err_code c = body_json(r, &root, e);
     c = c ? c : quantize_request_read(root, &q->req, e);
     c = c ? c : quantizer_check(q->req.type.p, e); /* before the first line, so that it has its status */
     return c || !q->req.path.n ? c : path_allowed(r, e);
@@ -74,8 +74,6 @@ void transfer_quantize(struct daemon *d, struct http_request *r, int arg)
     (void)arg;
     struct err e = { 0 };
     struct quantize *q = mem_zero(1, sizeof *q);
-    if (q)
-        q->d = d;
     enum err_code c = q ? read_request(q, r, &e) : err_no_memory(&e, sizeof *q, "a request");
     if (c) {
         reply_err(d, r, &e);
@@ -83,6 +81,7 @@ void transfer_quantize(struct daemon *d, struct http_request *r, int arg)
             quantize_free(q);
         return;
     }
+    q->d = d;
     store_call_start(d, r, &(struct store_call_options){
         .kind = "quantize",
         .name = q->req.destination,

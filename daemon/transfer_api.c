@@ -26,7 +26,7 @@ void transfer_stop(struct daemon *d, struct http_request *r, int arg)
     struct json_out j;
     json_t *root = NULL;
     size_t n = 0;
-    enum err_code c = body_json(d, r, &root, &e);
+    enum err_code c = body_json(r, &root, &e);
     c = c ? c : model_request_read(REQUEST_DELETE, root, &req, &e);
     if (!c && !(n = store_call_stop(d, req.model)))
         c = err_set(&e, ERR_NOT_FOUND, "nothing is under way for '%.*s'", (int)(req.model.n < 200 ? req.model.n : 200),
@@ -192,7 +192,7 @@ static void import_done(void *user, enum err_code result)
 static enum err_code import_read(struct import *i, const struct http_request *r, struct err *e)
 {
     json_t *root = NULL;
-    enum err_code c = body_json(i->d, r, &root, e);
+    enum err_code c = body_json(r, &root, e);
     c = c ? c : model_request_read(REQUEST_IMPORT, root, &i->req, e);
     if (c)
         return c;
@@ -210,8 +210,6 @@ void transfer_import(struct daemon *d, struct http_request *r, int arg)
     (void)arg;
     struct err e = { 0 };
     struct import *i = mem_zero(1, sizeof *i);
-    if (i)
-        i->d = d;
     enum err_code c = i ? import_read(i, r, &e) : err_no_memory(&e, sizeof *i, "a request");
     if (c) {
         reply_err(d, r, &e);
@@ -219,6 +217,7 @@ void transfer_import(struct daemon *d, struct http_request *r, int arg)
             import_free(i);
         return;
     }
+    i->d = d;
     store_call_start(d, r, &(struct store_call_options){
         .kind = "import",
         .name = i->req.model,

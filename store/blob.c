@@ -15,7 +15,6 @@
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "store/download.h"
-#include "store/journal.h"
 
 #define CHUNK ((size_t)CHUNK_BYTES)
 #define REPORT_EVERY ((uint64_t)8 * 1024 * 1024)

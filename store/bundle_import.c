@@ -10,7 +10,6 @@
 #include "runtime/base/json.h"
 #include "store/bundle.h"
 #include "store/commit.h"
-#include "store/journal.h"
 #include "store/manifest.h"
 
 #define BYTES ((size_t)1 << 20)

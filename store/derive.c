@@ -10,7 +10,6 @@
 #include "store/commit.h"
 #include "store/manifest.h"
 
-#define SPARE_BYTES ((uint64_t)16 << 20) /* that stay free: the catalog must be written too */
 
 /* ---- the part ----------------------------------------------------------------------------------- */
 
@@ -52,7 +51,7 @@ static enum err_code check_room(struct store *s, uint64_t bytes, struct err *e)
     bool in_memory;
     if (s->ops->space(s->blobs.tmp, &room, &in_memory) < 0)
         return ERR_OK; /* the write will tell */
-    if (room >= SPARE_BYTES && room - SPARE_BYTES >= bytes)
+    if (room >= STORE_SPARE_BYTES && room - STORE_SPARE_BYTES >= bytes)
         return ERR_OK;
     return err_set(e, ERR_IO, "the new file takes %" PRIu64 " bytes, and the store's disk has %" PRIu64
                               " free: remove models that are not needed (hearth rm)", bytes, room);

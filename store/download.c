@@ -118,14 +118,14 @@ static enum err_code make_room(struct leader *l, struct err *e)
                    " are free. What is there already is kept for the next time", l->d->label, need, room);
 }
 
-/* Nobody tells how long it is: what it may have at the most. */
-static enum err_code bound_it(struct leader *l, struct err *e)
+/* Of a body whose length nobody tells: what it may have. */
+static enum err_code limit_to_room(struct leader *l, struct err *e)
 {
     uint64_t room;
     bool in_memory;
     if (l->s->ops->space(l->journal.part, &room, &in_memory) < 0)
         return files_failed(l, e);
-    l->f.room = room > DOWNLOAD_SPARE ? room - DOWNLOAD_SPARE : 0;
+    l->f.room = room > STORE_SPARE_BYTES ? room - STORE_SPARE_BYTES : 0;
     return ERR_OK;
 }
 
@@ -215,7 +215,7 @@ static enum err_code begin_anew(struct leader *l, struct err *e)
     l->out->resumed = 0;
     enum err_code code = open_files(l, O_TRUNC, e);
     if (!code)
-        code = f->size_known ? pieces_resize(&f->pieces, f->size, e) : bound_it(l, e);
+        code = f->size_known ? pieces_resize(&f->pieces, f->size, e) : limit_to_room(l, e);
     return code ? code : hash_begin(&l->hash, l->s->ops, l->journal.part, e);
 }
 
@@ -293,7 +293,7 @@ static enum err_code lead(struct leader *l, struct err *e)
     if (!code)
         code = resume(l, e);
     if (!code)
-        code = f->size_known ? make_room(l, e) : bound_it(l, e);
+        code = f->size_known ? make_room(l, e) : limit_to_room(l, e);
     if (!code)
         code = hash_begin(&l->hash, l->s->ops, l->journal.part, e);
     if (!code)

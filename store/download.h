@@ -31,7 +31,6 @@
 
 #define DOWNLOAD_PIECE ((uint64_t)64 * 1024)
 #define DOWNLOAD_KEEP_S (7 * 86400)
-#define DOWNLOAD_SPARE ((uint64_t)16 << 20) /* that a body of unknown length leaves of the disk */
 #define DOWNLOAD_GIVE_UP_S 600
 
 struct download {

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "runtime/base/log.h"
@@ -423,17 +422,23 @@ static enum err_code count_missing(struct pull *p, uint64_t *missing, struct err
     return code;
 }
 
+static enum err_code free_space(struct store *s, uint64_t *room, struct err *e)
+{
+    bool in_memory;
+    return s->ops->space(s->blobs.tmp, room, &in_memory) == 0
+               ? ERR_OK
+               : err_errno(e, ERR_IO, errno, "looking for the free space of the store");
+}
+
 /* Before the first byte of the first file: no use in one that leaves no room for the next. */
 static enum err_code check_room(struct pull *p, struct err *e)
 {
-    struct statvfs fs;
-    uint64_t missing;
+    uint64_t missing, room;
     enum err_code code = count_missing(p, &missing, e);
+    if (!code)
+        code = free_space(p->s, &room, e);
     if (code)
         return code;
-    if (fstatvfs(p->s->home_fd, &fs) < 0)
-        return err_errno(e, ERR_IO, errno, "looking for the free space of the store");
-    uint64_t room = (uint64_t)fs.f_bavail * fs.f_frsize;
     return missing <= room ? ERR_OK
                            : err_set(e, ERR_IO, "the disk is too full for '%.200s': %llu bytes are still to come, and "
                                      "%llu are free", p->in->name, (unsigned long long)missing,
@@ -757,7 +762,6 @@ static enum err_code plan_file(struct pull *p, struct plan_box *box, size_t i, s
 static enum err_code plan_fill(struct pull *p, struct plan_box *box, struct err *e)
 {
     char name[NAME_TEXT_MAX + 1];
-    struct statvfs fs;
     struct store_model *here = find_here(p);
     struct store_plan *plan = &box->plan;
     const char *revision = p->m->revision ? p->m->revision : "", *license = p->m->license ? p->m->license : "";
@@ -772,10 +776,7 @@ static enum err_code plan_fill(struct pull *p, struct plan_box *box, struct err 
     if (!plan->name || !plan->source || !plan->revision || !plan->license || !plan->files)
         return no_memory(e);
     plan->n_files = p->m->n_layers;
-    if (fstatvfs(p->s->home_fd, &fs) < 0)
-        return err_errno(e, ERR_IO, errno, "looking for the free space of the store");
-    plan->disk_free = (uint64_t)fs.f_bavail * fs.f_frsize;
-    enum err_code code = ERR_OK;
+    enum err_code code = free_space(p->s, &plan->disk_free, e);
     for (size_t i = 0; !code && i < plan->n_files; i++)
         code = plan_file(p, box, i, e);
     return code;

@@ -328,18 +328,23 @@ static bool takes(struct str text)
  * case does not count, there it does. */
 static void spell_as_before(struct remote *r, struct name *name)
 {
-    char canonical[NAME_TEXT_MAX + 1];
-    struct store_model *here = NULL;
+    struct catalog *c = r->store->catalog;
+    struct name tagged = *name;
+    struct catalog_ref ref = { 0 };
+    struct store_model here = { 0 };
     struct source before;
-    name_canonical(name, canonical);
-    if (!store_resolve(r->store, canonical, &here, NULL) && strcmp(here->origin, remote_registry.name) == 0 &&
-        !source_parse(str_from(here->source), &before, NULL) && name_eq(&before.name, name)) {
-        memcpy(name->host, before.name.host, sizeof name->host);
-        memcpy(name->namespace, before.name.namespace, sizeof name->namespace);
-        memcpy(name->model, before.name.model, sizeof name->model);
-        memcpy(name->tag, before.name.tag, sizeof name->tag);
-    }
-    store_model_destroy(here);
+    tagged.pinned = false;
+    pthread_mutex_lock(&r->store->mutex);
+    bool known = !catalog_find(c, &tagged, &ref, NULL) && ref.tag_id &&
+                 !catalog_model(c, ref.tag_id, false, &r->arena, &here, NULL);
+    pthread_mutex_unlock(&r->store->mutex);
+    if (!known || strcmp(here.origin, remote_registry.name) != 0 || source_parse(str_from(here.source), &before, NULL) ||
+        !name_eq(&before.name, name))
+        return;
+    memcpy(name->host, before.name.host, sizeof name->host);
+    memcpy(name->namespace, before.name.namespace, sizeof name->namespace);
+    memcpy(name->model, before.name.model, sizeof name->model);
+    memcpy(name->tag, before.name.tag, sizeof name->tag);
 }
 
 static enum err_code set_up(struct remote *r, struct err *e)

@@ -8,7 +8,6 @@
 #include <openssl/evp.h>
 
 #include "store/commit.h"
-#include "store/journal.h"
 
 #define RUN_MAX 64 /* MiB that are asked for at once: then they are checked */
 

@@ -79,6 +79,9 @@ bool store_blob_is_sound(struct store *s, const struct catalog_layer *places);
 /* Whether the file at a place of the blob (path "": in blobs/) is still that one: what was found of it may be noted. Locked. */
 bool store_place_is(struct store *s, const struct digest *d, const char *path, const struct file_id *id);
 
+/* What quantising and downloads of unknown length leave of the disk: the catalog must be written too. */
+#define STORE_SPARE_BYTES ((uint64_t)16 << 20)
+
 /* catalog_prune, with what is in use left alone. Within a change. Locked. */
 enum err_code store_prune_rows(struct store *s, struct err *e);
 /* Removes the files that `trash` lists and nobody owns. Failures are logged, and made up for the

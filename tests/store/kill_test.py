@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Kills a process that works on a store, and looks at what is left (security.md, I1..I9).
 
-  kill_test.py WORKER [--seconds N] [--seed N] [--exhaustive] [--faults] [--stride N] [--only WORD]... [--dir DIR]
+  kill_test.py WORKER [--seconds N] [--seed N] [--exhaustive] [--faults [--mode MODE]...] [--stride N] [--only WORD]... [--dir DIR]
 
 --seconds     SIGKILL at random moments of a random stream of all that changes a store: import, pull,
               create, quantize, bundles, adopt, cp, rm, prune, verify, repair, the key; now and then a blob is damaged
@@ -77,6 +77,7 @@ class Bench:
         self.caches, self.to_adopt = {}, {}  # name -> folder, name -> digests
         self.make_caches(rng)
         self.stats = self.look()
+        self.modes = FAULTS  # what fail tries
         self.ops = OPS     # what random_op chooses from
         self.models = {}   # canonical name -> digests of its layers: what was acknowledged
         self.key = None    # the store's, once it was told
@@ -462,7 +463,7 @@ class Bench:
         self.begin(setup)
         r = self.run("io", 10**9, op)
         counts = [int(n) for n in r.stdout.split("\n! ")[-1].split()]
-        for mode in FAULTS:
+        for mode in self.modes:
             for at in range(1 + rng.randrange(stride), counts["memory" in mode] + 1, stride):
                 self.begin(setup)
                 r = self.run(mode, at, op)
@@ -515,6 +516,7 @@ def main():
     ap.add_argument("--seed", type=int, default=int(time.time()))
     ap.add_argument("--exhaustive", action="store_true")
     ap.add_argument("--faults", action="store_true", help="the n-th file operation or allocation fails")
+    ap.add_argument("--mode", action="append", choices=FAULTS, help="of faults: these only")
     ap.add_argument("--stride", type=int, default=1, help="before each so-and-so-manieth operation, by the seed")
     ap.add_argument("--only", action="append", help="an operation's first word")
     ap.add_argument("--dir", default="/dev/shm" if os.access("/dev/shm", os.W_OK) else None,
@@ -522,6 +524,7 @@ def main():
     args = ap.parse_args()
     with tempfile.TemporaryDirectory(dir=args.dir) as where:
         b = Bench(os.path.abspath(args.worker), where)
+        b.modes = args.mode or FAULTS
         if args.exhaustive:
             rng = random.Random(args.seed)
             for setup, op, failing in experiments(b):

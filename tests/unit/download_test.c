@@ -560,12 +560,12 @@ static void test_no_end(void **state)
     struct download d = want(s, true, false);
     open_with_room(p, &ops);
     for (int i = 0; i < 2; i++) {
-        room = i ? DOWNLOAD_SPARE + SIZE - 1 : 1000;
+        room = i ? STORE_SPARE_BYTES + SIZE - 1 : 1000;
         s->n = 1; /* no length is told */
         fails_with(ERR_IO, "without an end", download_blob(p->s, &s->base, &d, NULL, &out, e));
         assert_int_equal(entries(p->home, "tmp"), 0);
     }
-    room = DOWNLOAD_SPARE + SIZE;
+    room = STORE_SPARE_BYTES + SIZE;
     s->n = 1;
     get_whole(p, s, &d, &out);
     room = 0;

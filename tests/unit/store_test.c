@@ -390,10 +390,8 @@ static void an_empty_catalog_is_migrated(void **state)
     assert_string_equal(listed(p->s), "m:latest ");
 }
 
-static void a_damaged_catalog_is_an_error(void **state)
+static void close_with_20_models(struct place *p)
 {
-    struct place *p = *state;
-    struct store *s;
     reopen(p);
     for (int i = 0; i < 20; i++) {
         char name[16];
@@ -402,6 +400,13 @@ static void a_damaged_catalog_is_an_error(void **state)
     }
     store_close(p->s);
     p->s = NULL;
+}
+
+static void a_damaged_catalog_is_an_error(void **state)
+{
+    struct place *p = *state;
+    struct store *s;
+    close_with_20_models(p);
     size_t n;
     char *bytes = read_file(in(p, "home/db"), &n);
     for (size_t at = 100; at + 64 < n; at += 256)
@@ -417,14 +422,7 @@ static void a_misplaced_page_costs_no_file(void **state)
 {
     struct place *p = *state;
     size_t page = 4096, n, refused = 0;
-    reopen(p);
-    for (int i = 0; i < 20; i++) {
-        char name[16];
-        snprintf(name, sizeof name, "m%d", i);
-        add(p, name, name, STORE_COPY);
-    }
-    store_close(p->s);
-    p->s = NULL;
+    close_with_20_models(p);
     char *right = read_file(in(p, "home/db"), &n), *wrong = malloc(n);
     for (size_t at = page; at + page < n; at += page)
         for (size_t from = page; from + page < n; from += page) {
