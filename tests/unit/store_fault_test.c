@@ -547,6 +547,39 @@ static void an_open_store_lost_no_sync(void **state)
     assert_true(refused > 3);
 }
 
+static ino_t watched;
+static unsigned syncs_of_it;
+
+static int watching_sync(int fd)
+{
+    struct stat st;
+    if (fstat(fd, &st) == 0)
+        syncs_of_it += st.st_ino == watched;
+    return fsync(fd);
+}
+
+/* Whoever made the home may have been killed before it was synced, with the WAL there already: SQLite syncs the
+ * directory for a new one alone. */
+static void an_open_syncs_its_home_each_time(void **state)
+{
+    struct place *p = *state;
+    struct file_ops ops = file_system;
+    struct stat st;
+    ops.sync = watching_sync;
+    for (int i = 0; i < 2; i++) {
+        reopen(p);
+        store_close(p->s);
+        p->s = NULL;
+        assert_int_equal(stat(p->home, &st), 0);
+        watched = st.st_ino;
+        syncs_of_it = 0;
+        ok(store_open_with(&ops, p->home, &p->s, e));
+        assert_int_equal(syncs_of_it, 1);
+        store_close(p->s);
+        p->s = NULL;
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -563,6 +596,7 @@ int main(void)
         M(nothing_leaks),
         M(every_file_operation_may_fail),
         M(an_open_store_lost_no_sync),
+        M(an_open_syncs_its_home_each_time),
         T(a_full_disk_says_so),
         T(calls_may_overlap),
     };
