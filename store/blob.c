@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -29,6 +30,23 @@ static enum err_code open_dir(const struct file_ops *ops, int home, const char *
     return *out >= 0 ? ERR_OK : err_errno(e, ERR_IO, errno, "opening the store's '%s/'", name);
 }
 
+/* What is whole is moved from tmp/ to blobs/, which no mount may come between: better said now than when a download is
+ * done. A kernel without mount ids (before 5.8) tells file systems apart. */
+static enum err_code same_mount(const struct blob_dir *d, struct err *e)
+{
+    struct statx blobs, tmp;
+    if (statx(d->blobs, "", AT_EMPTY_PATH, STATX_MNT_ID, &blobs) < 0 ||
+        statx(d->tmp, "", AT_EMPTY_PATH, STATX_MNT_ID, &tmp) < 0)
+        return ERR_OK;
+    bool known = blobs.stx_mask & tmp.stx_mask & STATX_MNT_ID;
+    if (known ? blobs.stx_mnt_id == tmp.stx_mnt_id
+              : blobs.stx_dev_major == tmp.stx_dev_major && blobs.stx_dev_minor == tmp.stx_dev_minor)
+        return ERR_OK;
+    return err_set(e, ERR_UNSUPPORTED,
+                   "the store's 'blobs/' and 'tmp/' are different mounts, and files cannot be moved from one to the "
+                   "other: mount the whole home instead, or choose another one (--home)");
+}
+
 enum err_code blob_dir_open(struct blob_dir *d, const struct file_ops *ops, int home,
                             struct err *e)
 {
@@ -37,6 +55,8 @@ enum err_code blob_dir_open(struct blob_dir *d, const struct file_ops *ops, int 
     enum err_code code = open_dir(ops, home, "blobs", &d->blobs, e);
     if (!code)
         code = open_dir(ops, home, "tmp", &d->tmp, e);
+    if (!code)
+        code = same_mount(d, e);
     if (code)
         blob_dir_close(d);
     return code;

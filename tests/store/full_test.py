@@ -147,6 +147,24 @@ def prune_without_room(worker, where, disk, faults):
             subprocess.run(["umount", disk], check=True)
 
 
+def mounted_apart(worker, where, faults):
+    """A mount on blobs/ or tmp/, even of the same file system, is told when the home is opened."""
+    home = where / "apart"
+    answer(worker, home, "import", "a", "copy", where / "source0")
+    for name in ("blobs", "tmp"):
+        (where / name).mkdir()
+        for how in (["--bind", where / name], ["-t", "tmpfs", "none"]):
+            subprocess.run(["mount", *how, home / name], check=True)
+            said = answer(worker, home, "import", "b", "copy", where / "source1")
+            subprocess.run(["umount", home / name], check=True)
+            if "different mounts" not in said or "whole home" not in said:
+                faults.append(f"{name}/ is a mount: {said}")
+    if (said := answer(worker, home, "import", "b", "copy", where / "source1")) != "ok":
+        faults.append(f"no mount any more: {said}")
+    if len(check(home, faults, "mounted apart")) != 2:
+        faults.append("a model was lost by a mount")
+
+
 def main():
     own_mounts()
     worker, rounds = os.path.abspath(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 10
@@ -161,6 +179,7 @@ def main():
         for _ in range(rounds):
             models += one_round(worker, where, disk, rng, faults, registry)
         prune_without_room(worker, where, disk, faults)
+        mounted_apart(worker, where, faults)
     for f in faults:
         print("FAULT", f)
     print(f"{rounds} disks filled, {models} models imported before and removed after, {len(faults)} faults")
