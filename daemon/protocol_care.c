@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "daemon/protocol_priv.h"
-#include "runtime/base/mem.h"
 
 static bool has_nul(struct str s)
 {
@@ -57,31 +56,6 @@ void care_request_finish(struct care_request *r)
     *r = (struct care_request){ 0 };
 }
 
-/* One element of a list into the next entry of an array. */
-typedef enum err_code read_one(const json_t *o, void *entry, struct err *e);
-
-static enum err_code read_each(const json_t *root, const char *key, size_t size, read_one *read, void **out,
-                               size_t *n, struct err *e)
-{
-    const json_t *list;
-    *out = NULL;
-    *n = 0;
-    if (read_array(root, key, &list, e))
-        return ERR_INVALID;
-    size_t count = json_array_size(list);
-    char *v = mem_zero(count, size);
-    enum err_code c = v ? ERR_OK : err_no_memory(e, count * size, "a reply");
-    for (size_t i = 0; !c && i < count; i++)
-        c = read(json_array_get(list, i), v + i * size, e);
-    if (c) {
-        mem_free(v);
-        return c;
-    }
-    *out = v;
-    *n = count;
-    return ERR_OK;
-}
-
 static enum err_code read_damaged(const json_t *o, void *entry, struct err *e)
 {
     struct damaged_entry *v = entry;
@@ -99,7 +73,7 @@ enum err_code verify_reply_read(const json_t *root, struct verify_reply *r, stru
     if (read_uint(root, "files", &r->files, e) || read_uint(root, "bytes", &r->bytes, e) ||
         read_uint(root, "bad", &r->bad, e) || read_uint(root, "repaired", &r->repaired, e))
         return ERR_INVALID;
-    enum err_code c = read_each(root, "damaged", sizeof **v, read_damaged, &list, n, e);
+    enum err_code c = read_elements(root, "damaged", sizeof **v, read_damaged, &list, n, e);
     *v = list;
     return c;
 }
@@ -117,7 +91,7 @@ enum err_code pruned_read(const json_t *root, const char *which, struct pruned_e
                           struct err *e)
 {
     void *list = NULL;
-    enum err_code c = read_each(root, which, sizeof **v, read_pruned, &list, n, e);
+    enum err_code c = read_elements(root, which, sizeof **v, read_pruned, &list, n, e);
     *v = list;
     return c;
 }

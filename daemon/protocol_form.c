@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "daemon/protocol_priv.h"
+#include "runtime/base/mem.h"
 
 /* ---- durations ------------------------------------------------------------------------------- */
 
@@ -299,6 +300,32 @@ enum err_code read_array(const json_t *o, const char *key, const json_t **out, s
     if (v && !json_is_array(v))
         return wrong(e, key, "an array");
     *out = v;
+    return ERR_OK;
+}
+
+enum err_code read_elements(const json_t *root, const char *key, size_t size, read_element *read, void **out, size_t *n,
+                        struct err *e)
+{
+    const json_t *all;
+    *out = NULL;
+    *n = 0;
+    if (read_array(root, key, &all, e))
+        return ERR_INVALID;
+    size_t count = json_array_size(all);
+    char *list = mem_zero(count, size);
+    if (!list)
+        return err_no_memory(e, count * size, key);
+    for (size_t i = 0; i < count; i++) {
+        const json_t *o = json_array_get(all, i);
+        enum err_code c = json_is_object(o) ? read(o, list + i * size, e)
+                                            : err_set(e, ERR_INVALID, "an entry of \"%s\" is not an object", key);
+        if (c) {
+            mem_free(list);
+            return c;
+        }
+    }
+    *out = list;
+    *n = count;
     return ERR_OK;
 }
 

@@ -170,10 +170,9 @@ void adopt_reply_write(struct buf *out, const struct adopt_reply *r)
     json_obj_end(&j);
 }
 
-static enum err_code read_entry(const json_t *o, struct adopt_entry *x, struct err *e)
+static enum err_code read_entry(const json_t *o, void *element, struct err *e)
 {
-    if (!json_is_object(o))
-        return err_set(e, ERR_INVALID, "a model is not an object");
+    struct adopt_entry *x = element;
     if (read_string(o, "name", &x->name, e) || read_string(o, "kind", &x->kind, e) ||
         read_string(o, "path", &x->path, e) || read_string(o, "family", &x->family, e) ||
         read_string(o, "quantization_level", &x->quantization, e) || read_uint(o, "size", &x->size, e) ||
@@ -182,24 +181,21 @@ static enum err_code read_entry(const json_t *o, struct adopt_entry *x, struct e
     return read_string(o, "problem", &x->problem, e);
 }
 
+static enum err_code read_remark(const json_t *o, void *element, struct err *e)
+{
+    struct adopt_remark *x = element;
+    enum err_code c = read_string(o, "path", &x->path, e);
+    return c ? c : read_string(o, "why", &x->why, e);
+}
+
 enum err_code adopt_reply_read(const json_t *root, struct adopt_reply *r, struct err *e)
 {
-    const json_t *models = NULL, *notes = NULL;
+    void *models = NULL, *notes = NULL;
     *r = (struct adopt_reply){ 0 };
-    if (read_array(root, "models", &models, e) || read_array(root, "notes", &notes, e))
-        return ERR_INVALID;
-    r->models = mem_zero(json_array_size(models) + 1, sizeof *r->models);
-    r->notes = mem_zero(json_array_size(notes) + 1, sizeof *r->notes);
-    if (!r->models || !r->notes)
-        return err_no_memory(e, json_array_size(models) * sizeof *r->models, "the models that were found");
-    enum err_code c = ERR_OK;
-    for (; !c && r->n_models < json_array_size(models); r->n_models++)
-        c = read_entry(json_array_get(models, r->n_models), &r->models[r->n_models], e);
-    for (; !c && r->n_notes < json_array_size(notes); r->n_notes++) {
-        const json_t *o = json_array_get(notes, r->n_notes);
-        c = read_string(o, "path", &r->notes[r->n_notes].path, e);
-        c = c ? c : read_string(o, "why", &r->notes[r->n_notes].why, e);
-    }
+    enum err_code c = read_elements(root, "models", sizeof *r->models, read_entry, &models, &r->n_models, e);
+    r->models = models;
+    c = c ? c : read_elements(root, "notes", sizeof *r->notes, read_remark, &notes, &r->n_notes, e);
+    r->notes = notes;
     return c;
 }
 

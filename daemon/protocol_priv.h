@@ -18,6 +18,11 @@ enum err_code read_int(const json_t *o, const char *key, int64_t min, int64_t ma
 enum err_code read_uint(const json_t *o, const char *key, uint64_t *out, struct err *e);
 enum err_code read_object(const json_t *o, const char *key, const json_t **out, struct err *e);
 enum err_code read_array(const json_t *o, const char *key, const json_t **out, struct err *e);
+/* The objects of the array `key`, each read into an element of `size` bytes that is all 0. *out is one mem_alloc'ed
+ * block (mem_free); after an error NULL. */
+typedef enum err_code read_element(const json_t *object, void *element, struct err *e);
+enum err_code read_elements(const json_t *root, const char *key, size_t size, read_element *read, void **out, size_t *n,
+                        struct err *e);
 enum err_code read_time(const json_t *o, const char *key, int64_t *wall_ns, struct err *e);
 /* An integer, or a real with an integer's value, inside int64. */
 bool integer_of(const json_t *v, int64_t *out);

@@ -4,40 +4,11 @@
 #include <string.h>
 
 #include "daemon/protocol_priv.h"
-#include "runtime/base/mem.h"
 
 static void put_bytes(struct json_out *j, const char *key, uint64_t n)
 {
     json_key(j, key);
     json_uint_value(j, n);
-}
-
-/* The array `key` of root as one mem_alloc'ed block of its elements. */
-static enum err_code read_list(const json_t *root, const char *key, size_t size,
-                               enum err_code (*read)(const json_t *o, void *v, struct err *e),
-                               void **out, size_t *n, struct err *e)
-{
-    const json_t *all;
-    *out = NULL;
-    *n = 0;
-    if (read_array(root, key, &all, e))
-        return ERR_INVALID;
-    size_t count = json_array_size(all);
-    char *list = mem_zero(count, size);
-    if (!list)
-        return err_no_memory(e, count * size, key);
-    for (size_t i = 0; i < count; i++) {
-        const json_t *o = json_array_get(all, i);
-        enum err_code c = json_is_object(o) ? read(o, list + i * size, e)
-                                            : err_set(e, ERR_INVALID, "an entry of \"%s\" is not an object", key);
-        if (c) {
-            mem_free(list);
-            return c;
-        }
-    }
-    *out = list;
-    *n = count;
-    return ERR_OK;
 }
 
 void transfer_event_write(struct buf *out, const struct transfer_event *ev)
@@ -96,7 +67,7 @@ static enum err_code read_transfer(const json_t *o, void *out, struct err *e)
 enum err_code transfer_list_read(const json_t *root, struct transfer_entry **v, size_t *n, struct err *e)
 {
     void *list;
-    enum err_code c = read_list(root, "transfers", sizeof **v, read_transfer, &list, n, e);
+    enum err_code c = read_elements(root, "transfers", sizeof **v, read_transfer, &list, n, e);
     *v = list;
     return c;
 }
@@ -340,7 +311,7 @@ enum err_code plan_read(const json_t *root, struct plan_reply *p, struct plan_fi
         read_uint(root, "device_budget", &p->device_budget, e) ||
         read_uint(root, "device_needs", &p->device_needs, e))
         return ERR_INVALID;
-    enum err_code c = read_list(root, "files", sizeof **files, read_plan_file, &list, &p->n_files, e);
+    enum err_code c = read_elements(root, "files", sizeof **files, read_plan_file, &list, &p->n_files, e);
     p->files = *files = list;
     return c;
 }
@@ -381,7 +352,7 @@ static enum err_code read_outdated(const json_t *o, void *out, struct err *e)
 enum err_code outdated_read(const json_t *root, struct outdated_entry **v, size_t *n, struct err *e)
 {
     void *list;
-    enum err_code c = read_list(root, "models", sizeof **v, read_outdated, &list, n, e);
+    enum err_code c = read_elements(root, "models", sizeof **v, read_outdated, &list, n, e);
     *v = list;
     return c;
 }

@@ -135,8 +135,12 @@ class Bundles(unittest.TestCase):
             self.assertEqual((r.status, "over the Unix socket" in r.json["error"]), (403, True), r.body)
         r = self.d.post("/api/import", {"path": self.files[0], "stream": False})
         self.assertEqual((r.status, r.json["error"]), (400, "model is required"))
-        for body in ({}, {"models": []}, {"models": [1], "path": "/x"}, {"models": ["one"], "path": "x"}, {"models": ["a\0"], "path": "/x"}):
+        for body in ({}, {"models": []}, {"models": [1], "path": "/x"}, {"models": ["one"], "path": "x"}, {"models": ["a\0"], "path": "/x"},
+                     {"models": ["one"], "path": "/x\0"}, {"models": ["one"], "path": ""}, {"models": ["one"] * 257, "path": "/x"}):
             self.assertEqual(self.d.post("/api/export", body).status, 400)
+        for where, status in (("/none/x.tar", 404), ("/m0.gguf/x.tar", 500)):
+            r = self.d.post("/api/export", {"models": ["one"], "path": self.folder + where, "stream": False})
+            self.assertEqual((r.status, "for writing" in r.json["error"]), (status, True), r.body)
         with open(self.files[1], "rb") as f:
             good = f.read()
         st = os.stat(self.files[1])
