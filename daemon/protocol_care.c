@@ -4,11 +4,6 @@
 
 #include "daemon/protocol_priv.h"
 
-static bool has_nul(struct str s)
-{
-    return s.n && memchr(s.p, 0, s.n);
-}
-
 enum err_code care_request_read(json_t *root, struct care_request *r, struct err *e)
 {
     *r = (struct care_request){ .root = root, .stream = true };
@@ -16,16 +11,14 @@ enum err_code care_request_read(json_t *root, struct care_request *r, struct err
         return ERR_OK;
     if (!json_is_object(root))
         return err_set(e, ERR_INVALID, "the request body must be a JSON object");
-    if (read_string(root, "name", &r->model, e) || read_string(root, "model", &r->model, e) ||
-        read_bool(root, "repair", &r->repair, e) ||
-        read_bool(root, "insecure", &r->insecure, e) || read_string(root, "hf_token", &r->hf_token, e) ||
-        read_string(root, "username", &r->username, e) || read_string(root, "password", &r->password, e) ||
+    if (read_plain(root, "name", &r->model, e) || read_plain(root, "model", &r->model, e) ||
+        read_bool(root, "repair", &r->repair, e) || read_bool(root, "insecure", &r->insecure, e) ||
+        read_plain(root, "hf_token", &r->hf_token, e) || read_plain(root, "username", &r->username, e) ||
+        read_plain(root, "password", &r->password, e) ||
         read_bool(root, "dry_run", &r->dry_run, e) || read_uint(root, "older_s", &r->older_s, e) ||
         read_bool(root, "stream", &r->stream, e))
         return ERR_INVALID;
     r->has_older = json_object_get(root, "older_s") != NULL;
-    if (has_nul(r->model) || has_nul(r->hf_token) || has_nul(r->username) || has_nul(r->password))
-        return err_set(e, ERR_INVALID, "a text of the request holds a NUL character");
     return ERR_OK;
 }
 

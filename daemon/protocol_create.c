@@ -75,19 +75,20 @@ enum err_code create_parameter_set(json_t *parameters, struct str name, struct s
 
 static const struct {
     const char *key;
+    enum err_code (*read)(const json_t *o, const char *key, struct str *out, struct err *e);
     size_t offset; /* of a struct str */
 } texts[] = {
-    { "name", offsetof(struct create_request, model) },
-    { "model", offsetof(struct create_request, model) },
-    { "from", offsetof(struct create_request, from) },
-    { "template", offsetof(struct create_request, template) },
-    { "system", offsetof(struct create_request, system) },
-    { "quantization", offsetof(struct create_request, quantize) },
-    { "quantize", offsetof(struct create_request, quantize) },
-    { "renderer", offsetof(struct create_request, renderer) },
-    { "parser", offsetof(struct create_request, parser) },
-    { "requires", offsetof(struct create_request, requires) },
-    { "remote_host", offsetof(struct create_request, remote_host) },
+    { "name", read_plain, offsetof(struct create_request, model) },
+    { "model", read_plain, offsetof(struct create_request, model) },
+    { "from", read_plain, offsetof(struct create_request, from) },
+    { "template", read_string, offsetof(struct create_request, template) },
+    { "system", read_string, offsetof(struct create_request, system) },
+    { "quantization", read_plain, offsetof(struct create_request, quantize) },
+    { "quantize", read_plain, offsetof(struct create_request, quantize) },
+    { "renderer", read_plain, offsetof(struct create_request, renderer) },
+    { "parser", read_plain, offsetof(struct create_request, parser) },
+    { "requires", read_plain, offsetof(struct create_request, requires) },
+    { "remote_host", read_plain, offsetof(struct create_request, remote_host) },
 };
 static const struct {
     const char *key;
@@ -104,6 +105,11 @@ static const struct {
 };
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
+static struct str *text_at(const struct create_request *r, size_t i)
+{
+    return (struct str *)(void *)((char *)(uintptr_t)r + texts[i].offset);
+}
+
 void create_request_init(struct create_request *r)
 {
     *r = (struct create_request){ .stream = true };
@@ -117,12 +123,20 @@ static enum err_code check_strings(const json_t *list, const char *key, struct e
     return ERR_OK;
 }
 
+static enum err_code check_paths(const json_t *list, const char *key, struct err *e)
+{
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (!is_plain(json_array_get(list, i)))
+            return err_set(e, ERR_INVALID, "\"%s\" must be an array of paths", key);
+    return ERR_OK;
+}
+
 static enum err_code check_digests(const json_t *object, const char *key, struct err *e)
 {
     const char *name;
     json_t *v;
     json_object_foreach ((json_t *)(uintptr_t)object, name, v)
-        if (!json_is_string(v))
+        if (!is_plain(v))
             return err_set(e, ERR_INVALID, "\"%s\" must be an object of file names and digests", key);
     return ERR_OK;
 }
@@ -166,7 +180,7 @@ static enum err_code read_fields(const json_t *root, struct create_request *r, s
     struct gen_options ignored;
     enum err_code c = json_is_object(root) ? ERR_OK : err_set(e, ERR_INVALID, "the request must be a JSON object");
     for (size_t i = 0; !c && i < COUNT(texts); i++)
-        c = read_string(root, texts[i].key, (struct str *)(void *)((char *)r + texts[i].offset), e);
+        c = texts[i].read(root, texts[i].key, text_at(r, i), e);
     for (size_t i = 0; !c && i < COUNT(trees); i++) {
         const json_t **to = (const json_t **)(void *)((char *)r + trees[i].offset);
         c = trees[i].array ? read_array(root, trees[i].key, to, e) : read_object(root, trees[i].key, to, e);
@@ -179,8 +193,8 @@ static enum err_code read_fields(const json_t *root, struct create_request *r, s
         c = err_set(e, ERR_INVALID, "\"model\" is missing: what the model is to be called");
     r->drafts = json_object_size(drafts) > 0;
     if (c || (c = read_license(root, r, e)) || (c = check_digests(r->files, "files", e)) ||
-        (c = check_digests(r->adapters, "adapters", e)) || (c = check_strings(r->paths, "paths", e)) ||
-        (c = check_strings(r->adapter_paths, "adapter_paths", e)) || (c = check_messages(r->messages, e)))
+        (c = check_digests(r->adapters, "adapters", e)) || (c = check_paths(r->paths, "paths", e)) ||
+        (c = check_paths(r->adapter_paths, "adapter_paths", e)) || (c = check_messages(r->messages, e)))
         return c;
     return gen_options_read(r->parameters, &ignored, e);
 }
@@ -203,7 +217,7 @@ void create_request_write(struct buf *out, const struct create_request *r)
     put_str(&j, "model", r->model);
     for (size_t i = 2; i < COUNT(texts); i++)
         if (strcmp(texts[i].key, "quantization") != 0)
-            put_str_if(&j, texts[i].key, *(const struct str *)(const void *)((const char *)r + texts[i].offset));
+            put_str_if(&j, texts[i].key, *text_at(r, i));
     for (size_t i = 0; i < COUNT(trees); i++) {
         const json_t *tree = *(const json_t *const *)(const void *)((const char *)r + trees[i].offset);
         if (!json_object_size(tree) && !json_array_size(tree))

@@ -236,6 +236,19 @@ enum err_code read_string(const json_t *o, const char *key, struct str *out, str
     return ERR_OK;
 }
 
+bool is_plain(const json_t *v)
+{
+    return json_is_string(v) && !memchr(json_string_value(v), 0, json_string_length(v));
+}
+
+enum err_code read_plain(const json_t *o, const char *key, struct str *out, struct err *e)
+{
+    const json_t *v = member(o, key);
+    if (json_is_string(v) && !is_plain(v))
+        return err_set(e, ERR_INVALID, "\"%s\" holds a NUL character", key);
+    return read_string(o, key, out, e);
+}
+
 enum err_code read_bool(const json_t *o, const char *key, bool *out, struct err *e)
 {
     const json_t *v = member(o, key);

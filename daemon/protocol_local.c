@@ -5,14 +5,12 @@
 #include "daemon/protocol_priv.h"
 #include "runtime/base/mem.h"
 
-/* A field that must be there; without a NUL inside. */
+/* A text that must be there. */
 static enum err_code read_needed(const json_t *root, const char *key, struct str *out, struct err *e)
 {
-    if (read_string(root, key, out, e))
+    if (read_plain(root, key, out, e))
         return ERR_INVALID;
-    if (!out->n || memchr(out->p, 0, out->n))
-        return err_set(e, ERR_INVALID, "\"%s\" is required: a text without NUL characters", key);
-    return ERR_OK;
+    return out->n ? ERR_OK : err_set(e, ERR_INVALID, "\"%s\" is required", key);
 }
 
 enum err_code quantize_request_read(json_t *root, struct quantize_request *r, struct err *e)
@@ -82,8 +80,8 @@ static enum err_code read_names(const json_t *root, struct adopt_request *r, str
     if (!r->names)
         return err_no_memory(e, n * sizeof *r->names, "names");
     for (size_t i = 0; i < n; i++) {
-        if (!json_is_string(json_array_get(all, i)))
-            return err_set(e, ERR_INVALID, "an entry of \"names\" is not a string");
+        if (!is_plain(json_array_get(all, i)))
+            return err_set(e, ERR_INVALID, "an entry of \"names\" is not a name");
         r->names[r->n_names++] = json_slice(json_array_get(all, i));
     }
     return ERR_OK;

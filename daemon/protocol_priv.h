@@ -12,6 +12,8 @@ struct str json_slice(const json_t *string);
 /* Each leaves *out alone when the member is absent or null; ERR_INVALID names the key. An empty string takes the
  * place of no other: Ollama's client sends "model" and "name", one of them empty. */
 enum err_code read_string(const json_t *o, const char *key, struct str *out, struct err *e);
+enum err_code read_plain(const json_t *o, const char *key, struct str *out, struct err *e); /* refuses a NUL inside */
+bool is_plain(const json_t *v); /* a string without a NUL inside */
 enum err_code read_bool(const json_t *o, const char *key, bool *out, struct err *e);
 enum err_code read_int(const json_t *o, const char *key, int64_t min, int64_t max, int64_t *out,
                        struct err *e);

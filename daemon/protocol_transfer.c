@@ -157,13 +157,9 @@ enum err_code pull_request_read(json_t *root, bool wants_model, struct pull_requ
     r->root = root;
     if (!json_is_object(root))
         return err_set(e, ERR_INVALID, "the request body must be a JSON object");
-    for (size_t i = 0; i < COUNT(pull_texts); i++) {
-        struct str *text = text_at(r, i);
-        if (read_string(root, pull_texts[i].key, text, e))
+    for (size_t i = 0; i < COUNT(pull_texts); i++)
+        if (read_plain(root, pull_texts[i].key, text_at(r, i), e))
             return ERR_INVALID;
-        if (text->n && memchr(text->p, 0, text->n))
-            return err_set(e, ERR_INVALID, "\"%s\" holds a NUL character", pull_texts[i].key);
-    }
     for (size_t i = 0; i < COUNT(pull_switches); i++)
         if (read_bool(root, pull_switches[i].key, switch_at(r, i), e))
             return ERR_INVALID;
@@ -204,15 +200,15 @@ enum err_code export_request_read(json_t *root, struct export_request *r, struct
     *r = (struct export_request){ .root = root, .stream = true };
     if (!json_is_object(root))
         return err_set(e, ERR_INVALID, "the request body must be a JSON object");
-    if (read_array(root, "models", &r->models, e) || read_string(root, "path", &r->path, e) ||
+    if (read_array(root, "models", &r->models, e) || read_plain(root, "path", &r->path, e) ||
         read_bool(root, "stream", &r->stream, e))
         return ERR_INVALID;
     if (!json_array_size(r->models) || json_array_size(r->models) > EXPORT_MAX_MODELS)
         return err_set(e, ERR_INVALID, "\"models\" must be 1 to %d names", EXPORT_MAX_MODELS);
     json_array_foreach(r->models, i, name)
-        if (!json_string_length(name) || memchr(json_string_value(name), 0, json_string_length(name)))
+        if (!is_plain(name) || !json_string_length(name))
             return err_set(e, ERR_INVALID, "\"models\"[%zu] is not a name", i);
-    if (!r->path.n || memchr(r->path.p, 0, r->path.n) || *r->path.p != '/')
+    if (!r->path.n || *r->path.p != '/')
         return err_set(e, ERR_INVALID, "\"path\" must be an absolute path");
     return ERR_OK;
 }

@@ -261,7 +261,13 @@ class Create(Base):
         self.refused(400, "not from both", model="x", from_="base", files={"a.gguf": self.digest})
         self.refused(404, "upload it first", model="x", files={"a.gguf": other})
         self.refused(400, "must be relative", model="x", files={"/etc/a.gguf": self.digest})
-        self.refused(400, "must be relative", model="x", files={"../a.gguf": self.digest})
+        for name in ("../a.gguf", "", "a//b", "./a", "a/.", "a/../b", "a/", "x" * 4097):
+            self.refused(400, "must be relative", model="x", files={name: self.digest})
+        for field in ({"model": "x\0y"}, {"from_": "base\0"}, {"quantize": "Q8_0\0"}, {"paths": [self.path + "\0"]}):
+            self.refused(400, "NUL" if "paths" not in field else '"paths"', **{"model": "x", "from_": "base", **field})
+        self.refused(400, "models run here", model="x", from_="base", remote_host="https://ollama.com")
+        self.refused(400, "draft", model="x", from_="base", draft_files={"d.gguf": self.digest})
+        self.refused(400, "at most", model="x", from_="base", license=["l"] * 1025)
         self.refused(400, "invalid digest", model="x", files={"a.gguf": "sha256:12"})
         self.refused(400, "object of file names and digests", model="x", files={"a.gguf": 3})
         self.refused(400, "no GGUF file", model="x", files={"model.safetensors": self.digest})
