@@ -160,39 +160,47 @@ struct check { /* of one model; lives with the list */
     struct err err;
 };
 
-/* Asks each place once. A place that does not answer is told of in its row; being offline is an error of
- * them all. */
-static enum err_code check_all(struct pull *p, const struct store_list *list, struct check *checks,
-                               size_t *n, const struct store_job *job, struct err *e)
+/* A place that does not answer is told of in its row; being offline is an error of them all. *told: there is a row. */
+static enum err_code check_one(struct pull *p, const char *name, struct check *x, const struct store_job *job, bool *told,
+                               struct err *e)
 {
     struct store_secrets secrets = secrets_of(&p->req);
+    char source[SOURCE_TEXT_MAX + 1] = "";
+    *told = false;
     if (!p->req.model.n) /* a name and a password are one registry's, and these are many */
         secrets.username = secrets.password = NULL;
-    *n = 0;
-    for (size_t i = 0; i < list->n; i++) {
-        struct check *x = &checks[*n];
-        const char *name = list->models[i].name;
-        if (p->req.model.n && !str_ieq(p->req.model, str_from(name)))
-            continue;
-        if (store_job_cancelled(job))
-            return err_set(e, ERR_CANCELLED, "request canceled");
-        char source[SOURCE_TEXT_MAX + 1] = "";
-        const struct store_pull in = { .name = name, .insecure = p->req.insecure, .secrets = secrets, .job = *job };
-        enum err_code c = store_outdated(p->d->store, &in, &x->entry.outdated, x->revision, source, &x->err);
-        if (c == ERR_UNSUPPORTED)
-            continue;
-        if (c == ERR_CONFLICT || c == ERR_CANCELLED)
-            return err_set(e, c, "%s", x->err.text);
-        x->source = mem_strdup(source);
-        if (!x->source)
-            return err_no_memory(e, sizeof source, "the list of models");
-        x->entry.name = str_from(name);
-        x->entry.source = str_from(x->source);
-        x->entry.revision = str_from(c ? NULL : x->revision);
-        x->entry.error = str_from(c ? x->err.text : NULL);
-        ++*n;
-    }
+    const struct store_pull in = { .name = name, .insecure = p->req.insecure, .secrets = secrets, .job = *job };
+    enum err_code c = store_outdated(p->d->store, &in, &x->entry.outdated, x->revision, source, &x->err);
+    if (c == ERR_UNSUPPORTED)
+        return ERR_OK;
+    if (c == ERR_CONFLICT || c == ERR_CANCELLED)
+        return err_set(e, c, "%s", x->err.text);
+    x->source = mem_strdup(source);
+    if (!x->source)
+        return err_no_memory(e, sizeof source, "the list of models");
+    x->entry.name = str_from(name);
+    x->entry.source = str_from(x->source);
+    x->entry.revision = str_from(c ? NULL : x->revision);
+    x->entry.error = str_from(c ? x->err.text : NULL);
+    *told = true;
     return ERR_OK;
+}
+
+/* Asks the place of each model once; only: of this one alone. */
+static enum err_code check_all(struct pull *p, const struct store_list *list, const char *only, struct check *checks,
+                               size_t *n, const struct store_job *job, struct err *e)
+{
+    enum err_code c = ERR_OK;
+    bool told;
+    *n = 0;
+    for (size_t i = 0; i < list->n && !c; i++) {
+        if (only && strcmp(only, list->models[i].name) != 0)
+            continue;
+        c = store_job_cancelled(job) ? err_set(e, ERR_CANCELLED, "request canceled")
+                                     : check_one(p, list->models[i].name, &checks[*n], job, &told, e);
+        *n += !c && told;
+    }
+    return c;
 }
 
 static enum err_code outdated_work(void *user, const struct store_job *job, struct buf *last,
@@ -200,18 +208,19 @@ static enum err_code outdated_work(void *user, const struct store_job *job, stru
 {
     struct pull *p = user;
     struct store_list *list = NULL;
+    struct store_model *only = NULL;
     struct check *checks = NULL;
     struct outdated_entry *rows = NULL;
     size_t n = 0;
     enum err_code c = store_list_matching(p->d->store, p->req.filter.n ? p->req.filter.p : "", &list, e);
-    if (c)
-        return c;
-    checks = mem_zero(list->n, sizeof *checks);
-    rows = mem_zero(list->n, sizeof *rows);
-    if (!checks || !rows)
-        c = err_no_memory(e, list->n * sizeof *checks, "the list of models");
-    else
-        c = check_all(p, list, checks, &n, job, e);
+    if (!c && p->req.model.n)
+        c = store_resolve(p->d->store, p->req.model.p, &only, e);
+    if (!c) {
+        checks = mem_zero(list->n, sizeof *checks);
+        rows = mem_zero(list->n, sizeof *rows);
+        c = checks && rows ? check_all(p, list, only ? only->name : NULL, checks, &n, job, e)
+                           : err_no_memory(e, list->n * sizeof *checks, "the list of models");
+    }
     for (size_t i = 0; i < n && !c; i++)
         rows[i] = checks[i].entry;
     if (!c)
@@ -220,6 +229,7 @@ static enum err_code outdated_work(void *user, const struct store_job *job, stru
         mem_free(checks[i].source);
     mem_free(rows);
     mem_free(checks);
+    store_model_destroy(only);
     store_list_destroy(list);
     return c;
 }

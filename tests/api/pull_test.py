@@ -261,6 +261,13 @@ class Pull(Case):
         self.assertEqual(self.hearth("list", "--outdated")[0].splitlines()[1:], [])
         new = REGISTRY.model("library/moving", "latest", GGUF, [("license", b"new")])
         self.assertRegex(self.hearth("list", "--outdated")[0], re.escape(at("moving:latest")) + r" +outdated .*" + new[:12])
+        self.hearth("pull", "--insecure", at("tiny"))
+        for body, names in ((None, ["moving", "tiny"]), ({}, ["moving", "tiny"]), ({"model": at("moving")}, ["moving"]),
+                            ({"model": at("Moving:LATEST")}, ["moving"]), ({"model": "own"}, [])):
+            rows = self.d.post("/api/outdated", body).json["models"]
+            self.assertEqual(sorted(r["name"] for r in rows), [at(n + ":latest") for n in names], body)
+            self.assertEqual([r["outdated"] for r in rows], [r["name"] == at("moving:latest") for r in rows], body)
+        self.assertEqual(self.d.post("/api/outdated", {"model": at("none")}).status, 404)
         self.hearth("pull", "--insecure", "--all")
         self.assertIn(new, [m["digest"] for m in self.d.get("/api/tags").json["models"]])
         self.assertEqual(self.hearth("list", "--outdated")[0].splitlines()[1:], [])
