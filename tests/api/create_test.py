@@ -169,6 +169,15 @@ class Blobs(Base):
         self.assertIn(201, statuses)
         self.assertEqual(self.head(digest_of(data)), 200)
 
+    def test_so_many_at_once_and_no_more(self):
+        head = b"POST /api/blobs/" + digest_of(b"never").encode() + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
+        held = [self.raw(head + b"x") for _ in range(32)]
+        self.until(lambda: len(self.tmp()) >= 32)
+        self.assertEqual(self.upload(b"one more"), 503)
+        for s in held:
+            s.close()
+        self.until(lambda: self.upload(b"one more") == 201)
+
     def test_memory_and_other_requests_meanwhile(self):
         """96 MB go through a few MB, and the loop stays quick."""
         before = self.d.rss()
@@ -539,6 +548,29 @@ class Quantized(Base):
         self.d.ok("/api/generate", dict(asked, model="back"))
         self.refused(400, "2 parts, and 1 came", model="x", files=dict(list(files.items())[:1]), quantize="Q8_0")
         self.assertEqual([f for f in self.tmp() if f.startswith("parts-")], [])
+
+
+    def test_a_file_in_parts_is_imported(self):
+        self.tiny("whole")
+        paths = ["%s/m-0000%d-of-00002.gguf" % (self.files.name, i) for i in (1, 2)]
+        for path, part in zip(paths, tiny_gguf.split(self.data)):
+            with open(path, "wb") as f:
+                f.write(part)
+        asked = {"prompt": "x", "stream": False, "raw": True, "options": {"num_predict": 4, "temperature": 0}}
+        for reference in (False, True):
+            for path in paths:  # any of them stands for all
+                self.d.ok("/api/import", {"model": "parts", "path": path, "reference": reference, "stream": False})
+                said = [self.d.ok("/api/generate", dict(asked, model=name))["response"] for name in ("parts", "whole")]
+                self.assertEqual(said[0], said[1])
+                size = next(m["size"] for m in self.d.get("/api/tags").json["models"] if m["name"] == "parts:latest")
+                self.assertGreater(size, sum(map(os.path.getsize, paths)) - 1)
+        os.unlink(paths[1])
+        reply = self.d.post("/api/import", {"model": "less", "path": paths[0], "stream": False})
+        self.assertEqual((reply.status, paths[1] in reply.json["error"]), (404, True), reply.body)
+        other = self.files.name + "/m-00000-of-00000.gguf"
+        with open(other, "wb") as f:
+            f.write(self.data)
+        self.d.ok("/api/import", {"model": "odd", "path": other, "stream": False})
 
 
 class Command(Base):
