@@ -38,14 +38,14 @@ struct str url_host(const char *url)
     return (struct str){ o.p + scheme, o.n - scheme };
 }
 
-static bool from_mirror(const struct fetching *f)
+static bool from_mirror(const struct segment *g)
 {
-    return f->source < f->d->n_mirrors;
+    return g->source < g->f->d->n_mirrors;
 }
 
-static const char *source_url(const struct fetching *f)
+static const char *source_url(const struct segment *g)
 {
-    return from_mirror(f) ? f->d->mirrors[f->source] : f->d->url;
+    return from_mirror(g) ? g->f->d->mirrors[g->source] : g->f->d->url;
 }
 
 static void forget_redirect(struct fetching *f)
@@ -54,7 +54,7 @@ static void forget_redirect(struct fetching *f)
     f->led_to = NULL;
 }
 
-#define FROM(f) (int)url_host(source_url(f)).n, url_host(source_url(f)).p
+#define FROM(g) (int)url_host(source_url(g)).n, url_host(source_url(g)).p
 
 /* ---- segments ---------------------------------------------------------------------------------- */
 
@@ -201,7 +201,7 @@ static bool plan(struct fetching *f, struct segment *g)
 static enum err_code bad_head(struct segment *g, struct err *e, const char *what)
 {
     struct fetching *f = g->f;
-    err_set(&g->bad, ERR_FORMAT, "%s: %.*s %s", f->d->label, FROM(f), what);
+    err_set(&g->bad, ERR_FORMAT, "%s: %.*s %s", f->d->label, FROM(g), what);
     return err_set(e, ERR_FORMAT, "%s", g->bad.text);
 }
 
@@ -214,7 +214,7 @@ static enum err_code other_size(struct segment *g, uint64_t size, struct err *e)
         return err_set(e, ERR_CONFLICT, "it has another size now");
     }
     err_set(&g->bad, ERR_FORMAT, "%s: %.*s has %llu bytes of it, where %llu were promised", f->d->label,
-            FROM(f), (unsigned long long)size, (unsigned long long)f->size);
+            FROM(g), (unsigned long long)size, (unsigned long long)f->size);
     return err_set(e, ERR_FORMAT, "%s", g->bad.text);
 }
 
@@ -281,7 +281,7 @@ static enum err_code take_whole(struct segment *g, const struct transport_head *
     }
     if (!h->ends && !f->d->has_digest) /* libcurl takes a line that was cut for the end, under TLS as well */
         return err_set(e, ERR_FORMAT, "%s: %.*s tells neither its length nor its end, so nobody could see that it was cut "
-                       "off: give its digest (@sha256:...)", f->d->label, FROM(f));
+                       "off: give its digest (@sha256:...)", f->d->label, FROM(g));
     enum err_code code = h->has_length ? take_size(g, h->length, e) : ERR_OK;
     f->mode = FETCH_STREAM;
     g->end = f->size_known ? f->size : UNKNOWN;
@@ -294,7 +294,7 @@ static void note_redirect(struct segment *g, const struct transport_head *h)
     struct fetching *f = g->f;
     struct str asked = url_origin(f->d->url), came = url_origin(h->url);
     g->redirected = came.n != asked.n || strncasecmp(came.p, asked.p, came.n) != 0;
-    if (h->status < 300 && g->redirected && !g->indirect && !from_mirror(f) && !f->led_to) {
+    if (h->status < 300 && g->redirected && !g->indirect && !from_mirror(g) && !f->led_to) {
         f->led_to = mem_strdup(h->url); /* NULL: then the long way each time */
         f->led_from_public = h->first_public;
     }
@@ -354,7 +354,7 @@ static enum err_code on_body(void *user, const void *bytes, size_t n, struct err
         return bad_head(g, e, "sent more bytes than it was asked for");
     if (g->end == UNKNOWN && (g->at > f->room || n > f->room - g->at))
         return err_set(&f->fatal, ERR_IO, "%s: %.*s has sent %llu bytes without an end, and the disk has room for no more",
-                       f->d->label, FROM(f), (unsigned long long)g->at);
+                       f->d->label, FROM(g), (unsigned long long)g->at);
     while (!code && n && g->at < g->end) {
         size_t fill = (size_t)(g->at % PIECE_BYTES);
         size_t some = n < PIECE_BYTES - fill ? n : (size_t)PIECE_BYTES - fill;
@@ -403,8 +403,8 @@ static void again_later(struct fetching *f, struct segment *g, const struct err 
     f->last = *why;
     if (f->failures++ < 3)
         log_line(LOG_WARN, "msg=\"%s is interrupted\" why=\"%s\"", f->d->label, why->text);
-    if (from_mirror(f)) {
-        f->source++;
+    if (from_mirror(g)) {
+        f->source += f->source == g->source; /* not those who asked with us: the next one may have it */
         wait = 0;
     }
     if (g->indirect)
@@ -452,10 +452,11 @@ static enum err_code start(struct fetching *f, struct segment *g, struct err *e)
     g->asked = g->end;
     g->asked_at = clock_ns();
     err_clear(&g->bad);
-    g->indirect = !from_mirror(f) && f->led_to;
-    r.url = g->indirect ? f->led_to : source_url(f);
+    g->source = f->source;
+    g->indirect = !from_mirror(g) && f->led_to;
+    r.url = g->indirect ? f->led_to : source_url(g);
     r.from_public = g->indirect && f->led_from_public;
-    if (from_mirror(f))
+    if (from_mirror(g))
         r.plain = true; /* the user's own choice */
     else if (!g->indirect && !authorize(f, g, false, &r.authorization, &code, e))
         return code;
@@ -490,8 +491,8 @@ static enum err_code start_all(struct fetching *f, struct err *e)
 /* It will not get better by waiting: another source, the long way round, or the end. */
 static enum err_code refused(struct fetching *f, struct segment *g, const struct err *why, struct err *e)
 {
-    bool other_way = from_mirror(f) || g->indirect || (g->redirected && f->strikes + 1 < STRIKES);
-    f->strikes++;
+    bool other_way = from_mirror(g) || g->indirect || (g->redirected && f->strikes + 1 < STRIKES);
+    f->strikes += !from_mirror(g);
     if (other_way || (why->code == ERR_FORMAT && f->strikes < STRIKES)) {
         again_later(f, g, why, 0);
         return ERR_OK;
@@ -510,7 +511,7 @@ static enum err_code log_in(struct fetching *f, struct segment *g, const struct 
     if (g->login != f->login)
         return ERR_OK; /* another connection saw to it meanwhile */
     bool tried = f->login && f->fetched < f->login_at + PIECE_BYTES;
-    if (tried || !f->d->authorize || from_mirror(f) || g->indirect)
+    if (tried || !f->d->authorize || from_mirror(g) || g->indirect)
         return refused(f, g, why, e);
     enum err_code code;
     if (authorize(f, g, true, &value, &code, e)) {
@@ -547,7 +548,7 @@ static enum err_code bad_status(struct fetching *f, struct segment *g, int statu
     struct err why;
     while (status < row->first || status > row->last)
         row++;
-    err_set(&why, row->code, "%s: %.*s answered %d, %s", f->d->label, FROM(f), status, row->what);
+    err_set(&why, row->code, "%s: %.*s answered %d, %s", f->d->label, FROM(g), status, row->what);
     if (status == 416 && f->mode == FETCH_PROBE && !f->size_known) {
         f->unordered = true; /* an empty file has no ranges */
         return ERR_OK;
@@ -579,7 +580,7 @@ static enum err_code body_ended(struct fetching *f, struct segment *g, struct er
         g->open = false;
         return code;
     }
-    err_set(&why, ERR_IO, "%s: %.*s sent fewer bytes than it was asked for", f->d->label, FROM(f));
+    err_set(&why, ERR_IO, "%s: %.*s sent fewer bytes than it was asked for", f->d->label, FROM(g));
     again_later(f, g, &why, 0);
     return code;
 }

@@ -59,6 +59,7 @@ struct segment {
     bool cut;              /* it has come to an end that is before `asked` */
     int64_t not_before;
     unsigned login;        /* which login it was asked with */
+    size_t source;         /* which mirror it was asked at; their number: the URL */
     uint8_t *piece;        /* the bytes from the last piece's start to `at` */
     struct err bad;        /* what was wrong with the reply's head */
 };

@@ -81,7 +81,7 @@ static enum err_code fake_start(struct transport *t, const struct transport_requ
 static void fake_head(struct server *s, struct fake_transfer *f)
 {
     bool ranges = f->r.has_range && !f->a.no_ranges;
-    int status = f->a.status ? f->a.status : ranges ? 206 : 200;
+    int status = f->a.status ? f->a.status : ranges && f->r.first >= s->size ? 416 : ranges ? 206 : 200;
     struct transport_head *h = &f->x.head;
     *h = (struct transport_head){
         .status = status, .url = f->a.url ? f->a.url : f->url, .etag = f->a.etag ? f->a.etag : "\"one\"",
@@ -98,7 +98,7 @@ static void fake_head(struct server *s, struct fake_transfer *f)
     h->last = f->end - 1 + f->a.shift + f->a.shift_last;
     h->total = f->a.total ? f->a.total : s->size;
     h->has_length = !f->a.no_length;
-    h->length = f->end - f->at + f->a.longer;
+    h->length = f->a.no_length ? 0 : f->end - f->at + f->a.longer;
     f->end = f->end + f->a.extra < s->size ? f->end + f->a.extra : s->size;
     h->ends = true;
 }
@@ -136,19 +136,26 @@ static void fake_step(struct server *s, struct fake_transfer *f)
     f->ended |= f->at == f->end;
 }
 
-static struct transfer *fake_wait(struct transport *t, struct transfer *only, int timeout_ms)
+static struct transfer *hand_out(struct server *s, const struct transfer *only)
 {
-    struct server *s = (struct server *)t;
-    (void)timeout_ms;
-    for (struct fake_transfer *f = s->all; f; f = f->next)
-        if (!f->ended && (!only || only == &f->x))
-            fake_step(s, f);
     for (struct fake_transfer *f = s->all; f; f = f->next)
         if (f->ended && !f->handed && (!only || only == &f->x)) {
             f->handed = true;
             return &f->x;
         }
     return NULL;
+}
+
+/* What has ended is handed out before others go on: those that are refused together are told of together. */
+static struct transfer *fake_wait(struct transport *t, struct transfer *only, int timeout_ms)
+{
+    struct server *s = (struct server *)t;
+    struct transfer *x = hand_out(s, only);
+    (void)timeout_ms;
+    for (struct fake_transfer *f = s->all; !x && f; f = f->next)
+        if (!f->ended && (!only || only == &f->x))
+            fake_step(s, f);
+    return x ? x : hand_out(s, only);
 }
 
 static void fake_end(struct transport *t, struct transfer *x)
@@ -240,12 +247,12 @@ static void test_whole(void **state)
     struct place *p = *state;
     static const size_t sizes[] = { 0, 1, 131071, 131072, 131073, (size_t)4 << 20, SIZE };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        for (int how = 0; how < 4; how++) {
-            if (sizes[i] == 0 && !(how & 2))
-                continue; /* an empty file has no ranges: the real server's test has it */
+        for (int how = 0; how < 5; how++) {
             struct server *s = serve(sizes[i], NULL);
             struct download d = want(s, how & 1, how & 2);
             struct downloaded out;
+            s->always.no_length = how & 4;
+            d.connections = how == 3 ? 1000 : 0; /* more than there ever are */
             get_whole(p, s, &d, &out);
             assert_int_equal(out.fetched, s->size);
             drop(p, &out, s);
@@ -384,9 +391,31 @@ static struct answer changes_always(struct server *s, unsigned n, const struct t
     return (struct answer){ .etag = tags[n % 2] };
 }
 
+/* Of another length, with the same ETag. */
+static struct answer grows_once(struct server *s, unsigned n, const struct transport_request *r)
+{
+    (void)s;
+    (void)r;
+    return (struct answer){ .total = n == 1 ? SIZE + 1 : 0 };
+}
+
+static struct answer shrinks(struct server *s, unsigned n, const struct transport_request *r)
+{
+    (void)r;
+    s->size = n < 6 ? SIZE : 100000;
+    return (struct answer){ .etag = n < 5 ? "\"one\"" : "\"two\"" };
+}
+
+static void within_the_total(void *user, const struct store_event *ev)
+{
+    (void)user;
+    assert_true(!ev->total || ev->completed <= ev->total);
+}
+
 static void test_changed(void **state)
 {
     struct place *p = *state;
+    struct store_job job = { .event = within_the_total };
     struct server *s = serve(SIZE, dies_at_half);
     struct download d = want(s, false, false);
     struct downloaded out;
@@ -404,7 +433,17 @@ static void test_changed(void **state)
     downloaded_finish(p->s, &out);
     s->script = changes_always;
     fails_with(ERR_CONFLICT, "changes each time", download_blob(p->s, &s->base, &d, NULL, &out, e));
-    unserve(s);
+    s->script = grows_once;
+    s->n = 0;
+    get_whole(p, s, &d, &out);
+    assert_true(out.fetched > SIZE);
+    downloaded_finish(p->s, &out);
+    s->script = shrinks;
+    s->n = 0;
+    d.connections = 1;
+    ok(download_blob(p->s, &s->base, &d, &job, &out, e));
+    assert_whole(p, s, &out);
+    drop(p, &out, s);
 }
 
 static struct answer wrong_bytes(struct server *s, unsigned n, const struct transport_request *r)
@@ -435,6 +474,7 @@ static void test_lies(void **state)
         { NULL, ERR_FORBIDDEN, "first.example answered 403", 0, { .status = 403 } },
         { NULL, ERR_FORBIDDEN, "broke it off", 0, { .err = ERR_FORBIDDEN } },
         { NULL, ERR_IO, "gave up after 1 seconds without a byte", 0, { .status = 502 } },
+        { NULL, ERR_FORMAT, "first.example answered 416", 0, { .status = 416 } },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct server *s = serve(SIZE, rows[i].script);
@@ -483,6 +523,13 @@ static struct answer first_is_other(struct server *s, unsigned n, const struct t
                             .err = n == 0 ? ERR_IO : ERR_OK };
 }
 
+static struct answer a_bit_further(struct server *s, unsigned n, const struct transport_request *r)
+{
+    (void)s;
+    (void)r;
+    return (struct answer){ .no_ranges = true, .cut_after = 1000 + 1000 * n, .err = ERR_IO };
+}
+
 /* What was hashed is what is in the file, and no file is made of two. */
 static void test_streams_are_not_mixed(void **state)
 {
@@ -499,6 +546,9 @@ static void test_streams_are_not_mixed(void **state)
     s = serve(SIZE, some_ranges);
     d = want(s, false, true);
     fails_with(ERR_FORMAT, "sent the whole where a part was asked for", download_blob(p->s, &s->base, &d, NULL, &out, e));
+    s->script = a_bit_further;
+    s->n = 0;
+    fails_with(ERR_IO, "times: first.example broke it off", download_blob(p->s, &s->base, &d, NULL, &out, e));
     unserve(s);
 }
 
@@ -516,13 +566,20 @@ static void test_without_ranges(void **state)
     struct download d = want(s, true, true);
     struct downloaded out;
     get_whole(p, s, &d, &out);
-    drop(p, &out, s);
+    downloaded_finish(p->s, &out);
+    s->script = NULL;
+    s->always.status = 416; /* to who asks for the whole, too */
+    d = want(s, true, false);
+    alarm(60);
+    fails_with(ERR_FORMAT, "answered 416", download_blob(p->s, &s->base, &d, NULL, &out, e));
+    alarm(0);
+    unserve(s);
 }
 
 /* ---- room, and who is in the way ------------------------------------------------------------------- */
 
 static uint64_t room; /* 0: as it is */
-static bool no_reserve;
+static int no_reserve; /* an errno */
 
 static int x_space(int fd, uint64_t *bytes, bool *in_memory)
 {
@@ -536,7 +593,7 @@ static int x_reserve(int fd, uint64_t bytes)
 {
     if (!no_reserve)
         return file_system.reserve(fd, bytes);
-    errno = ENOSPC;
+    errno = no_reserve;
     return -1;
 }
 
@@ -584,14 +641,15 @@ static void test_room(void **state)
         struct download d = want(s, true, true);
         struct downloaded out;
         room = how == 0 ? 1000 : 0;
-        no_reserve = how == 1;
+        no_reserve = how == 1 ? ENOSPC : 0;
         fails_with(ERR_IO, "the disk is too full", download_blob(p->s, &s->base, &d, NULL, &out, e));
         assert_int_equal(s->n, 0);
         room = 0;
-        no_reserve = false;
+        no_reserve = EOPNOTSUPP; /* there are file systems that reserve nothing */
         get_whole(p, s, &d, &out);
         drop(p, &out, s);
     }
+    no_reserve = 0;
     reopen(p);
 }
 
@@ -630,52 +688,61 @@ static void test_not_pruned(void **state)
 /* ---- logins, redirects, mirrors ------------------------------------------------------------------ */
 
 struct login {
-    unsigned asked, refused;
+    unsigned asked, refused, fails; /* fails: so many calls, with `code` */
+    enum err_code code;
 };
 
 static enum err_code authorize(void *user, bool refused, const char **value, struct err *e)
 {
+    static const char *const values[] = { "Bearer 0", "Bearer 1", "Bearer 2" };
     struct login *l = user;
-    (void)e;
-    l->asked++;
+    if (l->asked++ < l->fails)
+        return err_set(e, l->code, "first.example makes no token");
     l->refused += refused;
-    *value = l->refused ? "Bearer new" : "Bearer old";
+    *value = values[l->refused % 3];
     return ERR_OK;
 }
 
+/* The first token is good for one request, and the second for half of the file. */
 static struct answer wants_new(struct server *s, unsigned n, const struct transport_request *r)
 {
-    (void)s;
-    (void)n;
-    return (struct answer){ .status = strcmp(r->authorization, "Bearer new") == 0 ? 0 : 401 };
-}
-
-static struct answer wants_more(struct server *s, unsigned n, const struct transport_request *r)
-{
-    (void)s;
-    (void)n;
-    (void)r;
-    return (struct answer){ .status = 401 };
+    char want = n == 0 ? '0' : s->sent < s->size / 2 ? '1' : '2';
+    return (struct answer){ .status = r->authorization[7] < want ? 401 : 0 };
 }
 
 static void test_login(void **state)
 {
     struct place *p = *state;
-    struct server *s = serve(SIZE, wants_new);
+    static const struct {
+        bool login;
+        unsigned asked; /* requests until it is given up */
+    } rows[] = { { true, 2 }, { false, 1 } };
+    struct server *s = serve(SIZE * 4, wants_new);
     struct download d = want(s, true, true);
     struct downloaded out;
-    struct login l = { 0 };
+    struct login l = { .fails = 1, .code = ERR_IO }; /* once: then it is asked again */
     d.authorize = authorize;
     d.user = &l;
     get_whole(p, s, &d, &out);
-    assert_int_equal(l.refused, 1);
+    assert_int_equal(l.refused, 2); /* those that are refused together are one refusal */
+    assert_int_equal(out.fetched, s->size);
     downloaded_finish(p->s, &out);
-    s->script = wants_more;
-    l = (struct login){ 0 };
-    fails_with(ERR_FORBIDDEN, "answered 401", download_blob(p->s, &s->base, &d, NULL, &out, e));
-    assert_int_equal(l.refused, 1); /* no loop */
+    l = (struct login){ .fails = 1, .code = ERR_FORBIDDEN };
+    fails_with(ERR_FORBIDDEN, "makes no token", download_blob(p->s, &s->base, &d, NULL, &out, e));
+    s->script = NULL;
+    s->always.status = 401;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        l = (struct login){ 0 };
+        s->n = 0;
+        d.authorize = rows[i].login ? authorize : NULL;
+        fails_with(ERR_FORBIDDEN, "answered 401", download_blob(p->s, &s->base, &d, NULL, &out, e));
+        assert_int_equal(s->n, rows[i].asked); /* no loop */
+        assert_int_equal(l.refused, rows[i].login);
+    }
     unserve(s);
 }
+
+static int no_more; /* what a signed URL says that is good no more */
 
 /* A signed URL that is good for three requests; nobody brings it our login. */
 static struct answer signs(struct server *s, unsigned n, const struct transport_request *r)
@@ -684,49 +751,101 @@ static struct answer signs(struct server *s, unsigned n, const struct transport_
     (void)s;
     assert_true(there == !r->authorization && there == r->from_public);
     if (there)
-        return (struct answer){ .status = n % 4 == 3 ? 403 : 0 };
+        return (struct answer){ .status = n % 4 == 3 ? no_more : 0 };
     return (struct answer){ .url = "https://second.example/signed?key=1" };
 }
 
 static void test_redirect(void **state)
 {
     struct place *p = *state;
-    struct server *s = serve(SIZE * 4, signs);
-    struct download d = want(s, true, true);
-    struct downloaded out;
-    struct login l = { 0 };
-    d.authorize = authorize;
-    d.user = &l;
-    get_whole(p, s, &d, &out);
-    assert_int_equal(out.fetched, s->size);
-    drop(p, &out, s);
+    static const int statuses[] = { 403, 401 };
+    for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++) {
+        struct server *s = serve(SIZE * 4, signs);
+        struct download d = want(s, true, true);
+        struct downloaded out;
+        struct login l = { 0 };
+        no_more = statuses[i];
+        d.authorize = authorize;
+        d.user = &l;
+        get_whole(p, s, &d, &out);
+        assert_int_equal(out.fetched, s->size);
+        assert_int_equal(l.refused, 0); /* it is not our login that was refused */
+        drop(p, &out, s);
+    }
 }
+
+/* What answers from the second request on, with an ETag of its own. */
+static const char *answers;
+
+static struct answer answers_for_it(struct server *s, unsigned n, const struct transport_request *r)
+{
+    (void)s;
+    (void)r;
+    return (struct answer){ .url = n ? answers : NULL, .etag = n ? "\"two\"" : NULL };
+}
+
+/* One place in other letters is that place: its ETag may not change, and the login goes on to it. */
+static void test_same_place(void **state)
+{
+    struct place *p = *state;
+    static const struct {
+        const char *answers;
+        bool same;
+    } rows[] = { { "https://FIRST.example/other", true }, { "https://other.example/blob", false },
+                 { "https://first.example.org/blob", false }, { "http://first.example/blob", false } };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct server *s = serve(SIZE, answers_for_it);
+        struct download d = want(s, true, true);
+        struct downloaded out;
+        struct login l = { 0 };
+        answers = rows[i].answers;
+        d.authorize = authorize;
+        d.user = &l;
+        get_whole(p, s, &d, &out);
+        if ((out.fetched > SIZE) != rows[i].same)
+            fail_msg("%s: %d bytes", answers, (int)out.fetched);
+        assert_true(!rows[i].same || l.asked == s->n);
+        drop(p, &out, s);
+    }
+}
+
+static unsigned good_for, at_mirror[2]; /* how many requests the first mirror answers; how often they were asked */
 
 static struct answer mirrored(struct server *s, unsigned n, const struct transport_request *r)
 {
     bool mirror = strncmp(r->url, "http://mirror", 13) == 0;
-    (void)s;
     assert_true(r->plain == mirror && (mirror ? !r->authorization : r->authorization != NULL));
     if (!mirror)
         return (struct answer){ 0 };
-    return n < 3 ? (struct answer){ .cut_after = 2000000, .err = ERR_IO } : (struct answer){ .status = 404 };
+    at_mirror[r->url[13] - '1']++;
+    return n < good_for ? (struct answer){ 0 } : s->always;
 }
 
+/* One after the other, whatever they say, and to however many requests at once. */
 static void test_mirrors(void **state)
 {
     struct place *p = *state;
     static const char *const mirrors[] = { "http://mirror1/x", "http://mirror2/x" };
-    struct server *s = serve(SIZE, mirrored);
-    struct download d = want(s, true, true);
-    struct downloaded out;
-    struct login l = { 0 };
-    d.authorize = authorize;
-    d.user = &l;
-    d.mirrors = mirrors;
-    d.n_mirrors = 2;
-    get_whole(p, s, &d, &out);
-    assert_int_equal(out.fetched, SIZE);
-    drop(p, &out, s);
+    static const struct answer says[] = { { .status = 404 }, { .status = 401 }, { .status = 403 }, { .err = ERR_IO },
+                                          { .err = ERR_FORBIDDEN }, { .shift = 1 } };
+    for (size_t i = 0; i < sizeof says / sizeof *says; i++)
+        for (good_for = 0; good_for < 4; good_for++) {
+            struct server *s = serve(SIZE, mirrored);
+            struct download d = want(s, true, true);
+            struct downloaded out;
+            struct login l = { 0 };
+            s->always = says[i];
+            at_mirror[0] = at_mirror[1] = 0;
+            d.authorize = authorize;
+            d.user = &l;
+            d.mirrors = mirrors;
+            d.n_mirrors = 2;
+            get_whole(p, s, &d, &out);
+            assert_int_equal(out.fetched, SIZE);
+            assert_true(at_mirror[0] && at_mirror[1]);
+            assert_int_equal(l.refused, 0); /* a mirror has no login of ours to refuse */
+            drop(p, &out, s);
+        }
 }
 
 static struct answer busy(struct server *s, unsigned n, const struct transport_request *r)
@@ -915,6 +1034,39 @@ static void test_range(void **state)
     unserve(s);
 }
 
+/* What is no stretch of the file, cannot be written, is called off, or is of another file by now. */
+static void test_no_range(void **state)
+{
+    struct place *p = *state;
+    static const struct {
+        uint64_t first, last;
+        bool no_size, no_digest, read_only, cancelled;
+        enum err_code code;
+        const char *says;
+    } rows[] = {
+        { 0, SIZE, .code = ERR_INTERNAL, .says = "no such bytes" },
+        { 2, 1, .code = ERR_INTERNAL, .says = "no such bytes" },
+        { 0, 1, .no_size = true, .code = ERR_INTERNAL, .says = "no such bytes" },
+        { 0, 1, .read_only = true, .code = ERR_IO, .says = "writing to the file" },
+        { 0, 1, .cancelled = true, .code = ERR_CANCELLED, .says = "cancelled" },
+        { 0, SIZE - 1, .no_digest = true, .code = ERR_CONFLICT, .says = "is another one now" },
+    };
+    write_file(in(p, "bad"), "", 0);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct server *s = serve(SIZE, rows[i].no_digest ? changes_always : NULL);
+        struct download d = want(s, !rows[i].no_digest, !rows[i].no_size);
+        atomic_bool cancel = rows[i].cancelled;
+        struct store_job job = { .cancel = &cancel };
+        FILE *f = fopen(in(p, "bad"), rows[i].read_only ? "r" : "r+");
+        alarm(60);
+        fails_with(rows[i].code, rows[i].says,
+                   download_range(&s->base, &d, rows[i].first, rows[i].last, &file_system, fileno(f), &job, e));
+        alarm(0);
+        fclose(f);
+        unserve(s);
+    }
+}
+
 /* ---- faults -------------------------------------------------------------------------------------- */
 
 /* After whatever went wrong: nothing is leaked, and the next time all is well. */
@@ -998,8 +1150,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_whole), T(test_broken_off), T(test_ends_early), T(test_resume), T(test_rot), T(test_changed), T(test_lies),
         T(test_streams_are_not_mixed), T(test_no_end), T(test_room), T(test_not_pruned),
-        T(test_without_ranges), T(test_login), T(test_redirect), T(test_mirrors), T(test_busy),
-        T(test_shared), T(test_held_until_the_end), T(test_second_name), T(test_range), T(test_faults), T(test_no_memory),
+        T(test_without_ranges), T(test_login), T(test_redirect), T(test_same_place), T(test_mirrors), T(test_busy),
+        T(test_shared), T(test_held_until_the_end), T(test_second_name), T(test_range), T(test_no_range), T(test_faults), T(test_no_memory),
     };
     log_set_level(LOG_ERROR);
     if (prepare_process())
