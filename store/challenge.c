@@ -113,7 +113,7 @@ static bool take_challenge(struct cursor *c, struct challenge *out)
     char value[CHALLENGE_VALUE_MAX + 1];
     struct str scheme = take_token(c), name;
     bool broken = false;
-    if (scheme.n == 0 || (c->p < c->end && *c->p != ' ' && *c->p != ','))
+    if (c->p < c->end && *c->p != ' ' && *c->p != ',') /* nothing that is no token either */
         return false;
     *out = (struct challenge){ .kind = kind_of(scheme) };
     skip_blank(c);

@@ -177,7 +177,7 @@ static bool is_paired(const struct session *s, struct str realm)
 {
     const struct place *p = place_of(s->host);
     char pair[2 * NAME_HOST_MAX + 2];
-    if (p && p->realm && str_ieq(realm, str_from(p->realm)))
+    if (p && str_ieq(realm, str_from(p->realm)))
         return true;
     struct buf b;
     buf_init(&b, sizeof pair - 1);

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 #include "store/challenge.h"
 #include "store/origin.h"
@@ -60,7 +61,8 @@ static void broken_challenges(void **state)
         "Bearer", "Bearer service=\"s\"", "Bearer realm=\"\"", "Bearer realm=\"a", "Bearer realm=\"a\\",
         "Bearer realm=\"a\\\"", "Bearer realm=", "Bearer realm=,x=y", "Bearer realm=\"a\"b", "Bearer realm=\"a\" x=y",
         "Bearer realm=\"a\nb\"", "Bearer realm=\"caf\xc3\xa9\"", "Bearer \"realm\"", "=", "\"", "Bearer=x", "(x)",
-        "Bearer realm=\"a\";x=y",
+        "Bearer realm=\"a\";x=y", "Bearer realm=\"a\",service=", "Bearer realm=\"a\",service=,x=y", "Bearer realm=\"a\",=x",
+        "Bearer realm=\"a\x7f\"", "Bearer realm=a\x7f", "Basic\trealm=\"b\"", "Negotiate ==",
     };
     struct challenge c;
     struct err e;
@@ -87,6 +89,21 @@ static void broken_challenges(void **state)
     memset(header, ',', sizeof header);
     assert_int_equal(challenge_parse((struct str){ header, CHALLENGE_MAX }, &c, NULL), ERR_OK);
     assert_int_equal(challenge_parse((struct str){ header, CHALLENGE_MAX + 1 }, &c, NULL), ERR_FORMAT);
+}
+
+/* What stands behind the header in memory is none of it, wherever it ends. */
+static void cut_challenges(void **state)
+{
+    (void)state;
+    static const char whole[] = "Digest a=b, Negotiate YI/I==, Basic realm = \"b\\\"\", Bearer realm=\"a\",service=s";
+    for (size_t n = 0; n < sizeof whole; n++) {
+        char alone[sizeof whole] = "";
+        struct challenge c = { 0 }, d = { 0 };
+        memcpy(alone, whole, n);
+        if (challenge_parse((struct str){ whole, n }, &c, NULL) != challenge_parse((struct str){ alone, n }, &d, NULL) ||
+            c.kind != d.kind || strcmp(c.realm, d.realm) != 0 || strcmp(c.service, d.service) != 0)
+            fail_msg("'%s' is not read alone", alone);
+    }
 }
 
 /* Whatever bytes come: an end, and no byte in a value that could end a line. */
@@ -194,6 +211,7 @@ static enum err_code p_start(struct transport *t, const struct transport_request
 {
     struct places *p = (struct places *)t;
     bool api = strstr(r->url, "/v2/") != NULL, token = r->authorization && strcmp(r->authorization, "Bearer t") == 0;
+    assert_true(!r->authorization || !strstr(r->url, "://blobs.example/"));
     p->head = (struct transport_head){
         .status = api && !token ? 401 : 200, .retry_after_s = -1, .url = "", .location = "", .content_type = "",
         .etag = "", .docker_digest = "", .linked_etag = "", .linked_size = "", .repo_commit = "", .next_url = "",
@@ -226,55 +244,94 @@ static void p_end(struct transport *t, struct transfer *x)
 static const struct transport_ops p_ops = { .start = p_start, .wait = p_wait, .end = p_end };
 
 static const struct {
-    const char *name;
-    bool login;
-    const char *realm;
+    const char *name, *user, *realm;
     unsigned asked, basic;
 } realm_rows[] = {
-    { "registry.example.com/a/b", true, "https://registry.example.com/token", 1, 1 },
-    { "registry.example.com/a/b", false, "https://registry.example.com/token", 1, 0 },
-    { "registry.example.com/a/b", true, "http://registry.example.com/token", 0, 0 },
-    { "registry.example.com/a/b", true, "https://git.example.com/token", 0, 0 },
-    { "registry.example.com/a/b", false, "https://git.example.com/token", 1, 0 },
-    { "registry.example.com/a/b", false, "https://example.com/token", 1, 0 },
-    { "registry.example.com/a/b", false, "https://evilexample.com/token", 0, 0 },
-    { "registry.example.com/a/b", false, "https://example.org/token", 0, 0 },
-    { "registry.example.com/a/b", true, "https://registry.example.com/token#x", 0, 0 },
-    { "example.com/a/b", false, "https://other.com/token", 0, 0 },
-    { "192.0.2.1/a/b", false, "https://10.0.2.1/token", 0, 0 },
-    { "docker.io/a/b", true, "https://auth.docker.io/token", 1, 1 },
-    { "docker.io/a/b", true, "https://auth.docker.io.example/token", 0, 0 },
-    { "http://127.0.0.1:5000/a/b", true, "http://127.0.0.1:5000/token", 1, 1 },
-    { "http://127.0.0.1:5000/a/b", true, "http://127.0.0.1:5001/token", 0, 0 },
-    { "http://127.0.0.1:5000/a/b", true, "http://localhost:5000/token", 0, 0 },
+    { "registry.example.com/a/b", "u", "https://registry.example.com/token", 1, 1 },
+    { "registry.example.com/a/b", NULL, "https://registry.example.com/token", 1, 0 },
+    { "registry.example.com/a/b", "", "https://registry.example.com/token", 1, 0 },
+    { "registry.example.com/a/b", "u", "http://registry.example.com/token", 0, 0 },
+    { "registry.example.com/a/b", "u", "https://git.example.com/token", 0, 0 },
+    { "registry.example.com/a/b", NULL, "https://git.example.com/token", 1, 0 },
+    { "registry.example.com/a/b", "", "https://git.example.com/token", 1, 0 },
+    { "registry.example.com/a/b", NULL, "https://GIT.Example.com/token", 1, 0 },
+    { "registry.example.com/a/b", NULL, "https://example.com/token", 1, 0 },
+    { "registry.example.com/a/b", NULL, "https://evilexample.com/token", 0, 0 },
+    { "registry.example.com/a/b", NULL, "https://git.exomple.com/token", 0, 0 },
+    { "registry.example.com/a/b", NULL, "https://example.org/token", 0, 0 },
+    { "registry.example.com/a/b", NULL, "https://exomple.com/token", 0, 0 },
+    { "registry.example.com/a/b", NULL, "https://a.bc/token", 0, 0 },
+    { "registry.example.com/a/b", "u", "https://registry.example.com/token#x", 0, 0 },
+    { "registry.example.com/a/b", "u", "https://paired.example/token", 1, 1 },
+    { "registry.example.com/a/b", "u", "https://paired.example.com/token", 0, 0 },
+    { "registry.example.com/a/b", "u", "https://two.example.org/token", 1, 1 },
+    { "registry.example.com/a/b", "u", "https://two.example/token", 0, 0 },
+    { "example.com/a/b", NULL, "https://other.com/token", 0, 0 },
+    { "192.0.2.1/a/b", NULL, "https://10.0.2.1/token", 0, 0 },
+    { "docker.io/a/b", "u", "https://auth.docker.io/token", 1, 1 },
+    { "registry-1.docker.io/a/b", "u", "https://auth.docker.io/token", 1, 1 },
+    { "docker.io/a/b", "u", "https://auth.docker.io.example/token", 0, 0 },
+    { "registry.gitlab.com/a/b", "u", "https://gitlab.com/jwt/auth", 1, 1 },
+    { "a/b", "u", "https://elsewhere.example/token", 0, 0 },
+    { "http://127.0.0.1:5000/a/b", "u", "http://127.0.0.1:5000/token", 1, 1 },
+    { "http://127.0.0.1:5000/a/b", "u", "http://127.0.0.1:5001/token", 0, 0 },
+    { "http://127.0.0.1:5000/a/b", "u", "http://localhost:5000/token", 0, 0 },
+    { "http://127.0.0.1:5000/a/b", "u", "http://127.0.0.1.example:5000/token", 0, 0 },
 };
+
+/* Asks the registry of a row for a manifest; the reply is thrown away. */
+static enum err_code ask_registry(struct session *s, const char *base, struct err *e)
+{
+    struct buf body;
+    struct transfer *x = NULL;
+    char url[200];
+    snprintf(url, sizeof url, "%s/v2/a/b/manifests/latest", base);
+    struct transport_request r = { .url = url, .max_body = 1000, .body_fd = -1 };
+    enum err_code code = session_ask(s, &r, 1, &body, &x, e);
+    if (!code)
+        buf_finish(&body);
+    return code;
+}
+
+/* The token of an open session: for the registry alone, and a new one before the old one has run out. */
+static void use_token(struct session *s, struct places *p, unsigned asked)
+{
+    const char *value;
+    struct err e = { 0 };
+    assert_int_equal(ask_registry(s, "https://blobs.example", &e), ERR_OK); /* its 401 is not answered */
+    assert_int_equal(session_authorize(s, false, &value, &e), ERR_OK);
+    assert_int_equal(p->elsewhere, asked);
+    s->expires_ns = clock_ns() + INT64_C(5000000000);
+    assert_int_equal(session_authorize(s, false, &value, &e), ERR_OK);
+    assert_string_equal(value, "Bearer t");
+    assert_int_equal(p->elsewhere, asked + 1);
+    assert_int_equal(session_authorize(s, true, &value, &e), ERR_OK); /* whatever it says of itself */
+    assert_int_equal(p->elsewhere, asked + 2);
+}
 
 static void tokens_are_asked_for_where_they_may_be(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof realm_rows / sizeof *realm_rows; i++) {
-        struct store store = { 0 };
+        struct store store = { .net.realms = "other.example=paired.example.com,registry.example.com=paired.example, "
+                                             "registry.example.com=two.example.org" };
         struct arena a = { 0 };
         struct err e = { 0 };
         struct name n;
-        struct buf body;
-        struct transfer *x = NULL;
-        char challenge[200], url[200];
-        struct store_secrets secrets = { .username = realm_rows[i].login ? "u" : NULL, .password = "p" };
+        char challenge[200];
+        struct store_secrets secrets = { .username = realm_rows[i].user, .password = "p" };
         struct places p = { .base = { .ops = &p_ops }, .challenge = challenge };
         struct session s = { .store = &store, .transport = &p.base, .secrets = &secrets, .arena = &a };
         snprintf(challenge, sizeof challenge, "Bearer realm=\"%s\",service=\"s\"", realm_rows[i].realm);
         assert_int_equal(name_parse(str_from(realm_rows[i].name), &n, &e), ERR_OK);
         assert_int_equal(session_open(&s, &n, false, &e), ERR_OK);
-        snprintf(url, sizeof url, "%s/v2/a/b/manifests/latest", s.url);
-        struct transport_request r = { .url = url, .max_body = 1000, .body_fd = -1 };
-        enum err_code code = session_ask(&s, &r, 1, &body, &x, &e);
+        enum err_code code = ask_registry(&s, s.url, &e);
         if (p.elsewhere != realm_rows[i].asked || p.basic != realm_rows[i].basic || p.redirects ||
             (code == ERR_OK) != (realm_rows[i].asked > 0))
             fail_msg("%s, %s: asked %u times, %u with a login%s; %s", realm_rows[i].name, realm_rows[i].realm,
                      p.elsewhere, p.basic, p.redirects ? ", following redirects" : "", e.text);
         if (!code)
-            buf_finish(&body);
+            use_token(&s, &p, realm_rows[i].asked);
         arena_finish(&a);
     }
 }
@@ -282,7 +339,8 @@ static void tokens_are_asked_for_where_they_may_be(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(challenges), cmocka_unit_test(broken_challenges), cmocka_unit_test(random_challenges),
+        cmocka_unit_test(challenges), cmocka_unit_test(broken_challenges), cmocka_unit_test(cut_challenges),
+        cmocka_unit_test(random_challenges),
         cmocka_unit_test(origins),    cmocka_unit_test(joins),
         cmocka_unit_test(tokens_are_asked_for_where_they_may_be),
     };
