@@ -130,8 +130,6 @@ static enum err_code check_path(struct adopt *a, const struct adopt_file *f, int
     struct stat st, at;
     if (fstat(fd, &st) < 0 || a->s->ops->stat_path(f->path, &at) < 0)
         return err_errno(e, ERR_IO, errno, "looking at '%s'", f->path);
-    if (!S_ISREG(st.st_mode))
-        return err_set(e, ERR_INVALID, "'%s' is not a regular file", f->path);
     if (st.st_dev != at.st_dev || st.st_ino != at.st_ino)
         return err_set(e, ERR_CONFLICT, "'%s' was replaced while it was being read: try again", f->path);
     return ERR_OK;

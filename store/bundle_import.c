@@ -107,7 +107,6 @@ static enum err_code take_blob(struct bundle *b, const struct tar_entry *entry, 
 {
     struct digest d;
     char text[sizeof "sha256:" + DIGEST_HEX_SIZE] = "sha256:";
-    uint64_t there = 0;
     int fd = -1;
     snprintf(text + 7, sizeof text - 7, "%s", entry->name + sizeof BUNDLE_BLOBS);
     if (!digest_parse(str_from(text), &d) || strpbrk(text + 7, "ABCDEF"))
@@ -119,10 +118,7 @@ static enum err_code take_blob(struct bundle *b, const struct tar_entry *entry, 
     struct piece *p = &b->piece[b->n_pieces++];
     *p = (struct piece){ .digest = d, .size = entry->size };
     buf_init(&p->chunks, CHUNK_HASHES_MAX);
-    p->there = entry->size > MEDIA_TEXT_MAX && !store_lease(b->s, &d, &there, NULL);
-    if (p->there && there != entry->size)
-        return err_set(e, ERR_FORMAT, "'%s' has %" PRIu64 " bytes, and its digest is of %" PRIu64, entry->name,
-                       entry->size, there);
+    p->there = entry->size > MEDIA_TEXT_MAX && !store_lease(b->s, &d, NULL, NULL);
     if (p->there)
         return pass_blob(b, p, -1, entry->name, e);
     if (entry->size > b->total)
@@ -174,7 +170,7 @@ static enum err_code take_entry(struct bundle *b, struct tar_entry *entry, struc
     if (strncmp(entry->name, "./", 2) == 0)
         memmove(entry->name, entry->name + 2, strlen(entry->name) - 1);
     bool blob = strncmp(entry->name, BUNDLE_BLOBS "/", sizeof BUNDLE_BLOBS) == 0;
-    if (is_passed_over(entry) || (entry->is_dir && !entry->name[0]))
+    if (is_passed_over(entry))
         return ERR_OK;
     if (!entry->is_dir && blob)
         return take_blob(b, entry, e);
@@ -258,7 +254,7 @@ static enum err_code read_text(struct bundle *b, struct piece *p, struct err *e)
 static enum err_code part_text(struct bundle *b, struct piece *p, struct str *out, struct err *e)
 {
     enum err_code code = ERR_OK;
-    if (p->size > MEDIA_TEXT_MAX || (!p->part.name[0] && p->there))
+    if (p->size > MEDIA_TEXT_MAX)
         return err_set(e, ERR_FORMAT, "a text of the bundle has %" PRIu64 " bytes; at most %zu are taken", p->size, MEDIA_TEXT_MAX);
     if (!p->text.p && (b->n_texts += (size_t)p->size) > BUNDLE_MAX_TEXTS)
         return err_set(e, ERR_TOO_LARGE, "the bundle's manifests and texts have more than %zu bytes, which are the most that are "
@@ -273,25 +269,13 @@ static enum err_code part_text(struct bundle *b, struct piece *p, struct str *ou
 static enum err_code path_of(struct model *m, const struct piece *p, struct err *e)
 {
     struct store *s = m->b->s;
-    struct catalog_layer at = { 0 };
-    char path[PATH_MAX + 128], name[DIGEST_FILE_SIZE];
-    enum err_code code = ERR_OK;
-    digest_file_name(&p->digest, name);
-    snprintf(path, sizeof path, "%s/%s/%s", s->home, p->there ? "blobs" : "tmp", p->there ? name : p->part.name);
-    if (p->there) {
-        pthread_mutex_lock(&s->mutex);
-        code = catalog_places(s->catalog, &p->digest, p->size, &m->arena, &at, e);
-        pthread_mutex_unlock(&s->mutex);
-    }
-    for (size_t i = 0; !code && i < at.n_files; i++) {
-        if (!at.files[i].sound)
-            continue;
-        if (at.files[i].path[0])
-            snprintf(path, sizeof path, "%s", at.files[i].path);
-        break;
-    }
-    m->paths[m->n_paths] = arena_strndup(&m->arena, path, strlen(path));
-    return code ? code : m->paths[m->n_paths++] ? ERR_OK : err_no_memory(e, strlen(path), "a path");
+    char path[PATH_MAX + 128];
+    const char **out = &m->paths[m->n_paths++];
+    if (p->there)
+        return store_blob_path(s, &p->digest, p->size, &m->arena, out, e);
+    snprintf(path, sizeof path, "%s/tmp/%s", s->home, p->part.name);
+    *out = arena_strndup(&m->arena, path, strlen(path));
+    return *out ? ERR_OK : err_no_memory(e, strlen(path), "a path");
 }
 
 static enum err_code take_layer(struct model *m, const struct manifest_layer *from, struct err *e)
@@ -363,7 +347,7 @@ static enum err_code after_commit(struct model *m, struct err *e)
 {
     for (size_t i = 0; i < m->commit.n_layers; i++) {
         struct piece *p = find(m->b, &m->commit.layers[i].digest);
-        if (m->commit.layers[i].where != COMMIT_PART || p->part.name[0] || p->there)
+        if (p->part.name[0] || p->there)
             continue;
         p->there = !store_lease(m->b->s, &p->digest, NULL, NULL);
         if (!p->there)

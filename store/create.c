@@ -83,8 +83,7 @@ static enum err_code inherit_layer(struct work *w, const json_t *layer, struct e
     const json_t *digest = json_object_get(layer, "digest");
     const json_t *title = json_object_get(json_object_get(layer, "annotations"), MANIFEST_TITLE);
     struct digest d;
-    if (!type || !json_is_string(digest) ||
-        !digest_parse((struct str){ json_string_value(digest), json_string_length(digest) }, &d))
+    if (!type || !digest_parse((struct str){ json_string_value(digest), json_string_length(digest) }, &d))
         return bad_manifest(w, e);
     struct made *m = add(w, media_kind_of(type, json_string_value(title)));
     m->layer.digest = d;
@@ -174,31 +173,6 @@ static enum err_code take_path(struct work *w, const struct store_create_file *f
     return c;
 }
 
-/* Where a blob of the store can be read: the first of its places. */
-static enum err_code path_of_blob(struct work *w, struct made *m, struct err *e)
-{
-    struct catalog_layer places = { 0 };
-    char name[DIGEST_FILE_SIZE];
-    pthread_mutex_lock(&w->s->mutex);
-    enum err_code c = catalog_places(w->s->catalog, &m->layer.digest, m->layer.size, &w->arena, &places, e);
-    pthread_mutex_unlock(&w->s->mutex);
-    if (c)
-        return c;
-    if (!places.n_files)
-        return err_set(e, ERR_INVALID, "the blob of %s is a text, and no model file", m->name);
-    m->path = places.files[0].path;
-    if (m->path[0])
-        return ERR_OK;
-    size_t n = strlen(w->s->home) + sizeof "/blobs/" + DIGEST_FILE_SIZE;
-    char *path = arena_alloc(&w->arena, n);
-    if (!path)
-        return err_no_memory(e, n, "a path");
-    digest_file_name(&m->layer.digest, name);
-    snprintf(path, n, "%s/blobs/%s", w->s->home, name);
-    m->path = path;
-    return ERR_OK;
-}
-
 static int by_digest(const void *a, const void *b)
 {
     return memcmp(((const struct held *)a)->digest.b, ((const struct held *)b)->digest.b, sizeof((struct digest *)0)->b);
@@ -234,7 +208,7 @@ static enum err_code take_blob(struct work *w, const struct store_create_file *f
             up = &w->held[i].upload;
     if (!up) {
         enum err_code c = lease(w, m, e);
-        return c ? c : path_of_blob(w, m, e);
+        return c ? c : store_blob_path(w->s, &m->layer.digest, m->layer.size, &w->arena, &m->path, e);
     }
     m->layer.where = COMMIT_PART;
     m->layer.part = up->part;

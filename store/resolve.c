@@ -165,18 +165,43 @@ bool store_blob_is_sound(struct store *s, const struct catalog_layer *places)
     return choose_place(&p, true, NULL) == ERR_OK;
 }
 
+static const char *path_of(const struct place *p, struct arena *a)
+{
+    char name[DIGEST_FILE_SIZE];
+    if (!is_own(p))
+        return p->file->path;
+    digest_file_name(&p->layer->digest, name);
+    return join(a, p->s->home, "/blobs/", name);
+}
+
+enum err_code store_blob_path(struct store *s, const struct digest *d, uint64_t size, struct arena *a,
+                              const char **out, struct err *e)
+{
+    char text[DIGEST_TEXT_SIZE];
+    struct catalog_layer places = { 0 };
+    struct place p = { .s = s, .model = "", .layer = &places };
+    pthread_mutex_lock(&s->mutex);
+    enum err_code code = catalog_places(s->catalog, d, size, a, &places, e);
+    pthread_mutex_unlock(&s->mutex);
+    digest_text(d, text);
+    if (!code && !places.n_files)
+        code = err_set(e, ERR_INVALID, "the blob %s is a text, and no model file", text);
+    if (!code)
+        code = choose_place(&p, true, e);
+    *out = code ? NULL : path_of(&p, a);
+    return code || *out ? code : err_no_memory(e, 0, "a path");
+}
+
 static enum err_code settle_layer(struct store *s, struct model_box *box,
                                   const struct catalog_layer *layer, bool may_hash,
                                   struct store_file *out, struct err *e)
 {
-    char name[DIGEST_FILE_SIZE];
     struct place p = { .s = s, .model = box->model.name, .layer = layer };
     enum err_code code = choose_place(&p, may_hash, e);
     if (code)
         return code;
-    digest_file_name(&layer->digest, name);
     *out = (struct store_file){
-        .path = is_own(&p) ? join(&box->arena, s->home, "/blobs/", name) : p.file->path,
+        .path = path_of(&p, &box->arena),
         .media_type = layer->media_type,
         .kind = layer->kind,
         .digest = layer->digest,

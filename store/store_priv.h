@@ -75,6 +75,9 @@ void model_box_destroy(struct model_box *box); /* NULL is fine */
 
 /* Whether a place of the blob holds its bytes now; may hash. Not locked. */
 bool store_blob_is_sound(struct store *s, const struct catalog_layer *places);
+/* Where the blob (leased by the caller) can be read: a place that holds its bytes now; may hash. Not locked. */
+enum err_code store_blob_path(struct store *s, const struct digest *d, uint64_t size, struct arena *a,
+                              const char **out, struct err *e);
 
 /* Whether the file at a place of the blob (path "": in blobs/) is still that one: what was found of it may be noted. Locked. */
 bool store_place_is(struct store *s, const struct digest *d, const char *path, const struct file_id *id);

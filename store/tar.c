@@ -175,7 +175,7 @@ static enum err_code take_records(const char *p, size_t n, bool global, struct r
         size_t length = 0, i = 0;
         for (; i < n && i < 6 && p[i] >= '0' && p[i] <= '9'; i++)
             length = length * 10 + (size_t)(p[i] - '0');
-        const char *equals = i && i < n && p[i] == ' ' && length > i + 1 && length <= n
+        const char *equals = i < n && p[i] == ' ' && length > i + 1 && length <= n
                                  ? memchr(p + i + 1, '=', length - i - 1)
                                  : NULL;
         if (!equals || p[length - 1] != '\n')

@@ -73,7 +73,6 @@ static long memory(void)
 static enum err_code inspect(void *user, const char *const *paths, size_t n, struct str template, struct arena *a, struct store_facts *out, struct err *e)
 {
     most_memory = memory() > most_memory ? memory() : most_memory;
-    (void)template;
     (void)user, (void)a;
     for (size_t i = 0; i < n; i++) {
         size_t size;
@@ -84,6 +83,7 @@ static enum err_code inspect(void *user, const char *const *paths, size_t n, str
             return err_set(e, ERR_FORMAT, "not a GGUF file");
     }
     *out = llama;
+    out->capabilities = template.n ? "completion,insert" : "completion";
     return ERR_OK;
 }
 
@@ -141,7 +141,7 @@ static void add_with_texts(struct place *p, const char *name)
     struct buf config_text, manifest;
     const char *path = model_file(p, "weights of it");
     struct blob_source from = { .fd = open(path, O_RDONLY), .path = path };
-    struct str license = STR("Do as you like."), system = STR("Be brief.");
+    struct str license = STR("Do as you like."), template = STR("{{ .Prompt }}");
     struct digest d[2], digest;
     buf_init(&config_text, 1 << 16);
     buf_init(&manifest, 1 << 16);
@@ -151,16 +151,16 @@ static void add_with_texts(struct place *p, const char *name)
     close(from.fd);
     ok(manifest_config(&facts, &config_text, &config, e));
     ok(manifest_digest(license, &d[0], e));
-    ok(manifest_digest(system, &d[1], e));
+    ok(manifest_digest(template, &d[1], e));
     layers[0] = (struct manifest_layer){ .media_type = media_type_of(MEDIA_MODEL), .digest = part.digest, .size = part.size };
     layers[1] = (struct manifest_layer){ .media_type = media_type_of(MEDIA_LICENSE), .digest = d[0], .size = license.n };
-    layers[2] = (struct manifest_layer){ .media_type = media_type_of(MEDIA_SYSTEM), .digest = d[1], .size = system.n };
+    layers[2] = (struct manifest_layer){ .media_type = media_type_of(MEDIA_TEMPLATE), .digest = d[1], .size = template.n };
     ok(manifest_write(&config, layers, 3, &manifest, &digest, e));
     struct commit_layer l[4] = {
         { .media_type = config.media_type, .digest = config.digest, .size = config.size, .where = COMMIT_TEXT, .text = buf_str(&config_text) },
         { .media_type = layers[0].media_type, .digest = part.digest, .size = part.size, .where = COMMIT_PART, .part = &part },
         { .media_type = layers[1].media_type, .digest = d[0], .size = license.n, .where = COMMIT_TEXT, .text = license },
-        { .media_type = layers[2].media_type, .digest = d[1], .size = system.n, .where = COMMIT_TEXT, .text = system },
+        { .media_type = layers[2].media_type, .digest = d[1], .size = template.n, .where = COMMIT_TEXT, .text = template },
     };
     struct commit c = { .name = &n, .manifest = buf_str(&manifest), .digest = digest, .layers = l, .n_layers = 4,
                         .facts = &facts, .kind = "create", .source = path };
@@ -217,6 +217,7 @@ static void out_and_back(void **state)
     ok(store_resolve(p->s, "rich", &m, e));
     ok(store_layer_text(p->s, m, MEDIA_LICENSE, 0, &a, &text, e));
     assert_true(str_is(text, "Do as you like."));
+    assert_string_equal(m->facts.capabilities, "completion,insert"); /* the template was looked at too */
     store_model_destroy(m);
     arena_finish(&a);
     assert_int_equal(entries(p->home, "tmp"), 2); /* the names that the shards are loaded by */
@@ -247,12 +248,29 @@ static void a_name_of_ones_own(void **state)
     buf_finish(&b);
     fails_with(ERR_NOT_FOUND, "not found", export(p, &b, "m none", e));
     buf_finish(&b);
+    const char *many[BUNDLE_MAX_MODELS + 1];
+    for (size_t i = 0; i <= BUNDLE_MAX_MODELS; i++)
+        many[i] = "m";
+    buf_init(&b, 1 << 20);
+    const struct tar_sink sink = { to_buf, &b };
+    fails_with(ERR_INVALID, "1 to 256 models, not 0", store_export(p->s, many, 0, &sink, NULL, e));
+    fails_with(ERR_INVALID, "not 257", store_export(p->s, many, BUNDLE_MAX_MODELS + 1, &sink, NULL, e));
+    buf_finish(&b);
+}
+
+static uint64_t written;
+
+static ssize_t counted(int fd, const void *bytes, size_t n, uint64_t at)
+{
+    written += n;
+    return file_system.write(fd, bytes, n, at);
 }
 
 /* A large blob that the store has is compared, and not written a second time. */
 static void what_is_there_is_not_written(void **state)
 {
     struct place *p = *state;
+    struct file_ops ops = file_system;
     struct buf b;
     size_t n = (size_t)5 << 20;
     char *bytes = calloc(1, n);
@@ -264,9 +282,15 @@ static void what_is_there_is_not_written(void **state)
     ok(store_remove(p->s, "m", NULL, e));
     struct store_model *m = NULL;
     struct stat was, is;
+    store_close(p->s);
+    ops.write = counted;
+    ok(store_open_with(&ops, p->home, &p->s, e));
+    store_set_inspector(p->s, inspect, NULL);
     ok(store_resolve(p->s, "kept", &m, e));
     assert_int_equal(stat(m->path, &was), 0);
+    written = 0;
     ok(import(p, buf_str(&b), NULL, e));
+    assert_true(written < n / 2);
     assert_int_equal(stat(m->path, &is), 0);
     assert_true(was.st_ino == is.st_ino);
     store_model_destroy(m);
@@ -276,6 +300,35 @@ static void what_is_there_is_not_written(void **state)
     assert_non_null(at);
     *at = 'y';
     fails_with(ERR_FORMAT, "holds other bytes than its name says", import(p, buf_str(&b), NULL, e));
+    store_close(p->s); /* with the table that ends here */
+    p->s = NULL;
+    buf_finish(&b);
+    free(bytes);
+}
+
+/* Of two files of the user's that hold the blob, one is damaged: the other is looked into. */
+static void a_sound_place_is_looked_into(void **state)
+{
+    struct place *p = *state;
+    struct buf b;
+    size_t n = (size_t)5 << 20;
+    char *bytes = calloc(1, n);
+    const char *const files[] = { "a.gguf", "b.gguf" };
+    open_place(p);
+    for (size_t i = 0; i < 2; i++)
+        ok(import_file(p->s, files[i], write_file(in(p, files[i]), bytes, n), STORE_REFERENCE, e));
+    ok(export(p, &b, "a.gguf", e));
+    memcpy(bytes, "\177ELF", 4);
+    for (size_t i = 0; i < 2; i++) {
+        write_file(in(p, files[i]), bytes, n);
+        ok(import(p, buf_str(&b), "again", e));
+        assert_int_equal(unlink(in(p, files[i])), 0);
+        ok(import(p, buf_str(&b), "again", e));
+        memset(bytes, 0, 4);
+        write_file(in(p, files[i]), bytes, n);
+        memcpy(bytes, "\177ELF", 4);
+    }
+    assert_int_equal(entries(p->home, "blobs"), 0);
     buf_finish(&b);
     free(bytes);
 }
@@ -293,6 +346,48 @@ static void a_changed_reference_is_not_exported(void **state)
     struct timespec times[2] = { st.st_mtim, st.st_mtim }; /* as if nothing had happened */
     assert_int_equal(utimensat(AT_FDCWD, file, times, 0), 0);
     fails_with(ERR_CONFLICT, "is no longer what it was", export(p, &b, "m", e));
+    buf_finish(&b);
+}
+
+/* As soon as the first byte is exported, the file that `user` names loses its own, or goes. */
+static enum err_code cut_it(void *user, const void *bytes, size_t n, struct err *e)
+{
+    (void)bytes, (void)n, (void)e;
+    return truncate(user, 2) == 0 ? ERR_OK : ERR_INTERNAL;
+}
+
+static enum err_code remove_it(void *user, const void *bytes, size_t n, struct err *e)
+{
+    (void)bytes, (void)n, (void)e;
+    return unlink(user) == 0 || errno == ENOENT ? ERR_OK : ERR_INTERNAL;
+}
+
+static void what_goes_while_it_is_exported(void **state)
+{
+    struct place *p = *state;
+    const char *name = "m";
+    char path[512];
+    snprintf(path, sizeof path, "%s", in(p, "bytes"));
+    open_place(p);
+    add(p, "m", "bytes", STORE_REFERENCE);
+    alarm(60); /* who waits for bytes that are not there waits for ever */
+    fails_with(ERR_CONFLICT, "is no longer what it was", store_export(p->s, &name, 1, &(struct tar_sink){ cut_it, path }, NULL, e));
+    alarm(0);
+    model_file(p, "bytes");
+    fails_with(ERR_NOT_FOUND, "opening '", store_export(p->s, &name, 1, &(struct tar_sink){ remove_it, path }, NULL, e));
+}
+
+static void a_damaged_text_is_not_exported(void **state)
+{
+    struct place *p = *state;
+    struct buf b;
+    open_place(p);
+    add_with_texts(p, "rich");
+    store_close(p->s);
+    p->s = NULL;
+    sql(in(p, "home/db"), "UPDATE blobs SET body = CAST('Do as we like..' AS BLOB) WHERE size = 15");
+    open_place(p);
+    fails_with(ERR_FORMAT, "the catalog is damaged", export(p, &b, "rich", e));
     buf_finish(&b);
 }
 
@@ -397,6 +492,9 @@ static const struct {
     { { "blobs/sha512/00", 0, "x", 1, 0, 0, false }, "is no part of a bundle" },
     { { "blobs/sha256/2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881", 0, "y", 1, 0, 0, false },
       "holds other bytes than its name says" },
+    { { "blobs/sha256/e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", '5', NULL, 0, 0, 0, false }, "is no part of a bundle" },
+    { { "oci-layout", '5', NULL, 0, 0, 0, false }, "'oci-layout' is no part of a bundle" },
+    { { "index.json", '5', NULL, 0, 0, 0, false }, "'index.json' is no part of a bundle" },
     { { "evil", '2', NULL, 0, 0, 0, false }, "'evil' is a symbolic link, which a bundle has none of" },
     { { "evil", '1', NULL, 0, 0, 0, false }, "a hard link" },
     { { "evil", '3', NULL, 0, 0, 0, false }, "a device" },
@@ -420,6 +518,13 @@ static const struct {
     { { "x", 'x', "9 path=a\n", 9, 0, 0, false }, "extended records without an entry" },
     { { "x", 'x', "99 path=a\n", 10, 0, 0, false }, "extended records are broken" },
     { { "x", 'x', "11 size=-1\n", 11, 0, 0, false }, "size is not a number" },
+    { { "x", 'x', "11 size=1:\n", 11, 0, 0, false }, "size is not a number" },
+    { { "x", 'x', "8 size=\n", 8, 0, 0, false }, "size is not a number" },
+    { { "x", 'x', "28 size=1000000000000000000\n", 28, 0, 0, false }, "size is not a number" },
+    { { "x", 'x', "9:path=a\n", 9, 0, 0, false }, "extended records are broken" },
+    { { "x", 'x', "2 path=a\n", 9, 0, 0, false }, "extended records are broken" },
+    { { "x", 'x', " path=a\n", 8, 0, 0, false }, "extended records are broken" },
+    { { "x", 'x', "9", 1, 0, 0, false }, "extended records are broken" },
     { { "x", 'x', "22 GNU.sparse.major=1\n", 22, 0, 0, false }, "a sparse file or a link" },
     { { "x", 'g', "14 linkpath=x\n", 14, 0, 0, false }, "a sparse file or a link" },
     { { "x", 'x', NULL, 70000, 0, 0, false }, "bytes of extended records" },
@@ -462,6 +567,7 @@ static const struct {
     const char *sentence;
 } changed_rows[] = {
     { 7, NULL, ERR_FORMAT, "it has no oci-layout" },
+    { 7, "", ERR_FORMAT, "'oci-layout' has 0 bytes" },
     { 6, NULL, ERR_FORMAT, "it has no index.json" },
     { 2, NULL, ERR_FORMAT, "the bundle lacks a layer, sha256:" },
     { 3, NULL, ERR_FORMAT, "the bundle lacks a manifest, sha256:" },
@@ -628,6 +734,95 @@ static void texts_take_little_memory(void **state)
     free(text);
 }
 
+/* The manifest says more of layers, each behind a comma; the index follows. */
+static void lies_more_layers(struct lies *l, const char *layers)
+{
+    l->manifest.n -= 2;
+    buf_printf(&l->manifest, "%s]}", layers);
+    hex_of(l->manifest.p, l->manifest.n, l->digest[2]);
+    snprintf(l->manifest_at, sizeof l->manifest_at, "blobs/sha256/%s", l->digest[2]);
+    buf_clear(&l->index);
+    buf_printf(&l->index, "{\"manifests\":[{\"digest\":\"sha256:%s\",\"size\":%zu,\"annotations\":"
+               "{\"org.opencontainers.image.ref.name\":\"m:1\"}}]}", l->digest[2], l->manifest.n);
+    l->entry[3].bytes = l->manifest.p;
+    l->entry[3].n = l->manifest.n;
+    l->entry[6].bytes = l->index.p;
+    l->entry[6].n = l->index.n;
+}
+
+/* Two models with as many as a manifest may have of texts: with their manifests it is more than a bundle may. */
+static void many_long_texts(void **state)
+{
+    struct place *p = *state;
+    struct lies l[2];
+    struct buf b, layers;
+    enum { TEXTS = BUNDLE_MAX_TEXTS / MEDIA_TEXT_MAX };
+    char hex[65], at[TEXTS][90], *text = calloc(1, MEDIA_TEXT_MAX);
+    assert_non_null(text);
+    open_place(p);
+    buf_init(&layers, 1 << 16);
+    for (int i = 0; i < TEXTS; i++) {
+        text[0] = (char)('a' + i);
+        hex_of(text, MEDIA_TEXT_MAX, hex);
+        snprintf(at[i], sizeof at[i], "blobs/sha256/%s", hex);
+        buf_printf(&layers, ",{\"mediaType\":\"application/vnd.ollama.image.license\",\"digest\":\"sha256:%s\",\"size\":%zu}",
+                   hex, MEDIA_TEXT_MAX);
+        if (i != TEXTS / 2 - 1 && i != TEXTS - 1)
+            continue;
+        struct lies *to = &l[i / (TEXTS / 2)];
+        lies_begin(to, "application/vnd.ollama.image.model", 5);
+        lies_more_layers(to, layers.p);
+        buf_clear(&layers);
+    }
+    buf_clear(&l[0].index);
+    for (int i = 0; i < 2; i++)
+        buf_printf(&l[0].index, "%s{\"digest\":\"sha256:%s\",\"size\":%zu,\"annotations\":{\"org.opencontainers.image.ref.name\":\"m:%d\"}}",
+                   i ? "," : "{\"manifests\":[", l[i].digest[2], l[i].manifest.n, i);
+    buf_puts(&l[0].index, "]}");
+    l[0].entry[6].bytes = l[0].index.p;
+    l[0].entry[6].n = l[0].index.n;
+    lies_write(&l[0], &l[1].entry[3], &b);
+    b.n -= 1024;
+    for (int i = 0; i < TEXTS; i++) {
+        text[0] = (char)('a' + i);
+        put_entry(&b, &(struct entry){ .name = at[i], .bytes = text, .n = MEDIA_TEXT_MAX });
+    }
+    put_end(&b);
+    fails_with(ERR_TOO_LARGE, "the bundle's manifests and texts have more than", import(p, buf_str(&b), NULL, e));
+    assert_string_equal(listed(p->s), "");
+    assert_int_equal(entries(p->home, "tmp"), 0);
+    buf_finish(&b);
+    buf_finish(&layers);
+    lies_finish(&l[0]);
+    lies_finish(&l[1]);
+    free(text);
+}
+
+/* One blob that is two layers is one file, and goes with its model. */
+static void one_blob_twice_in_a_model(void **state)
+{
+    struct place *p = *state;
+    struct lies l;
+    struct buf b;
+    char layer[256];
+    static const char *const kinds[] = { "model", "projector", "license" };
+    open_place(p);
+    for (size_t i = 0; i < 3; i++) {
+        lies_begin(&l, "application/vnd.ollama.image.model", 5);
+        snprintf(layer, sizeof layer, ",{\"mediaType\":\"application/vnd.ollama.image.%s\",\"digest\":\"sha256:%s\",\"size\":5}",
+                 kinds[i], l.digest[0]);
+        lies_more_layers(&l, layer);
+        lies_write(&l, NULL, &b);
+        ok(import(p, buf_str(&b), NULL, e));
+        ok(resolve(p->s, "m:1", e));
+        assert_int_equal(entries(p->home, "blobs"), 1);
+        ok(store_remove(p->s, "m:1", NULL, e));
+        assert_int_equal(entries(p->home, "blobs"), 0);
+        buf_finish(&b);
+        lies_finish(&l);
+    }
+}
+
 /* A million entries are refused at the first that is too many. */
 static enum err_code endless(void *user, void *bytes, size_t n, size_t *got, struct err *e)
 {
@@ -725,6 +920,16 @@ static enum err_code read_first(struct buf *b, struct tar_entry *entry, struct e
 }
 
 /* Bytes of a head are others, and its sum is right. */
+static void change_head(struct buf *b, size_t at, const char *bytes, size_t n)
+{
+    unsigned sum = 0;
+    memcpy(b->p + at, bytes, n);
+    memset(b->p + 148, ' ', 8);
+    for (size_t k = 0; k < 512; k++)
+        sum += (unsigned char)b->p[k];
+    snprintf(b->p + 148, 8, "%06o", sum);
+}
+
 static void heads_that_are_none(void **state)
 {
     static const struct {
@@ -739,15 +944,10 @@ static void heads_that_are_none(void **state)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct buf b;
         struct tar_entry entry;
-        unsigned sum = 0;
         buf_init(&b, 4096);
         put_entry(&b, &(struct entry){ .name = "a" });
         ok(read_first(&b, &entry, e));
-        memcpy(b.p + rows[i].at, rows[i].bytes, strlen(rows[i].bytes));
-        memset(b.p + 148, ' ', 8);
-        for (size_t k = 0; k < 512; k++)
-            sum += (unsigned char)b.p[k];
-        snprintf(b.p + 148, 8, "%06o", sum);
+        change_head(&b, rows[i].at, rows[i].bytes, strlen(rows[i].bytes));
         fails_with(ERR_FORMAT, rows[i].sentence, read_first(&b, &entry, e));
         assert_false(tar_is(b.p, 511));
         buf_finish(&b);
@@ -792,6 +992,27 @@ static void heads_as_they_are_written(void **state)
     name[100] = '\0';
     ok(tar_put_head(&to, name, false, 1, e));
     buf_finish(&b);
+}
+
+/* As older archives, and those with long names, have it. */
+static void other_heads(void **state)
+{
+    static const struct {
+        size_t at;
+        const char *bytes, *name;
+    } rows[] = { { 156, "", "a" }, { 345, "in/here", "in/here/a" } };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct buf b;
+        struct tar_entry entry;
+        buf_init(&b, 4096);
+        put_entry(&b, &(struct entry){ .name = "a" });
+        change_head(&b, rows[i].at, rows[i].bytes, strlen(rows[i].bytes) + 1);
+        ok(read_first(&b, &entry, e));
+        assert_string_equal(entry.name, rows[i].name);
+        assert_false(entry.is_dir);
+        buf_finish(&b);
+    }
 }
 
 static void what_is_no_file_is_no_bundle(void **state)
@@ -850,7 +1071,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(out_and_back, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(a_name_of_ones_own, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(what_is_there_is_not_written, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(a_sound_place_is_looked_into, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(a_changed_reference_is_not_exported, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(what_goes_while_it_is_exported, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(a_damaged_text_is_not_exported, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(it_can_be_cancelled, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(lies_of_one_entry, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(lies_of_what_is_in_it, setup_in_memory, teardown),
@@ -859,8 +1083,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(too_many, setup_in_memory, teardown),
         cmocka_unit_test(large_sizes),
         cmocka_unit_test_setup_teardown(texts_take_little_memory, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(many_long_texts, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(one_blob_twice_in_a_model, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(what_is_no_file_is_no_bundle, setup_in_memory, teardown),
         cmocka_unit_test(heads_that_are_none),
+        cmocka_unit_test(other_heads),
         cmocka_unit_test(other_records_are_passed_over),
         cmocka_unit_test(heads_as_they_are_written),
         cmocka_unit_test_setup_teardown(every_operation_fails_once, setup_in_memory, teardown),

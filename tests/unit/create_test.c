@@ -260,6 +260,27 @@ static void texts_are_replaced_added_and_merged(void **state)
     uploads_destroy(u);
 }
 
+/* What a base has that this cannot be merged with: nothing, no object, no JSON. */
+static void parameters_of_the_base(void **state)
+{
+    struct place *p = *state;
+    struct uploads *u = begin(p);
+    static const char *const file[] = { "m.gguf", "llama one", NULL };
+    const struct store_create_text given = { MEDIA_PARAMS, STR("{\"a\":1}") }, list = { MEDIA_PARAMS, STR("[1]") },
+                                   torn = { MEDIA_PARAMS, STR("{") };
+    ok(send(u, "llama one", e));
+    ok(create(p, u, "none", NULL, file, NULL, 0, e));
+    ok(create(p, u, "new", "none", NULL, &given, 1, e));
+    text_is(p, "new", MEDIA_PARAMS, 0, "{\"a\":1}");
+    ok(create(p, u, "list", "none", NULL, &list, 1, e));
+    fails_with(ERR_FORMAT, "the parameters of 'list' are no JSON object", create(p, u, "x", "list", NULL, &given, 1, e));
+    ok(create(p, u, "torn", "none", NULL, &torn, 1, e));
+    fails_with(ERR_INVALID, "the parameters of the model", create(p, u, "x", "torn", NULL, &given, 1, e));
+    fails_with(ERR_INVALID, "the parameters", create(p, u, "x", "new", NULL, &torn, 1, e));
+    assert_string_equal(listed(p->s), "torn:latest list:latest new:latest none:latest ");
+    uploads_destroy(u);
+}
+
 static void can_is(struct place *p, const char *name, const char *expected, const char *in_config)
 {
     struct store_model *m = NULL;
@@ -288,6 +309,10 @@ static void a_template_decides_what_it_can_do(void **state)
     can_is(p, "d", "completion,insert", other);
     ok(create(p, u, "f", "d", NULL, &none, 1, e)); /* the file's again */
     can_is(p, "f", "completion,thinking", own);
+    struct store_model *m = NULL;
+    ok(store_resolve(p->s, "f", &m, e));
+    assert_null(strstr(m->manifest, "template"));
+    store_model_destroy(m);
     uploads_destroy(u);
 }
 
@@ -322,6 +347,72 @@ static void files_are_told_apart(void **state)
     ok(store_resolve(p->s, "s", &m, e));
     assert_int_equal(m->n_files, 2);
     store_model_destroy(m);
+    uploads_destroy(u);
+}
+
+/* Of requests, and of what the catalog has of a base, which may come from anywhere. */
+static void what_cannot_be_created(void **state)
+{
+    struct place *p = *state;
+    struct uploads *u = begin(p);
+    static const char *const file[] = { "m.gguf", "llama one", NULL }, *const text[] = { "t.gguf", "a text", NULL };
+    static const struct {
+        const char *change, *sentence;
+    } rows[] = { { "blobs SET size = 2, body = CAST('[]' AS BLOB) WHERE digest = (SELECT digest FROM layers WHERE position = 0)",
+                   "the config of 'm' is no JSON object" },
+                 { "models SET manifest = CAST('{\"layers\":[{}]}' AS BLOB)", "the manifest of 'm' is damaged" },
+                 { "models SET manifest = CAST('{\"layers\":[{\"mediaType\":\"x\"}]}' AS BLOB)", "the manifest of 'm' is damaged" },
+                 { "models SET manifest = CAST('{\"layers\":[{\"mediaType\":\"x\",\"digest\":\"sha256:0\"}]}' AS BLOB)",
+                   "the manifest of 'm' is damaged" } };
+    struct store_create_file many_files[STORE_MAX_FILES + 1] = { 0 };
+    struct store_create_text many_texts[CREATE_MAX_TEXTS + 1] = { 0 };
+    const struct store_create_text system = { MEDIA_SYSTEM, STR("a text") };
+    char *long_text = calloc(1, MEDIA_TEXT_MAX + 2), change[400];
+    assert_non_null(long_text);
+    memset(long_text, 'x', MEDIA_TEXT_MAX + 1);
+    const struct store_create_text too_long = { MEDIA_SYSTEM, { long_text, MEDIA_TEXT_MAX + 1 } };
+    struct store_create in_ = { .name = "x", .files = many_files, .n_files = STORE_MAX_FILES + 1, .texts = many_texts,
+                                .n_texts = CREATE_MAX_TEXTS + 1 };
+    fails_with(ERR_INVALID, "at most 1024 files, not 1025", store_create(p->s, &in_, NULL, e));
+    in_.n_files = 0;
+    fails_with(ERR_INVALID, "at most 1024 texts, not 1025", store_create(p->s, &in_, NULL, e));
+    in_.n_texts = 0;
+    fails_with(ERR_INVALID, "neither 'from' or 'files'", store_create(p->s, &in_, NULL, e));
+    ok(send(u, "llama one", e));
+    ok(create(p, u, "m", NULL, file, &system, 1, e));
+    fails_with(ERR_TOO_LARGE, "the model's system has 4194305 bytes", create(p, u, "x", "m", NULL, &too_long, 1, e));
+    fails_with(ERR_INVALID, "is a text, and no model file", create(p, u, "x", NULL, text, NULL, 0, e));
+    uploads_destroy(u);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        store_close(p->s);
+        p->s = NULL;
+        snprintf(change, sizeof change, "UPDATE %s", rows[i].change);
+        sql(in(p, "home/db"), change);
+        u = begin(p);
+        fails_with(ERR_FORMAT, rows[i].sentence, create(p, u, "x", "m", NULL, &system, 1, e));
+        uploads_destroy(u);
+    }
+    free(long_text);
+}
+
+static void stop_at_the_end(void *user, const struct store_event *ev)
+{
+    if (ev->status && strcmp(ev->status, "writing manifest") == 0)
+        atomic_store((atomic_bool *)user, true);
+}
+
+static void it_can_be_cancelled_at_the_end(void **state)
+{
+    struct place *p = *state;
+    struct uploads *u = begin(p);
+    atomic_bool cancel = false;
+    struct store_create_file file = { .kind = MEDIA_MODEL, .name = "m.gguf", .has_digest = true,
+                                      .digest = digest_of("llama one"), .fd = -1 };
+    struct store_create in_ = { .name = "x", .files = &file, .n_files = 1, .uploads = u,
+                                .job = { .event = stop_at_the_end, .user = &cancel, .cancel = &cancel } };
+    ok(send(u, "llama one", e));
+    fails_with(ERR_CANCELLED, "was cancelled", store_create(p->s, &in_, NULL, e));
+    assert_string_equal(listed(p->s), "");
     uploads_destroy(u);
 }
 
@@ -395,6 +486,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(two_that_want_the_same_both_end, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(texts_are_replaced_added_and_merged, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(a_template_decides_what_it_can_do, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(parameters_of_the_base, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(what_cannot_be_created, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(it_can_be_cancelled_at_the_end, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(files_are_told_apart, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(every_allocation_may_fail, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(every_file_operation_may_fail, setup_in_memory, teardown),

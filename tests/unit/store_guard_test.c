@@ -430,6 +430,87 @@ static void adopting_looks_twice_where_the_path_leads(void **state)
     ok(store_adopt(p->s, &f, NULL, NULL, e));
 }
 
+/* ---- where a path leads --------------------------------------------------------------------------- */
+
+/* What is said of a user's path from now on. */
+static enum { THE_TRUTH, OTHER_DEVICE, OTHER_INODE, GONE } said;
+
+static int l_stat_path(const char *path, struct stat *st)
+{
+    int r = file_system.stat_path(path, st);
+    st->st_dev += said == OTHER_DEVICE;
+    st->st_ino += said == OTHER_INODE;
+    errno = ENOENT;
+    return said == GONE ? -1 : r;
+}
+
+static enum err_code adopt_it(struct place *p, int fd, const char *path, struct err *e)
+{
+    struct adopt_file file = { .path = path, .media_type = media_type_of(MEDIA_MODEL), .kind = MEDIA_MODEL, .size = 2 };
+    struct adopt_found f = found_of(&file);
+    (void)fd;
+    return store_adopt(p->s, &f, NULL, NULL, e);
+}
+
+static enum err_code create_from_it(struct place *p, int fd, const char *path, struct err *e)
+{
+    struct store_create_file f = { .kind = MEDIA_MODEL, .name = "it.gguf", .fd = fd, .path = path };
+    struct store_create in_ = { .name = "found", .files = &f, .n_files = 1, .mode = STORE_REFERENCE };
+    return store_create(p->s, &in_, NULL, e);
+}
+
+static enum err_code refer_to_it(struct place *p, int fd, const char *path, struct err *e)
+{
+    struct store_import_file f = { .fd = fd, .path = path };
+    struct store_import in_ = { .name = "found", .files = &f, .n_files = 1, .mode = STORE_REFERENCE, .facts = llama };
+    return store_import(p->s, &in_, NULL, e);
+}
+
+/* It is the path that will be loaded: it must lead to the file that is open. */
+static void a_path_leads_to_the_open_file(void **state)
+{
+    struct place *p = *state;
+    static const struct {
+        enum err_code (*call)(struct place *p, int fd, const char *path, struct err *e);
+        enum err_code other, gone;
+        const char *other_says, *gone_says;
+    } rows[] = { { adopt_it, ERR_CONFLICT, ERR_IO, "was replaced", "looking at '" },
+                 { create_from_it, ERR_INVALID, ERR_INVALID, "is not the file that was opened", "is not the file that was opened" },
+                 { refer_to_it, ERR_INVALID, ERR_NOT_FOUND, "is not the file that was opened", "looking at '" } };
+    struct file_ops ops = file_system;
+    char path[512];
+    ops.stat_path = l_stat_path;
+    ok(store_open_with(&ops, p->home, &p->s, e));
+    store_set_inspector(p->s, look, NULL);
+    snprintf(path, sizeof path, "%s", model_file(p, "it"));
+    int fd = open(path, O_RDONLY), nothing = open(p->root, O_RDONLY | O_DIRECTORY), ends[2];
+    assert_int_equal(pipe(ends), 0);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        for (said = OTHER_DEVICE; said <= OTHER_INODE; said++)
+            fails_with(rows[i].other, rows[i].other_says, rows[i].call(p, fd, path, e));
+        fails_with(rows[i].gone, rows[i].gone_says, rows[i].call(p, fd, path, e));
+        said = THE_TRUTH;
+        assert_string_equal(listed(p->s), "");
+        ok(rows[i].call(p, fd, path, e));
+        ok(store_remove(p->s, "found", NULL, e));
+    }
+    for (size_t i = 1; i < sizeof rows / sizeof *rows; i++) {
+        struct err why = { 0 };
+        assert_int_equal(chdir(p->root), 0);
+        assert_int_equal(rows[i].call(p, fd, "it", &why), ERR_INVALID);
+        assert_int_equal(chdir("/"), 0);
+        fails_with(ERR_INVALID, "is not a regular file", rows[i].call(p, nothing, p->root, e));
+        fails_with(ERR_INVALID, "is not a regular file", rows[i].call(p, ends[0], path, e));
+        assert_int_not_equal(rows[i].call(p, -1, path, &why), ERR_OK);
+    }
+    close(fd);
+    close(nothing);
+    close(ends[0]);
+    close(ends[1]);
+    store_close(p->s);
+    p->s = NULL;
+}
+
 /* Neither verify nor anybody else waits for who will write to a pipe. */
 static void a_pipe_is_no_file(void **state)
 {
@@ -830,6 +911,7 @@ int main(void)
         T(each_sign_of_a_change_is_seen),
         T(verify_sees_that_it_is_written_to),
         T(adopting_looks_twice_where_the_path_leads),
+        T(a_path_leads_to_the_open_file),
         T(a_pipe_is_no_file),
         T(torn_hashes_are_not_believed),
         T(a_part_of_another_size_is_not_sealed),
