@@ -240,20 +240,6 @@ static enum err_code settle_manifest(struct adopt *a, struct err *e)
     return code ? code : manifest_write(&a->layers[0], a->layers + 1, n_layers(a), &a->manifest, &a->digest, e);
 }
 
-/* What the store has is never replaced by what was found. */
-static enum err_code check_name(struct adopt *a, struct err *e)
-{
-    struct store_list *have = NULL;
-    enum err_code code = store_list(a->s, &have, e);
-    for (size_t i = 0; !code && i < have->n; i++)
-        if (str_ieq(str_from(have->models[i].name), str_from(a->f->name)) &&
-            !digest_eq(&have->models[i].digest, &a->digest))
-            code = err_set(e, ERR_CONFLICT, "there is another model called '%s' here: give that one another name "
-                                            "(hearth cp, hearth rm), and adopt again", a->f->name);
-    store_list_destroy(have);
-    return code;
-}
-
 static enum err_code run(struct adopt *a, struct model_box **box, struct err *e)
 {
     const struct adopt_found *f = a->f;
@@ -265,8 +251,6 @@ static enum err_code run(struct adopt *a, struct model_box **box, struct err *e)
         code = take_all(a, e);
     if (!code)
         code = settle_manifest(a, e);
-    if (!code)
-        code = check_name(a, e);
     if (code)
         return code;
     struct commit c = {
@@ -279,6 +263,7 @@ static enum err_code run(struct adopt *a, struct model_box **box, struct err *e)
         .kind = "adopt",
         .source = f->path,
         .revision = f->revision,
+        .only_new = true, /* what the store has is never replaced by what was found */
     };
     store_job_tell(a->job, "writing manifest");
     return store_commit(a->s, &c, box, e);

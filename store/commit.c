@@ -190,10 +190,22 @@ static enum err_code put_model(struct store *s, const struct commit *c, int64_t 
     return code;
 }
 
+static enum err_code check_name(struct store *s, const struct commit *c, struct err *e)
+{
+    struct catalog_ref old = { 0 };
+    char name[NAME_TEXT_MAX + 1];
+    enum err_code code = c->only_new ? catalog_find(s->catalog, c->name, &old, e) : ERR_OK;
+    if (code || !old.tag_id || digest_eq(&old.digest, &c->digest))
+        return code;
+    name_short(c->name, name);
+    return err_set(e, ERR_CONFLICT, "there is another model called '%s' here: give that one another name (hearth cp, "
+                   "hearth rm), and try again", name);
+}
+
 static enum err_code put_rows(struct store *s, const struct commit *c, struct catalog_ref *ref,
                               struct err *e)
 {
-    enum err_code code = ERR_OK;
+    enum err_code code = check_name(s, c, e);
     for (size_t i = 0; !code && i < c->n_layers; i++)
         code = put_layer(s, c, &c->layers[i], e);
     if (!code)

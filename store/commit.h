@@ -40,6 +40,7 @@ struct commit {
     const struct store_facts *facts;/* no NULLs */
     const char *kind;               /* provenance: import, reference, adopt, registry, hub, url, create, bundle */
     const char *source, *revision;  /* revision: the hub's commit, the registry's digest; NULL: "" */
+    bool only_new;                  /* a name that stands for another model is ERR_CONFLICT */
 };
 
 /* NULLs become "", and what has no place in a catalog is refused: over-long or broken text. For

@@ -185,6 +185,27 @@ static void what_changed_since_it_was_found_is_seen(void **state)
     adopt_list_destroy(l);
 }
 
+static void take_its_name(void *user, const struct store_event *ev)
+{
+    struct place *p = user;
+    if (strcmp(ev->status, "writing manifest") == 0)
+        ok(store_copy(p->s, "one", "TWO", e));
+}
+
+/* However late another model gets the name: it keeps it. */
+static void a_name_that_is_taken_meanwhile(void **state)
+{
+    struct place *p = *state;
+    struct adopt_list *l = NULL;
+    struct store_job job = { .event = take_its_name, .user = p };
+    open_place(p);
+    ok(find(p, NULL, &l, e));
+    ok(store_adopt(p->s, &l->found[1], NULL, NULL, e));
+    fails_with(ERR_CONFLICT, "another model called 'two:latest'", store_adopt(p->s, &l->found[2], &job, NULL, e));
+    assert_string_equal(listed(p->s), "TWO:latest one:latest ");
+    adopt_list_destroy(l);
+}
+
 /* Thousands of models that would be called the same, shards among thousands of files, and links that lead back. */
 static void large_caches(void **state)
 {
@@ -235,6 +256,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(no_allocation_that_fails_leaves_a_trace, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(large_caches, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(it_can_be_stopped, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_name_that_is_taken_meanwhile, setup, teardown),
         cmocka_unit_test_setup_teardown(what_changed_since_it_was_found_is_seen, setup, teardown),
     };
     return prepare_process() ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
