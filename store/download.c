@@ -301,7 +301,8 @@ static enum err_code lead(struct leader *l, struct err *e)
     bool resumed = l->out->resumed > 0;
     if (!code)
         code = finish(l, e);
-    if (code == ERR_FORMAT && resumed) { /* what was there from before may be the lie */
+    /* what was there from before may be the lie, where what came was as it should be */
+    if (code == ERR_FORMAT && resumed && (fetching_done(f) || !l->d->has_size)) {
         code = begin_anew(l, e);
         if (!code)
             code = fetch_all(l, e);

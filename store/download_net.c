@@ -238,17 +238,24 @@ static bool same(struct str a, const char *b)
     return a.n == strlen(b) && strncasecmp(a.p, b, a.n) == 0;
 }
 
+/* What tells one body from another; "": nothing. Its time will do where no digest tells in the end. */
+static const char *tag_of(const struct fetching *f, const struct transport_head *h)
+{
+    return h->etag[0] || f->d->has_digest ? h->etag : h->last_modified;
+}
+
 /* With a digest only the same place has to stay with its word: others may have words of their own. */
 static enum err_code take_etag(struct fetching *f, const struct transport_head *h, struct err *e)
 {
     struct str origin = url_origin(h->url);
-    bool comparable = f->etag[0] && h->etag[0] && (!f->d->has_digest || same(origin, f->origin));
-    if (comparable && strcmp(f->etag, h->etag) != 0) {
+    const char *tag = tag_of(f, h);
+    bool comparable = f->etag[0] && (!f->d->has_digest || (tag[0] && same(origin, f->origin)));
+    if (comparable && strcmp(f->etag, tag) != 0) {
         f->changed = true;
         return err_set(e, ERR_CONFLICT, "it has another ETag now");
     }
-    if (!f->etag[0] && strlen(h->etag) < sizeof f->etag && origin.n < sizeof f->origin) {
-        snprintf(f->etag, sizeof f->etag, "%s", h->etag);
+    if (!f->etag[0] && strlen(tag) < sizeof f->etag && origin.n < sizeof f->origin) {
+        snprintf(f->etag, sizeof f->etag, "%s", tag);
         snprintf(f->origin, sizeof f->origin, "%.*s", (int)origin.n, origin.p);
     }
     if (strlen(h->repo_commit) < sizeof f->repo_commit && h->repo_commit[0])
@@ -262,6 +269,10 @@ static enum err_code take_part(struct segment *g, const struct transport_head *h
     if (g->f->mode == FETCH_STREAM || !h->has_range || h->first != g->at || h->last + 1 != end ||
         (h->has_length && h->length != end - g->at))
         return bad_head(g, e, "sent other bytes than it was asked for");
+    if (!g->f->d->has_digest && !g->f->etag[0]) { /* parts of two files could be taken for one */
+        g->f->unordered = true;
+        return err_set(e, ERR_CONFLICT, "nothing tells what the part is of");
+    }
     enum err_code code = take_size(g, h->total, e);
     if (!code)
         g->end = end;

@@ -48,7 +48,7 @@ struct transport_head {
     long retry_after_s;                    /* -1: none; a date is turned into seconds */
     const char *url;                       /* where it came from, after redirects */
     bool first_public;                     /* the URL that was asked led to a public address */
-    const char *location, *content_type, *etag, *docker_digest, *www_authenticate;
+    const char *location, *content_type, *etag, *last_modified, *docker_digest, *www_authenticate;
     const char *linked_etag, *linked_size, *repo_commit; /* X-Linked-*, X-Repo-Commit of the hub */
     const char *next_url;                  /* Link: <...>; rel="next" */
     const char *range;                     /* Range: how far an upload is, "0-1023" */

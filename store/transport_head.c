@@ -15,7 +15,7 @@
 void head_begin(struct head_reader *r, struct arena *arena)
 {
     static const struct transport_head none = {
-        .retry_after_s = -1, .url = "", .location = "", .content_type = "", .etag = "",
+        .retry_after_s = -1, .url = "", .location = "", .content_type = "", .etag = "", .last_modified = "",
         .docker_digest = "", .www_authenticate = "", .linked_etag = "", .linked_size = "",
         .repo_commit = "", .next_url = "", .range = "",
     };
@@ -186,6 +186,7 @@ static const struct header_row headers[] = {
     TEXT("location", location, LONG_TEXT),
     TEXT("content-type", content_type, SHORT_TEXT),
     TEXT("etag", etag, SHORT_TEXT),
+    TEXT("last-modified", last_modified, SHORT_TEXT),
     TEXT("docker-content-digest", docker_digest, SHORT_TEXT),
     TEXT("www-authenticate", www_authenticate, LONG_TEXT),
     TEXT("x-linked-etag", linked_etag, SHORT_TEXT),

@@ -19,7 +19,7 @@
 
 struct answer {
     int status;           /* 0: as an honest server would */
-    const char *etag, *url;
+    const char *etag, *modified, *url;
     uint64_t shift;       /* added to the range that is told */
     uint64_t shift_first, shift_last, longer; /* to its first byte, its last, and the length alone */
     uint64_t extra;       /* bytes of the body that nobody asked for */
@@ -85,6 +85,7 @@ static void fake_head(struct server *s, struct fake_transfer *f)
     struct transport_head *h = &f->x.head;
     *h = (struct transport_head){
         .status = status, .url = f->a.url ? f->a.url : f->url, .etag = f->a.etag ? f->a.etag : "\"one\"",
+        .last_modified = f->a.modified ? f->a.modified : "",
         .retry_after_s = f->a.retry_after_s ? f->a.retry_after_s : -1, .repo_commit = "", .location = "",
         .content_type = "", .docker_digest = "", .www_authenticate = "", .linked_etag = "",
         .linked_size = "", .next_url = "", .first_public = true,
@@ -412,6 +413,32 @@ static void within_the_total(void *user, const struct store_event *ev)
     assert_true(!ev->total || ev->completed <= ev->total);
 }
 
+static struct answer changes_unmarked(struct server *s, unsigned n, const struct transport_request *r)
+{
+    (void)s;
+    return (struct answer){ .etag = "", .other_bytes = n < 3 && r->has_range };
+}
+
+static struct answer changes_time(struct server *s, unsigned n, const struct transport_request *r)
+{
+    struct answer a = changes_unmarked(s, n, r);
+    a.modified = a.other_bytes ? "Sat, 01 Jan 2000 00:00:00 GMT" : "Sun, 02 Jan 2000 00:00:00 GMT";
+    return a;
+}
+
+/* A place without ETags: a time is as good; where there is none either, all comes in one body. */
+static void test_unmarked(void **state)
+{
+    struct place *p = *state;
+    for (int time = 0; time < 2; time++) {
+        struct server *s = serve(SIZE, time ? changes_time : changes_unmarked);
+        struct download d = want(s, false, time);
+        struct downloaded out;
+        get_whole(p, s, &d, &out);
+        drop(p, &out, s);
+    }
+}
+
 static void test_changed(void **state)
 {
     struct place *p = *state;
@@ -427,6 +454,14 @@ static void test_changed(void **state)
     assert_int_equal(out.resumed, 0);
     assert_string_equal(out.etag, "\"two\"");
     downloaded_finish(p->s, &out);
+    s->script = dies_at_half;
+    leave_half(p, s, &d);
+    s->script = NULL;
+    s->always.etag = ""; /* nothing says that it is the same still */
+    s->data[0] ^= 1;
+    get_whole(p, s, &d, &out);
+    downloaded_finish(p->s, &out);
+    s->data[0] ^= 1;
     s->script = changes_once;
     s->n = 0;
     get_whole(p, s, &d, &out);
@@ -489,6 +524,30 @@ static void test_lies(void **state)
         get_whole(p, s, &d, &out);
         drop(p, &out, s);
     }
+}
+
+/* A place (or who answers instead of it) that goes mad costs nothing of what is there. */
+static void test_lies_to_a_resume(void **state)
+{
+    struct place *p = *state;
+    static const struct answer rows[] = { { .shift = 1 }, { .total = SIZE + 1 }, { .extra = 1 },
+                                          { .no_ranges = true, .other_bytes = true, .longer = 1 } };
+    struct server *s = serve(SIZE, dies_at_half);
+    struct download d = want(s, true, true);
+    struct downloaded out;
+    d.give_up_s = 1;
+    leave_half(p, s, &d);
+    uint64_t begun = download_begun(p->s, &d);
+    s->script = NULL;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        s->always = rows[i];
+        fails_with(ERR_FORMAT, "first.example", download_blob(p->s, &s->base, &d, NULL, &out, e));
+        assert_true(download_begun(p->s, &d) >= begun);
+    }
+    s->always = (struct answer){ 0 };
+    get_whole(p, s, &d, &out);
+    assert_true(out.fetched <= SIZE - begun);
+    drop(p, &out, s);
 }
 
 static struct answer no_ranges(struct server *s, unsigned n, const struct transport_request *r)
@@ -1148,7 +1207,8 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup_store, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_whole), T(test_broken_off), T(test_ends_early), T(test_resume), T(test_rot), T(test_changed), T(test_lies),
+        T(test_whole), T(test_broken_off), T(test_ends_early), T(test_resume), T(test_rot), T(test_changed), T(test_unmarked),
+        T(test_lies), T(test_lies_to_a_resume),
         T(test_streams_are_not_mixed), T(test_no_end), T(test_room), T(test_not_pruned),
         T(test_without_ranges), T(test_login), T(test_redirect), T(test_same_place), T(test_mirrors), T(test_busy),
         T(test_shared), T(test_held_until_the_end), T(test_second_name), T(test_range), T(test_no_range), T(test_faults), T(test_no_memory),

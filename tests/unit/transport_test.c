@@ -32,7 +32,7 @@ static void test_head(void **state)
                                "HTTP/1.1 100 Continue\r\nETag: old\r\n\r\nHTTP/1.1 206 Partial\r\n"
                                "content-LENGTH:  10 \r\nContent-Range: bytes 5-14/100\r\n"
                                "X-Linked-Etag: \"e\"\r\nX-Repo-Commit: c0ffee\r\nETag:\r\n"
-                               "Docker-Content-Digest: sha256:00\r\nno colon\r\n\r\n",
+                               "Last-Modified: Mon\r\nDocker-Content-Digest: sha256:00\r\nno colon\r\n\r\n",
                                NULL),
                      HEAD_DONE);
     assert_int_equal(r.head.status, 206);
@@ -42,6 +42,7 @@ static void test_head(void **state)
     assert_string_equal(r.head.repo_commit, "c0ffee");
     assert_string_equal(r.head.docker_digest, "sha256:00");
     assert_string_equal(r.head.etag, "");
+    assert_string_equal(r.head.last_modified, "Mon");
     assert_int_equal(r.head.retry_after_s, -1);
     /* where chunks come, a length is no promise; and a header of other bytes than ASCII's is none */
     assert_int_equal(read_head(&r, &a, "HTTP/1.1 200 x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n"
