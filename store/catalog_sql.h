@@ -7,15 +7,20 @@
 #define ORIGIN(column)                                                                             \
     " (SELECT " column " FROM provenance p WHERE p.model_id = m.id ORDER BY at_ns DESC LIMIT 1)"
 
-/* What read_model reads, in its order. A model is by reference when a blob of it is in a file, and in
- * none of ours. */
-#define MODEL_COLUMNS                                                                              \
+/* A model is by reference when a blob of it is in a file, and in none of ours: asked of one model, and of all at once,
+ * which few are. */
+#define ELSEWHERE " f.path != x'' AND NOT " OWN_FILE("f.digest")
+#define BY_REFERENCE                                                                               \
+    " EXISTS (SELECT 1 FROM layers l JOIN files f ON f.digest = l.digest"                          \
+    "  WHERE l.model_id = m.id AND" ELSEWHERE ")"
+#define AMONG_REFERENCES                                                                           \
+    " m.id IN (SELECT l.model_id FROM files f JOIN layers l ON l.digest = f.digest WHERE" ELSEWHERE ")"
+
+/* What read_model reads, in its order. */
+#define MODEL_COLUMNS(by_reference)                                                                \
     "t.id, t.host, t.namespace, t.model, t.tag, t.modified_ns, m.digest, m.size, m.format,"        \
     " m.family, m.parameter_size, m.quantization, m.capabilities, m.n_params, m.context_length,"   \
-    " m.embedding_length, m.has_weights,"                                                          \
-    " EXISTS (SELECT 1 FROM layers l JOIN files f ON f.digest = l.digest"                          \
-    "  WHERE l.model_id = m.id AND f.path != x'' AND NOT " OWN_FILE("l.digest") "),"               \
-    " m.license,"
+    " m.embedding_length, m.has_weights," by_reference ", m.license,"
 #define NAMED " FROM tags t JOIN models m ON m.id = t.model_id"
 #define WHERE_NAME " WHERE t.model = ?1 AND t.namespace = ?2 AND t.host = ?3"
 
@@ -35,12 +40,13 @@
       "SELECT t.id, t.model_id, m.digest" NAMED WHERE_NAME " AND m.digest = ?4"                    \
       " ORDER BY t.modified_ns DESC, t.id DESC LIMIT 1")                                           \
     X(LIST,         "listing models",                                                              \
-      "SELECT " MODEL_COLUMNS " p.source, p.revision, p.kind" NAMED                                \
+      "SELECT " MODEL_COLUMNS(AMONG_REFERENCES) " p.source, p.revision, p.kind" NAMED              \
       " LEFT JOIN (SELECT model_id, source, revision, kind, max(at_ns) FROM provenance"            \
       "  GROUP BY model_id) p ON p.model_id = m.id"                                                \
       " ORDER BY t.modified_ns DESC, t.id DESC")                                                   \
     X(MODEL,        "reading a model",                                                             \
-      "SELECT " MODEL_COLUMNS ORIGIN("source") "," ORIGIN("revision") "," ORIGIN("kind") ","       \
+      "SELECT " MODEL_COLUMNS(BY_REFERENCE) ORIGIN("source") "," ORIGIN("revision") ","            \
+      ORIGIN("kind") ","                                                                           \
       " m.manifest,"                                                                               \
       " (SELECT b.body FROM layers l JOIN blobs b ON b.digest = l.digest"                          \
       "  WHERE l.model_id = m.id AND l.position = 0)"                                              \
