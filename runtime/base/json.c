@@ -1,6 +1,5 @@
 #include "runtime/base/json.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -190,13 +189,15 @@ void json_str_value(struct json_out *j, struct str s)
 void json_int_value(struct json_out *j, int64_t v)
 {
     before_value(j);
-    buf_printf(j->b, "%" PRId64, v);
+    if (v < 0)
+        buf_putc(j->b, '-');
+    buf_put_uint(j->b, v < 0 ? 0 - (uint64_t)v : (uint64_t)v);
 }
 
 void json_uint_value(struct json_out *j, uint64_t v)
 {
     before_value(j);
-    buf_printf(j->b, "%" PRIu64, v);
+    buf_put_uint(j->b, v);
 }
 
 void json_num_value(struct json_out *j, double v)

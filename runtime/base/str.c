@@ -66,6 +66,8 @@ void buf_clear(struct buf *b)
 
 static bool reserve(struct buf *b, size_t more)
 {
+    if (!b->failed && more < b->cap - b->n) /* there is room, and for the NUL */
+        return true;
     if (b->failed || more > b->max || b->n > b->max - more ||
         !mem_grow(&b->p, &b->cap, b->n + more + 1, 1, b->max + 1))
         b->failed = true;
@@ -90,6 +92,15 @@ void buf_puts(struct buf *b, const char *s)
 void buf_putc(struct buf *b, char c)
 {
     buf_put(b, &c, 1);
+}
+
+void buf_put_uint(struct buf *b, uint64_t v)
+{
+    char text[20], *p = text + sizeof text;
+    do
+        *--p = (char)('0' + v % 10);
+    while (v /= 10);
+    buf_put(b, p, (size_t)(text + sizeof text - p));
 }
 
 void buf_printf(struct buf *b, const char *fmt, ...)

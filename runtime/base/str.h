@@ -35,6 +35,7 @@ void buf_clear(struct buf *b); /* keeps the memory */
 void buf_put(struct buf *b, const void *bytes, size_t n);
 void buf_puts(struct buf *b, const char *s);
 void buf_putc(struct buf *b, char c);
+void buf_put_uint(struct buf *b, uint64_t v); /* decimal */
 void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 struct str buf_str(const struct buf *b);
 char *buf_take(struct buf *b); /* hands the memory over (mem_free it); NULL when failed */
