@@ -4,8 +4,10 @@
 
 #define OWN_FILE(digest) "EXISTS (SELECT 1 FROM files WHERE digest = " digest " AND path = x'')"
 
+/* The last place that a model came from; one of a network, which can be asked again, before those of this machine. */
+#define LAST "(kind IN ('registry', 'hub', 'url')) << 62 | at_ns"
 #define ORIGIN(column)                                                                             \
-    " (SELECT " column " FROM provenance p WHERE p.model_id = m.id ORDER BY at_ns DESC LIMIT 1)"
+    " (SELECT " column " FROM provenance p WHERE p.model_id = m.id ORDER BY " LAST " DESC LIMIT 1)"
 
 /* A model is by reference when a blob of it is in a file, and in none of ours: asked of one model, and of all at once,
  * which few are. */
@@ -41,7 +43,7 @@
       " ORDER BY t.modified_ns DESC, t.id DESC LIMIT 1")                                           \
     X(LIST,         "listing models",                                                              \
       "SELECT " MODEL_COLUMNS(AMONG_REFERENCES) " p.source, p.revision, p.kind" NAMED              \
-      " LEFT JOIN (SELECT model_id, source, revision, kind, max(at_ns) FROM provenance"            \
+      " LEFT JOIN (SELECT model_id, source, revision, kind, max(" LAST ") FROM provenance"         \
       "  GROUP BY model_id) p ON p.model_id = m.id"                                                \
       " ORDER BY t.modified_ns DESC, t.id DESC")                                                   \
     X(MODEL,        "reading a model",                                                             \

@@ -259,6 +259,9 @@ class Pull(Case):
         self.hearth("pull", "--insecure", at("moving"))
         self.d.load("own", self.write("own.gguf", GGUF))
         self.assertEqual(self.hearth("list", "--outdated")[0].splitlines()[1:], [])
+        self.hearth("export", at("moving"), "-o", self.d.home + "/moving.tar")
+        self.hearth("import", self.d.home + "/moving.tar")  # the place that can be asked stays known
+        self.assertEqual(self.d.ok("/api/show", {"model": at("moving")})["origin"], "registry")
         new = REGISTRY.model("library/moving", "latest", GGUF, [("license", b"new")])
         self.assertRegex(self.hearth("list", "--outdated")[0], re.escape(at("moving:latest")) + r" +outdated .*" + new[:12])
         self.hearth("pull", "--insecure", at("tiny"))
