@@ -69,7 +69,7 @@ static bool expand(const struct making *m, const char *text, char out[PATH_MAX])
 static bool is_surely_path(const char *text)
 {
     size_t n = strlen(text);
-    return strchr("/.~", text[0]) || (n > 5 && strcmp(text + n - 5, ".gguf") == 0);
+    return strchr("/.~", text[0]) || (n > 5 && strcmp(text + n - 5, ".gguf") == 0 && !strchr(text, ':'));
 }
 
 static bool ends(const char *s, const char *tail)

@@ -16,6 +16,7 @@
 #include "daemon/protocol_transfer.h"
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
+#include "store/name.h"
 
 #define USUAL_FILE "hearth.lock"
 #define MAX_BODY 65536
@@ -50,14 +51,18 @@ static bool same_name(struct str a, struct str b)
     return a.n == b.n && strncasecmp(a.p, b.p, a.n) == 0;
 }
 
-/* With the tag that is meant where none is written. */
+/* However it is spelt. */
 static const struct model_entry *find(const struct sync *s, struct str name)
 {
-    char text[1024];
+    char text[NAME_TEXT_MAX + 1];
+    struct name n;
 
-    snprintf(text, sizeof text, "%.*s:latest", (int)name.n, name.p);
+    if (name_parse(name, &n, NULL) == ERR_OK && !n.pinned) {
+        name_short(&n, text);
+        name = str_from(text);
+    }
     for (size_t i = 0; i < s->n_here; i++)
-        if (same_name(s->here[i].name, name) || same_name(s->here[i].name, str_from(text)))
+        if (same_name(s->here[i].name, name))
             return &s->here[i];
     return NULL;
 }

@@ -4,16 +4,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/follow.h"
 #include "daemon/protocol_local.h"
 
-/* A path, where it cannot be a name, or where there is such a file and it ends as one. */
+/* A path, where it cannot be a name, or where there is such a file and it ends as one. A name's tag may end so. */
 static bool is_path(const char *text)
 {
     size_t n = strlen(text);
-    return text[0] == '/' || text[0] == '.' || (n > 5 && strcmp(text + n - 5, ".gguf") == 0);
+    bool ends = n > 5 && strcmp(text + n - 5, ".gguf") == 0;
+    return text[0] == '/' || text[0] == '.' || (ends && (!strchr(text, ':') || access(text, F_OK) == 0));
 }
 
 enum err_code quantize_run(struct cli *c, struct err *e)

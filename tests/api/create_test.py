@@ -626,6 +626,8 @@ class Command(Base):
         self.write("Modelfile", ("FROM base\r\nSYSTEM \u00fcber").encode("utf-16"))
         self.hearth("create", "wide")
         self.assertEqual(self.show("wide")["system"], "\u00fcber")
+        self.hearth("cp", "base", "hf.co/o/r:m.gguf")
+        self.hearth("create", "hub", "-f", "-", input="FROM hf.co/o/r:m.gguf")
         self.write("one/m.gguf", self.data)
         self.write("one/.hidden.gguf", b"x")
         for tcp in (False, True):

@@ -116,6 +116,8 @@ class Locks(unittest.TestCase):
         row = next(r for r in rows if r.startswith(self.short))
         self.assertRegex(row, r"^%s sha256:%s \d+ registry \S+ \S+$" % (re.escape(self.short), digest))
         before = self.text()
+        self.hearth(self.d, "lock", self.name, "library/ZZ:latest", "registry.ollama.ai/library/aa")
+        self.assertEqual(self.text(), before)
         self.hearth(self.d, "lock")
         self.assertEqual(self.text(), before)
         self.assertEqual(sorted(os.listdir(self.folder)), ["hearth.lock", "m.gguf"])

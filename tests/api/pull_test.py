@@ -444,7 +444,7 @@ class Ends(Case):
 
     def test_detached_it_can_be_stopped(self):
         self.hearth("pull", "--insecure", "--detach", "--limit-rate", "1M", at("large"))
-        self.assertIn("stopped", self.hearth("stop", at("large"))[0])
+        self.assertIn("stopped", self.hearth("stop", "http://" + at("large:latest"))[0])  # however it is spelt
         self.until(lambda: not self.transfers(), 2)
         self.assertEqual(self.names(), [])
         self.hearth("stop", at("large"), rc=4)

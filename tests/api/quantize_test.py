@@ -85,7 +85,8 @@ class Quantize(unittest.TestCase):
 
     def test_a_file(self):
         self.hearth("quantize", self.file, "file:q8", "Q8_0")
-        self.hearth("quantize", "tiny:f32", "file:same", "Q8_0")
+        self.hearth("cp", "tiny:f32", "hf.co/o/r:tiny.gguf")
+        self.hearth("quantize", "hf.co/o/r:tiny.gguf", "file:same", "Q8_0")
         models = self.models()
         self.assertEqual(models["file:q8"]["size"], models["file:same"]["size"])
         r = self.daemon.ask("POST", "/api/quantize", {"path": self.file, "destination": "x", "quantize": "Q8_0"}, tcp=True)
