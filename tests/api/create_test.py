@@ -525,7 +525,7 @@ class Quantized(Base):
         """The same bytes as of the file in one piece; in whatever order they are named, and once more from the store."""
         parts = tiny_gguf.split(self.data)
         for part in parts:
-            self.assertEqual(self.upload(part), 201)
+            self.assertIn(self.upload(part), (200, 201))  # another test's are the same
         files = {"m-0000%d-of-00002.gguf" % (i + 1): digest_of(part) for i, part in enumerate(parts)}
         self.create(model="parts", files=dict(reversed(files.items())), quantize="Q8_0")
         self.tiny("whole", quantize="Q8_0")
@@ -548,7 +548,6 @@ class Quantized(Base):
         self.d.ok("/api/generate", dict(asked, model="back"))
         self.refused(400, "2 parts, and 1 came", model="x", files=dict(list(files.items())[:1]), quantize="Q8_0")
         self.assertEqual([f for f in self.tmp() if f.startswith("parts-")], [])
-
 
     def test_a_file_in_parts_is_imported(self):
         self.tiny("whole")
