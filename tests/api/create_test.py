@@ -558,10 +558,10 @@ class Quantized(Base):
         asked = {"prompt": "x", "stream": False, "raw": True, "options": {"num_predict": 4, "temperature": 0}}
         for reference in (False, True):
             for path in paths:  # any of them stands for all
-                self.d.ok("/api/import", {"model": "parts", "path": path, "reference": reference, "stream": False})
-                said = [self.d.ok("/api/generate", dict(asked, model=name))["response"] for name in ("parts", "whole")]
+                self.d.ok("/api/import", {"model": "pieces", "path": path, "reference": reference, "stream": False})
+                said = [self.d.ok("/api/generate", dict(asked, model=name))["response"] for name in ("pieces", "whole")]
                 self.assertEqual(said[0], said[1])
-                size = next(m["size"] for m in self.d.get("/api/tags").json["models"] if m["name"] == "parts:latest")
+                size = next(m["size"] for m in self.d.get("/api/tags").json["models"] if m["name"] == "pieces:latest")
                 self.assertGreater(size, sum(map(os.path.getsize, paths)) - 1)
         os.unlink(paths[1])
         reply = self.d.post("/api/import", {"model": "less", "path": paths[0], "stream": False})

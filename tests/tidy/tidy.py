@@ -31,8 +31,9 @@ ARROWS = {
     "store/":           ["store/", "runtime/base/"],
     "daemon/":          ["daemon/", "store/", "runtime/engine/runtime.h", "runtime/text/", "runtime/base/"],
     "daemon/protocol":  ["daemon/protocol", "runtime/base/"],
-    "store/modelfile": ["store/modelfile", "runtime/base/"],
-    "cli/":             ["cli/", "daemon/protocol", "store/modelfile", "runtime/base/"],
+    "store/modelfile":  ["store/modelfile", "runtime/base/"],
+    "store/name":       ["store/name", "store/digest", "runtime/base/"],
+    "cli/":             ["cli/", "daemon/protocol", "store/modelfile", "store/name", "runtime/base/"],
     "tests/":           [""],
 }
 
