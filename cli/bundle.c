@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +41,8 @@ void bundle_print_imported(const json_t *last)
 
 /* ---- to standard output ------------------------------------------------------------------------------ */
 
-/* The daemon writes into a named pipe of ours, and a thread passes on what comes out of it. */
+/* The daemon writes into a named pipe of ours, and a thread passes on what comes out of it. Where nobody reads that
+ * any more, the pipe ends, and the export with it. */
 struct tap {
     char folder[64], path[80];
     int from, keep; /* our ends; keep: for writing, so that the pipe does not end before all is said */
@@ -52,12 +54,14 @@ static void *pass_on(void *user)
     struct tap *t = user;
     char bytes[1 << 15];
 
-    for (ssize_t n; (n = read(t->from, bytes, sizeof bytes)) > 0 || (n < 0 && errno == EINTR);)
+    for (ssize_t n; !t->error && ((n = read(t->from, bytes, sizeof bytes)) > 0 || (n < 0 && errno == EINTR));)
         for (ssize_t done = 0, w; done < n && !t->error; done += w > 0 ? w : 0) {
             w = write(STDOUT_FILENO, bytes + done, (size_t)(n - done));
             if (w < 0 && errno != EINTR)
                 t->error = errno;
         }
+    close(t->from);
+    t->from = -1;
     return NULL;
 }
 
@@ -107,6 +111,7 @@ static enum err_code export_to_output(struct cli *c, struct export_request *r, s
     enum err_code code = tap_open(&t, e);
 
     buf_init(&body, MAX_BODY);
+    signal(SIGPIPE, SIG_IGN); /* the folder goes in any case */
     r->path = str_from(t.path);
     export_request_write(&body, r);
     if (!code && body.failed)
@@ -118,7 +123,7 @@ static enum err_code export_to_output(struct cli *c, struct export_request *r, s
         close(t.keep);
         t.keep = -1;
         pthread_join(thread, NULL);
-        if (!code && t.error)
+        if (t.error && code != ERR_CANCELLED)
             code = err_errno(e, ERR_IO, t.error, "writing to standard output");
     }
     buf_finish(&body);

@@ -277,7 +277,7 @@ size_t store_call_list(struct daemon *d, struct transfer_entry *v, size_t max)
             .name = str_from(c->shown),
             .kind = str_from(c->o.kind),
             .started_wall_ns = c->started_wall_ns,
-            .detached = c->http->gone,
+            .detached = c->o.detach && c->http->gone,
         };
         pthread_mutex_lock(&c->lock);
         progress_sum(&c->progress, &x->completed, &x->total);

@@ -154,11 +154,14 @@ class Bundles(unittest.TestCase):
             f.write(good)
 
     def test_a_reader_that_leaves(self):
-        env = {**os.environ, "HEARTH_HOST": "unix://" + self.d.socket}
+        tmp = self.folder + "/t"
+        os.mkdir(tmp)
+        env = {**os.environ, "HEARTH_HOST": "unix://" + self.d.socket, "TMPDIR": tmp}
         p = subprocess.Popen([HEARTH, "export", "one", "-o", "-"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env)
         p.stdout.read(10)
         p.stdout.close()
-        p.wait(60)
+        self.assertEqual((p.wait(60), os.listdir(tmp)), (1, []))
+        os.rmdir(tmp)
         until = time.monotonic() + 30 * hearthd.SLOW
         while self.d.get("/api/ps").json.get("transfers") and time.monotonic() < until:
             time.sleep(0.02)
