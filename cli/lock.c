@@ -30,6 +30,7 @@ struct sync {
     size_t n_here;
     struct lock_file lock;
     size_t brought, wrong;
+    bool told; /* the last error names both digests */
 };
 
 static enum err_code ask_what_is_here(struct sync *s, struct err *e)
@@ -150,8 +151,9 @@ static enum err_code pull(struct cli *c, struct str text, struct str as, struct 
     return code;
 }
 
-static enum err_code another(const struct lock_row *row, struct str found, const char *where, struct err *e)
+static enum err_code another(struct sync *s, const struct lock_row *row, struct str found, const char *where, struct err *e)
 {
+    s->told = true;
     return err_set(e, ERR_CONFLICT, "'%.*s' is locked at %.*s, and %s is %.*s", (int)row->name.n, row->name.p,
                    (int)row->digest.n, row->digest.p, where, found.n ? (int)found.n : 9, found.n ? found.p : "not known");
 }
@@ -209,7 +211,7 @@ static enum err_code pull_locked(struct sync *s, const struct lock_row *row, str
             code = call_models(s->c, "POST", "/api/copy", REQUEST_COPY,
                                &(struct model_request){ .source = str_from(own), .destination = row->name }, e);
         else
-            code = another(row, found, "what its place gives", e);
+            code = another(s, row, found, "what its place gives", e);
         call_models(s->c, "DELETE", "/api/delete", REQUEST_DELETE, &(struct model_request){ .model = str_from(own) }, &dropped);
     }
     json_decref(last);
@@ -241,9 +243,10 @@ static enum err_code sync_row(struct sync *s, const struct lock_row *row, struct
                 SHORT, row->digest.p, SHORT, m->digest.p);
         return ERR_OK;
     }
+    s->told = false;
     code = bring(s, row, e);
     s->brought += code == ERR_OK;
-    if (code && code != ERR_CANCELLED && code != ERR_CONFLICT)
+    if (code && code != ERR_CANCELLED && !s->told)
         err_prefix(e, "'%.*s' is locked at %.*s, and here %s%.*s", (int)row->name.n, row->name.p, (int)row->digest.n,
                    row->digest.p, m ? "it is " : "it is not", m ? (int)m->digest.n : 0, m ? m->digest.p : "");
     return code;

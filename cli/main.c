@@ -270,6 +270,8 @@ static enum err_code parse(struct cli *c, const struct command *command, int arg
     while (code == ERR_OK && (got = getopt_long(argc, argv, letters, rows, NULL)) != -1) {
         if (got == ':')
             code = err_set(e, ERR_USAGE, "%s wants a value", argv[optind - 1]);
+        else if (got == '?' && optopt > 0 && optopt < 256) /* a letter, maybe of several */
+            code = err_set(e, ERR_USAGE, "`hearth %s` does not know the option -%c", command->name, optopt);
         else if (got == '?')
             code = err_set(e, ERR_USAGE, "`hearth %s` does not know the option %s", command->name,
                            argv[optind - 1]);

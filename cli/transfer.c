@@ -13,27 +13,16 @@
 #include "daemon/protocol.h"
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
+#include "store/name.h"
 
-/* "dir/SmolLM2-135M.Q4_1-00001-of-00002.gguf" -> "smollm2-135m.q4_1" */
+/* As store/name.h names a file. */
 static char *name_of_file(const char *path)
 {
-    const char *base = strrchr(path, '/');
-    char *name = mem_strdup(base ? base + 1 : path);
-    size_t n = name ? strlen(name) : 0;
+    char text[PATH_MAX + 8];
+    struct source s;
 
-    if (!name)
-        return NULL;
-    if (n > 5 && strcmp(name + n - 5, ".gguf") == 0)
-        name[n -= 5] = '\0';
-    if (n > 15 && strncmp(name + n - 15, "-00001-of-", 10) == 0)
-        name[n -= 15] = '\0';
-    for (size_t i = 0; i < n; i++) {
-        char lower = name[i] >= 'A' && name[i] <= 'Z' ? (char)(name[i] + 32) : name[i];
-        bool good = (lower >= 'a' && lower <= 'z') || (lower >= '0' && lower <= '9') ||
-                    lower == '-' || lower == '_' || lower == '.';
-        name[i] = good ? lower : '-';
-    }
-    return name;
+    snprintf(text, sizeof text, "file:%s", path);
+    return mem_strdup(source_parse(str_from(text), &s, NULL) == ERR_OK ? s.name.model : "");
 }
 
 /* The daemon opens the path, and its working directory is its own: the path goes absolute. */

@@ -8,17 +8,23 @@
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "store/adopt.h"
+#include "store/name.h"
 
 struct adopt {
     struct daemon *d;
     struct adopt_request req;
 };
 
+static bool is_called(const struct adopt_found *f, struct str name)
+{
+    return str_ieq(name, str_from(f->name)) || name_same(name, str_from(f->name));
+}
+
 static bool is_wanted(const struct adopt_request *r, const struct adopt_found *f)
 {
     bool named = false;
     for (size_t i = 0; i < r->n_names; i++)
-        named = named || str_ieq(r->names[i], str_from(f->name));
+        named = named || is_called(f, r->names[i]);
     return named || (r->all && !f->here && !f->problem);
 }
 
@@ -27,7 +33,7 @@ static enum err_code check_names(const struct adopt_request *r, const struct ado
     for (size_t i = 0; i < r->n_names; i++) {
         bool there = false;
         for (size_t k = 0; k < l->n_found; k++)
-            there = there || str_ieq(r->names[i], str_from(l->found[k].name));
+            there = there || is_called(&l->found[k], r->names[i]);
         if (!there)
             return err_set(e, ERR_NOT_FOUND, "no model '%.*s' was found in another program's cache (hearth adopt "
                                              "lists them)", (int)(r->names[i].n < 200 ? r->names[i].n : 200),

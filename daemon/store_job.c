@@ -251,17 +251,11 @@ void store_call_stop_all(struct daemon *d)
         atomic_store(&c->cancel, true);
 }
 
-static bool same_model(struct str a, struct str b)
-{
-    struct name x, y;
-    return name_parse(a, &x, NULL) == ERR_OK && name_parse(b, &y, NULL) == ERR_OK && name_eq(&x, &y);
-}
-
 size_t store_call_stop(struct daemon *d, struct str name)
 {
     size_t n = 0;
     for (struct store_call *c = d->calls; c; c = c->next)
-        if (str_ieq(str_from(c->name), name) || str_ieq(str_from(c->shown), name) || same_model(str_from(c->name), name)) {
+        if (str_ieq(str_from(c->name), name) || str_ieq(str_from(c->shown), name) || name_same(str_from(c->name), name)) {
             atomic_store(&c->cancel, true);
             n++;
         }

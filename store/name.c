@@ -272,6 +272,12 @@ bool name_eq(const struct name *a, const struct name *b)
            str_ieq(str_from(a->tag), str_from(b->tag));
 }
 
+bool name_same(struct str a, struct str b)
+{
+    struct name x, y;
+    return name_parse(a, &x, NULL) == ERR_OK && name_parse(b, &y, NULL) == ERR_OK && name_eq(&x, &y);
+}
+
 /* ---- sources --------------------------------------------------------------------------------- */
 
 static bool ends_in_gguf(struct str s)

@@ -64,6 +64,8 @@ void name_short(const struct name *n, char out[NAME_TEXT_MAX + 1]);
 const char *name_shown(struct str text, char *out, size_t cap);
 /* Same host, namespace, model and tag, but for case. */
 bool name_eq(const struct name *a, const struct name *b);
+/* Two spellings of one name. */
+bool name_same(struct str a, struct str b);
 
 /* Where a model is to come from.
  *

@@ -181,8 +181,9 @@ class Adopt(unittest.TestCase):
         self.assertEqual(rows["hf.co/Org/Repo-GGUF:big-00001-of-00002.gguf"]["size"], len(one) + len(two))
         self.assertEqual(rows["some-model-q4:latest"]["size"], len(model(5)) + len(model(6)))
         self.assertIn("/" + "c" * 40 + "/", rows["hf.co/Org/Repo-GGUF:tiny-Q8.gguf"]["path"])
-        self.hearth("adopt", "no", rc=4)
-        self.assertIn("no GGUF", self.hearth("adopt", "no:latest", rc=1)[1])
+        self.hearth("adopt", "nosuch", rc=4)
+        for spelt in ("no:latest", "no", "library/No"):
+            self.assertIn("no GGUF", self.hearth("adopt", spelt, rc=1)[1])
         _, said = self.hearth("adopt", "other:latest", rc=1)
         self.assertIn("is damaged", said)
         last = json.loads(self.hearth("adopt", "--all", "--json")[0].splitlines()[-1])

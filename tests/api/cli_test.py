@@ -163,6 +163,7 @@ class Usage(Case):
                      ["list", "--host", "unix:///" + "x" * 200]):
             _, err = self.hearth(*args, rc=2)
             self.assertTrue(err, args)
+        self.assertIn("the option -x", self.hearth("list", "-xy", rc=2)[1])
 
     def test_options_are_checked_before_anything_is_sent(self):
         d = self.serve({})

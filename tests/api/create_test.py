@@ -625,6 +625,8 @@ class Command(Base):
         self.write("Modelfile", ("FROM base\r\nSYSTEM \u00fcber").encode("utf-16"))
         self.hearth("create", "wide")
         self.assertEqual(self.show("wide")["system"], "\u00fcber")
+        long = self.write("-Very " + 90 * "n" + "\u00e4.gguf", self.data)
+        self.assertIn("as 'very-%s'" % (75 * "n"), self.hearth("import", "./" + os.path.basename(long)))
         self.hearth("cp", "base", "hf.co/o/r:m.gguf")
         self.hearth("create", "hub", "-f", "-", input="FROM hf.co/o/r:m.gguf")
         self.write("one/m.gguf", self.data)

@@ -133,6 +133,8 @@ class Locks(unittest.TestCase):
         asked = len(self.registry.asked)
         self.assertIn("as 'hearth.lock' has it, 0 brought", self.hearth(other, "sync")[0])
         self.assertEqual(len(self.registry.asked), asked)  # all here: nobody is asked
+        err = self.hearth(self.daemon("--offline"), "sync", "--frozen", rc=1)[1]
+        self.assertIn("'%s' is locked at %s, and here it is not: offline" % (self.short, digest), err)
 
     def test_frozen(self):
         digest = self.locked()
