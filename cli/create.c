@@ -443,12 +443,15 @@ static enum err_code ask(struct making *m, struct err *e)
     return c;
 }
 
-enum err_code create_from_folder(struct cli *c, const char *dir, const char *name, struct err *e)
+enum err_code create_from_path(struct cli *c, const char *path, const char *name, const char *type, struct err *e)
 {
     struct making m = { .c = c };
+    struct stat st;
     create_request_init(&m.r);
     m.r.model = str_from(name);
-    enum err_code code = make_trees(&m) ? add_folder(m.paths, dir, e) : no_memory(e);
+    m.r.quantize = str_from(type);
+    bool folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    enum err_code code = !make_trees(&m) ? no_memory(e) : folder ? add_folder(m.paths, path, e) : add_model(m.paths, path, e);
     if (!code)
         code = hand_files(&m, e);
     if (!code)

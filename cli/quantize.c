@@ -36,6 +36,8 @@ enum err_code quantize_run(struct cli *c, struct err *e)
     enum err_code code = body.failed ? err_no_memory(e, body.n, "a request")
                                      : follow_call(c, "/api/quantize", buf_str(&body), NULL, e);
     buf_finish(&body);
+    if (code == ERR_FORBIDDEN && r.path.n) /* a daemon that is not ours is sent the file */
+        code = create_from_path(c, path, c->argv[1], c->argv[2], e);
     if (code == ERR_OK && !c->given[ARG_JSON])
         printf("'%s' is '%s' in %s\n", c->argv[1], c->argv[0], c->argv[2]);
     return code;

@@ -61,7 +61,9 @@ enum err_code import_run(struct cli *c, struct err *e)
         mem_free(name);
         return err_set(e, ERR_USAGE, "--reference is for GGUF files: the models of a bundle are copied out of it");
     }
-    code = S_ISDIR(st.st_mode) ? create_from_folder(c, path, name, e) : import_file(c, path, name, &last, e);
+    code = S_ISDIR(st.st_mode) ? ERR_FORBIDDEN : import_file(c, path, name, &last, e);
+    if (code == ERR_FORBIDDEN && !bundle) /* a daemon that is not ours is sent the file */
+        code = create_from_path(c, path, name, NULL, e);
     if (code == ERR_OK && bundle && !c->given[ARG_JSON])
         bundle_print_imported(last);
     else if (code == ERR_OK && !c->given[ARG_JSON])

@@ -631,6 +631,12 @@ class Command(Base):
         self.hearth("create", "hub", "-f", "-", input="FROM hf.co/o/r:m.gguf")
         self.write("one/m.gguf", self.data)
         self.write("one/.hidden.gguf", b"x")
+        for tcp in (False, True):  # what may be no path is sent
+            self.hearth("import", "one/m.gguf", "whole:%d" % tcp, tcp=tcp)
+            self.hearth("quantize", "one/m.gguf", "small:%d" % tcp, "Q8_0", tcp=tcp)
+        for name in ("whole", "small"):
+            self.assertEqual(self.manifest(name + ":1"), self.manifest(name + ":0"))
+        self.assertIn("--reference: only", self.hearth("import", "--reference", "one/m.gguf", tcp=True, code=2))
         for tcp in (False, True):
             self.hearth("create", "folder", "-f", self.write("F", "FROM one"), tcp=tcp)
         self.hearth("create", "here", "--reference", "-f", self.write("F", "FROM ./one/m.gguf"))
