@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "store/name.h"
+
 #define HEAD "# hearth.lock 1"
 #define FIELDS 6
 
@@ -77,6 +79,28 @@ static bool unescape(struct arena *a, struct str *field)
     return true;
 }
 
+/* In its short form, so that two spellings are one. */
+static bool read_name(struct arena *a, struct str *name)
+{
+    char text[NAME_TEXT_MAX + 1];
+    struct name n;
+
+    if (name_parse(*name, &n, NULL) != ERR_OK || n.pinned)
+        return false;
+    name_short(&n, text);
+    *name = str_from(text);
+    return copy(a, name);
+}
+
+/* What sync knows, and a newer program's: letters alone, for it is shown. */
+static bool is_word(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] < 'a' || s.p[i] > 'z')
+            return false;
+    return true;
+}
+
 static bool read_digest(struct str text, struct str *out)
 {
     if (text.n != 71 || memcmp(text.p, "sha256:", 7) != 0)
@@ -119,8 +143,9 @@ static enum err_code read_line(struct lock_file *l, struct str line, struct err 
         if (!field[i].n || !unescape(&l->arena, &field[i]))
             return err_set(e, ERR_FORMAT, "field %zu cannot be read", i + 1);
     row = (struct lock_row){ .name = field[0], .origin = field[3], .source = field[4], .revision = field[5] };
-    if (!row.name.n || !read_digest(field[1], &row.digest) || !read_size(field[2], &row.size))
-        return err_set(e, ERR_FORMAT, "the name, the digest (sha256: and 64 digits) or the size is none");
+    if (!read_name(&l->arena, &row.name) || !read_digest(field[1], &row.digest) || !read_size(field[2], &row.size) ||
+        !is_word(row.origin))
+        return err_set(e, ERR_FORMAT, "the name, the digest (sha256: and 64 digits), the size or the origin is none");
     for (size_t i = 0; i < l->n; i++)
         if (l->row[i].name.n == row.name.n && strncasecmp(l->row[i].name.p, row.name.p, row.name.n) == 0)
             return err_set(e, ERR_FORMAT, "'%.*s' is there twice", (int)row.name.n, row.name.p);
@@ -132,8 +157,8 @@ enum err_code lock_file_parse(struct str text, const char *path, struct lock_fil
     enum err_code code = ERR_OK;
     size_t number = 0;
 
-    while (!code && text.n) {
-        const char *end = memchr(text.p, '\n', text.n);
+    do {
+        const char *end = text.n ? memchr(text.p, '\n', text.n) : NULL;
         struct str line = { text.p, end ? (size_t)(end - text.p) : text.n };
         text.n -= line.n + (end != NULL);
         text.p += line.n + (end != NULL);
@@ -144,7 +169,7 @@ enum err_code lock_file_parse(struct str text, const char *path, struct lock_fil
             code = err_set(e, ERR_FORMAT, "it does not begin with '%s'", HEAD);
         else if (line.n && line.p[0] != '#')
             code = read_line(out, line, e);
-    }
+    } while (!code && text.n);
     return code ? err_prefix(e, "'%s', line %zu", path, number) : ERR_OK;
 }
 

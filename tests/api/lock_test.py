@@ -235,14 +235,19 @@ class Locks(unittest.TestCase):
         self.assertEqual(last, {"status": "success", "models": 1, "brought": 0, "wrong": 0})
 
     def test_broken_files(self):
-        good = "# hearth.lock 1\na:b sha256:%s 1 url - -\n" % ("0" * 64)
-        for text, sentence in (("", None), ("x\n", "line 1: it does not begin"), (good + good, "line 4: 'a:b' is there twice"),
+        row = "a:b sha256:%s 1 url - -\n" % ("0" * 64)
+        good = "# hearth.lock 1\n" + row
+        for text, sentence in (("", "line 1: it does not begin"), ("x\n", "line 1: it does not begin"),
+                               (good + "\n" + row, "line 4: 'a:b' is there twice"),
+                               (good + row.replace("a:b", "library/A:B"), "line 3: 'A:B' is there twice"),
+                               (good.replace("a:b", "a%1B:b"), "line 2"), (good.replace("url", "u%1Bl"), "line 2"),
                                (good.replace("sha256:0", "sha256:g"), "line 2"), (good.replace(" 1 url", " x url"), "line 2"),
                                (good.replace(" -\n", "\n"), "line 2: NAME sha256:HEX"), (good.replace("url", "%4"), "field 4")):
             with open(self.lock, "w") as f:
-                f.write(text.replace("# hearth.lock 1\n", "", 0) if sentence != "line 4: 'a:b' is there twice" else good + "\n" + good.split("\n", 1)[1])
-            if sentence:
-                self.assertIn(sentence, self.hearth(self.d, "sync", rc=1)[1])
+                f.write(text)
+            said = self.hearth(self.d, "sync", rc=1)[1]
+            self.assertIn(sentence, said)
+            self.assertNotIn("\x1b", said)
         os.unlink(self.lock)
         for command in "sync", "lock":
             self.assertIn("there is no 'hearth.lock' here", self.hearth(self.d, command, rc=4)[1])
