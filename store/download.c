@@ -112,7 +112,7 @@ static enum err_code make_room(struct leader *l, struct err *e)
     uint64_t need = there < size ? size - there : 0;
     if (!need && (uint64_t)st.st_size == size)
         return ERR_OK;
-    if (need <= room && (!size || in_memory || ops->reserve(l->journal.part, size) == 0 || errno != ENOSPC))
+    if (need <= room && (in_memory || ops->reserve(l->journal.part, size) == 0 || errno != ENOSPC))
         return ERR_OK;
     return err_set(e, ERR_IO, "%s: the disk is too full: %" PRIu64 " bytes are needed, and %" PRIu64
                    " are free. What is there already is kept for the next time", l->d->label, need, room);
@@ -479,7 +479,7 @@ enum err_code download_range(struct transport *t, const struct download *d, uint
         .f = { .t = t, .d = d, .job = job, .on_piece = range_piece, .on_size = range_size },
         .ops = ops, .fd = fd, .first = first, .end = last + 1,
     };
-    if (!d->has_size || first > last || last >= d->size)
+    if (first > last || last >= d->size)
         return err_set(e, ERR_INTERNAL, "%s: no such bytes", d->label);
     enum err_code code = fetching_begin(&r.f, e);
     for (uint64_t i = 0; !code && i < r.f.pieces.n; i++)

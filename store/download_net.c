@@ -363,7 +363,7 @@ static enum err_code on_body(void *user, const void *bytes, size_t n, struct err
         return ERR_OK;
     if (n > g->asked - g->at) /* not g->end: another connection may have taken over what is behind that */
         return bad_head(g, e, "sent more bytes than it was asked for");
-    if (g->end == UNKNOWN && (g->at > f->room || n > f->room - g->at))
+    if (g->end == UNKNOWN && n > f->room - g->at)
         return err_set(&f->fatal, ERR_IO, "%s: %.*s has sent %llu bytes without an end, and the disk has room for no more",
                        f->d->label, FROM(g), (unsigned long long)g->at);
     while (!code && n && g->at < g->end) {
@@ -626,8 +626,7 @@ static enum err_code give_up(struct fetching *f, struct err *e)
 {
     unsigned most = f->d->give_up_s ? f->d->give_up_s : DOWNLOAD_GIVE_UP_S;
     bool futile = f->futile >= FUTILE;
-    if (!f->last.code || !(f->failures || f->strikes) ||
-        (!futile && clock_ns() - f->byte_at < (int64_t)most * SECOND))
+    if (!f->failures || (!futile && clock_ns() - f->byte_at < (int64_t)most * SECOND))
         return ERR_OK;
     if (e)
         *e = f->last;

@@ -119,19 +119,15 @@ struct answer {
     struct str body; /* of an error; in the arena */
     const char *location;
     const char *digest; /* of what the registry says that it has stored; "" where it does not */
-    bool has_range;
-    uint64_t range_end; /* bytes that are there */
+    uint64_t range_end; /* bytes that are there; 0: it does not say */
 };
 
 /* "0-1023" -> 1024 */
-static bool read_range(const char *text, uint64_t *end)
+static uint64_t read_range(const char *text)
 {
     unsigned long long last;
     int n = 0;
-    if (sscanf(text, "0-%20llu%n", &last, &n) != 1 || text[n] || last == UINT64_MAX)
-        return false;
-    *end = (uint64_t)last + 1;
-    return true;
+    return sscanf(text, "0-%20llu%n", &last, &n) != 1 || text[n] || last == UINT64_MAX ? 0 : (uint64_t)last + 1;
 }
 
 static enum err_code keep_answer(struct push *p, const struct transfer *x, struct str body, struct answer *out,
@@ -140,7 +136,7 @@ static enum err_code keep_answer(struct push *p, const struct transfer *x, struc
     struct buf url;
     struct str location = str_from(x->head.location);
     out->status = x->head.status;
-    out->has_range = read_range(x->head.range, &out->range_end);
+    out->range_end = read_range(x->head.range);
     out->body = (struct str){ arena_strndup(&p->arena, body.p ? body.p : "", body.n), body.n };
     out->digest = arena_strndup(&p->arena, x->head.docker_digest, strlen(x->head.docker_digest));
     p->from_public |= x->head.first_public;
@@ -301,7 +297,7 @@ static enum err_code patch(struct upload *u, uint64_t n, struct answer *a, struc
     if (code || !is_good(a))
         return code;
     u->location = a->location ? a->location : u->location;
-    u->at = a->has_range && a->range_end > u->at && a->range_end <= u->at + n ? a->range_end : u->at + n;
+    u->at = a->range_end > u->at && a->range_end <= u->at + n ? a->range_end : u->at + n;
     return ERR_OK;
 }
 
@@ -314,7 +310,7 @@ static enum err_code ask_how_far(struct upload *u, struct err *e)
     if (code)
         return code;
     /* "0-0" is one byte, or none, or a registry that does not tell: then it begins anew */
-    if (!is_good(&a) || !a.has_range || a.range_end < 2 || a.range_end > u->layer->size) {
+    if (!is_good(&a) || a.range_end < 2 || a.range_end > u->layer->size) {
         u->location = NULL;
         return ERR_OK;
     }

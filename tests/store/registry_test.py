@@ -707,6 +707,10 @@ def ollamas_key(d):
                         "-in", d / "text", "-sigfile", d / "signature"], check=True, capture_output=True)
         a("pull", f"{r.url}/t/m:1", "third", "--key-hosts", r.host, "--user", "ann", "--password", "pw")
         assert r.tokens[2].headers["authorization"].startswith("Basic ")
+        honest = r.server.handler
+        r.server.handler = lambda c, q: c.reply(401, b"{}") if q.path.startswith("/token") else honest(c, q)
+        refused(a, ("pull", f"{r.url}/t/m:1", "fourth", "--key-hosts", r.host), "forbidden", "id_ed25519.pub) is not known there")
+        refused(a, ("pull", f"{r.url}/t/m:1", "fourth"), "forbidden", "wants a name and a password")
 
 
 # ---- mirrors, and lies ---------------------------------------------------------------------------------------
@@ -987,7 +991,7 @@ def uploads_that_are_told_wrongly(d):
     """How far a registry says that it is, where that cannot be, is not gone on from."""
     a, data = Store(d / "a"), gguf(61, 17 << 20)
     a("import", "m", write(d, "m.gguf", data))
-    for told in (10 ** 14, 17 << 20, 5):
+    for told in (10 ** 14, 17 << 20, 5, "5x", ""):
         r = Resuming(0, 0)
 
         def lying(c, q, honest=r.server.handler, r=r, told=told):
@@ -1009,7 +1013,8 @@ def registries_that_do_less(d):
     a("import", "m", write(d, "m.gguf", data))
 
     class Less(Resuming):
-        """at: which PATCH (the first is 1) is answered with `status`; then nothing tells how far it is."""
+        """at: which PATCH (the first is 1) is answered with `status`. tells: how far it is (a text: so far), or
+        None: with no word of it, False: by breaking off."""
         def __init__(self, status, at=2, head=404, tells=True):
             super().__init__(0, 0)
             self.status, self.at, self.head, self.tells, self.patches = status, at, head, tells, 0
@@ -1018,15 +1023,16 @@ def registries_that_do_less(d):
         def less(self, c, q):
             if q.method == "HEAD" and self.head != 404:
                 return c.reply(self.head)
-            if q.method == "GET" and not self.tells:
-                return c.reply(204) if self.tells is None else c.reset()
+            if q.method == "GET" and self.tells is not True:
+                return c.reset() if self.tells is False else c.reply(204, range=self.tells)
             self.patches += q.method == "PATCH"
             if q.method == "PATCH" and self.patches == self.at:
                 c.read(int(q.headers["content-length"]))
                 return c.reply(self.status)
             return self.honest(c, q)
 
-    for status, tells, opened in (*((n, True, 2) for n in (404, 408, 429)), (500, None, 3), (500, False, 3)):
+    for status, tells, opened in (*((n, True, 2) for n in (404, 408, 429)),
+                                  *((500, tells, 3) for tells in (None, False, "0-99999999999", f"0-{len(data)}", "0-9 of 20"))):
         r = Less(status, tells=tells)
         a("push", "m", f"{r.server.url}/t/m:1")
         assert r.blobs[digest(data)] == data and r.opened == opened, (status, tells, r.opened)
@@ -1150,6 +1156,23 @@ def cancelled(d):
         first = next(e for e in done.events if e.get("total") == len(m))
         assert first["completed"] >= 2 << 20, first
         assert bytes_of(done.model) == [m]
+    # a push, in its pause of a second
+    with Asked(None) as r:
+        def troubled(c, q):
+            c.read(int(q.headers.get("content-length", 0)))
+            return c.reply(404) if q.method == "HEAD" else c.reply(202, location="/up") if q.method == "POST" else c.reply(500)
+        r.server.handler = troubled
+        p = subprocess.Popen(a.words("push", done.model["name"], f"{r.url}/t/m:2"), stdout=subprocess.DEVNULL,
+                             stderr=subprocess.PIPE, text=True)
+        while [q.method for q in r.server.requests].count("PUT") < 3:
+            assert p.poll() is None
+            time.sleep(0.02)
+        time.sleep(0.1)
+        p.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        _, err = p.communicate(timeout=20)
+        assert time.monotonic() - began < 0.7 and p.returncode == 130 and "cancelled" in err, (p.returncode, err)
+        assert len([q for q in r.server.requests if q.method == "PUT"]) == 3
 
 
 def main():
