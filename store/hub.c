@@ -361,10 +361,14 @@ static enum err_code add_text(struct layers *l, size_t file, enum media_kind kin
     enum err_code code = url ? get(l->r, l->at, url, (size_t)f->size, &body, NULL, e) : ERR_NO_MEMORY;
     if (code)
         return code;
-    code = check_text(f, kind, buf_str(&body), &f->sha256, e);
-    f->has_sha256 = !code;
+    struct digest is;
+    code = check_text(f, kind, buf_str(&body), &is, e);
     buf_finish(&body);
-    return code ? code : add(l, file, kind, e);
+    if (code)
+        return code;
+    f->sha256 = is;
+    f->has_sha256 = true;
+    return add(l, file, kind, e);
 }
 
 static enum err_code add_all(struct layers *l, const struct hub_choice *c, struct err *e)

@@ -113,6 +113,9 @@ def revisions(remote, hub):
     hub.lies[f"/api/models/{NAME}/revision/{old}"] = lambda h: h.answer(200, {"sha": new})
     remote.refuses("format", f"was asked for commit {old} and answered with {new}", f"hf.co/{NAME}@{old}", hub=hub)
     hub.lies.clear()
+    repo.commit({"m.gguf": GGUF}, branch="z" * 40)
+    got = remote("open", f"hf.co/{NAME}@{'z' * 40}", hub=hub)
+    truth("a branch as long as a commit", got["code"] == "ok" and got["layers"][0]["file"] == "m.gguf", got["error"])
     repo.names["main"] = old
 
 
@@ -127,7 +130,10 @@ def closed_doors(remote, hub):
     truth("gated", got["code"] == "ok" and got["authorization"] == "Bearer hf_let_in", str(got))
     got = remote.refuses("forbidden", f"does not take the token in HF_TOKEN", "hf.co/org/gated", "--token", "hf_unknown", hub=hub)
     truth("no token is told", "hf_unknown" not in got["error"] + got["log"])
-    remote.refuses("invalid", "HF_TOKEN holds a byte", "hf.co/org/gated", "--token", "a\nX-Evil: b", hub=hub)
+    for token, says in (("a\nX-Evil: b", "HF_TOKEN holds a byte"), ("a\x7fb", "HF_TOKEN holds a byte"), ("caf\u00e9", "HF_TOKEN holds a byte"),
+                        ("x" * 5000, "HF_TOKEN has 5000 characters")):
+        remote.refuses("invalid", says, "hf.co/org/gated", "--token", token, hub=hub)
+    remote.refuses("not_found", "the hub has no hf.co/org/none", "hf.co/org/none@v1", "--token", "hf_known", hub=hub)
 
 
 def patience(remote, hub):
@@ -169,6 +175,8 @@ def lies(remote, hub):
         (info, lambda h: h.answer(500, b"oops"), "io", "status 500"),
         (info, lambda h: h.answer(418, b"oops"), "format", "status 418"),
         (info, lambda h: h.answer(403, b"oops"), "forbidden", "status 403"),
+        *((info, lambda h, n=n, text=text: h.answer(n, text), "forbidden", "is gated, and the account of HF_TOKEN may not")
+          for n in (401, 403) for text in (b"a gated repo", b"Access to model org/x is restricted")),
         (info, lambda h: h.answer(302, b"", Location="http://127.0.0.1:1/x"), "forbidden", ""),
         (info, lambda h: h.answer(302, b"", Location="file:///etc/passwd"), "forbidden", ""),
         (tree, tree_of(file_row("../../m.gguf")), "format", "a file's path is relative"),
@@ -187,6 +195,7 @@ def lies(remote, hub):
         (tree, lambda h: h.answer(200, {"error": "x"}), "format", "are a list"),
         (tree, tree_of(*[file_row(f"{i}", lfs=None) for i in range(10001)]), "too_large", "more than 10000 files"),
         (tree, tree_of(), "not_found", "holds no GGUF model"),
+        (tree, tree_of(file_row(), file_row("template", 13, lfs=lfs(size=13))), "format", "other bytes for 'template'"),
         (tree, lambda h: h.answer(200, [], Link=f'<{hub.url}{tree}>; rel="next"'), "too_large", "more than 50 pages"),
         (tree, lambda h: h.answer(200, [], Link='<https://127.0.0.1:1/x>; rel="next"'), "forbidden", "a next page at another place"),
         (tree, lambda h: h.answer(200, [], Link='<file:///etc/passwd>; rel="next"'), "format", "a next page that is no URL"),
@@ -204,6 +213,17 @@ def lies(remote, hub):
         hub.repos["org/odd"] = hub_stub.Repo("org/odd", {"m.gguf": GGUF, **files})
         got = remote("open", "hf.co/org/odd", hub=hub)
         truth(f"odd {list(files)}", got["code"] != "ok" and says in got["error"], got["error"])
+
+
+def texts(remote, hub):
+    """One that is kept as a large file has a SHA-256 beforehand; one of no bytes is none."""
+    text = b"{{ .Prompt }}"
+    hub.repos["org/texts"] = repo = hub_stub.Repo("org/texts", {"m.gguf": GGUF, "template": text, "system": b""})
+    row = file_row("template", len(text), lfs=lfs(sha256(text)[7:], len(text)))
+    hub.lies[f"/api/models/org/texts/tree/{repo.names['main']}"] = tree_of(file_row(size=len(GGUF)), row, file_row("system", 0))
+    got = remote("open", "hf.co/org/texts", hub=hub)
+    truth("texts", [la["file"] for la in got["layers"]] == ["m.gguf", "template"], str(got))
+    hub.lies.clear()
 
 
 # ---- where a token goes ----------------------------------------------------------------------------
@@ -233,6 +253,8 @@ def tokens(remote, hub, ca, folder):
         truth("past a mirror that has it not", got["code"] == "ok", got["error"])
     got = remote("open", f"hf.co/{NAME}", "--mirror", other.url, hub=hub)
     truth("past a mirror that is down", got["code"] == "ok", got["error"])
+    with hub_stub.Hub(None, list(hub.repos.values())) as plain:
+        truth("a mirror of plain http", remote("open", f"hf.co/{NAME}", "--mirror", plain.url, hub=hub)["plain"])
     # an endpoint that stands in for the hub hands out the hub's own links
     hub.page_size, hub.link_origin = 3, "https://huggingface.co"
     truth("the hub's own links", remote("open", f"hf.co/{NAME}", hub=hub)["code"] == "ok")
@@ -244,6 +266,7 @@ def endpoints(remote, repos):
         truth("plain http on loopback", remote("open", f"hf.co/{NAME}", hub=plain)["plain"])
     for url, code, says in (("http://192.0.2.1", "forbidden", "HF_ENDPOINT is plain http"), ("ftp://x", "invalid", "is not a URL"),
                             ("https://u:p@h", "invalid", "is not a URL"), ("https://h/?q", "invalid", "without a query"),
+                            ("https://h/#q", "invalid", "without a query"), ("https://h/" + "x" * 1024, "invalid", "at most 1024"),
                             ("http://127.0.0.1.evil.example", "forbidden", "plain http")):
         remote.refuses(code, says, f"hf.co/{NAME}", "--endpoint", url)
     remote.refuses("io", "", f"hf.co/{NAME}", "--endpoint", f"https://127.0.0.1:{net.free_port()}")
@@ -263,7 +286,8 @@ def urls(remote, ca, folder):
     tls = f"listen 127.0.0.1:{port} ssl; ssl_certificate {cert}; ssl_certificate_key {key}; root {folder}/www;"
     conf = (f"server {{ {tls} location /once/ {{ alias {folder}/www/a/; max_ranges 0; etag off; }}\n"
             f"location /page/ {{ default_type text/html; alias {folder}/www/a/; max_ranges 0; }}\n"
-            f"location /closed/ {{ return 403; }} location /gone/ {{ return 410; }} }}\n"
+            f"location /closed/ {{ return 403; }} location /gone/ {{ return 410; }} location /odd/ {{ return 418; }}\n"
+            f"location /busy/ {{ return 500; }} location /long/ {{ alias {folder}/www/a/; etag off; add_header ETag '\"{'e' * 100}\"'; }} }}\n"
             f"server {{ listen 127.0.0.1:{plain}; root {folder}/www; }}")
     with net.Nginx(folder / "nginx", conf, [("127.0.0.1", port), ("127.0.0.1", plain)]):
         base = f"https://127.0.0.1:{port}"
@@ -284,6 +308,10 @@ def urls(remote, ca, folder):
         truth("shards' revision", len(got["revision"]) == 64)
         got = remote("open", f"{base}/once/Tiny-Q8_0.gguf")
         truth("no ranges, no etag", got["layers"][0]["size"] == len(GGUF) and got["revision"] == f"length={len(GGUF)}", str(got))
+        got = remote("open", f"{base}/long/Tiny-Q8_0.gguf")
+        truth("a long ETag", got["revision"] == hashlib.sha256(b"e" * 100).hexdigest(), str(got))
+        (www / "one-00001-of-00001.gguf").write_bytes(GGUF)
+        truth("one shard, pinned", remote("open", f"{base}/a/one-00001-of-00001.gguf@sha256:{digest}")["code"] == "ok")
         truth("http on loopback", remote("open", f"http://127.0.0.1:{plain}/a/Tiny-Q8_0.gguf")["plain"])
         (www / "Tiny-Q8_0.gguf").write_bytes(GGUF + b"new")
         truth("a new revision", remote("revision", url)["revision"] not in ("", first))
@@ -293,6 +321,8 @@ def urls(remote, ca, folder):
                 (f"{base}/a/no.gguf", "format", "is not GGUF"), (f"{base}/a/empty.gguf", "format", ""),
                 (f"{base}/page/no.gguf", "format", "is a page"), (f"{base}/a/half-00001-of-00002.gguf", "not_found", "half-00002"),
                 (f"{base}/a/x-00003-of-00002.gguf", "invalid", "shard 3 of 2"), (f"{base}/a/x-00001-of-09999.gguf", "invalid", "of 9999"),
+                (f"{base}/a/x-00000-of-00002.gguf", "invalid", "shard 0 of 2"), (f"{base}/a/x-00001-of-00000.gguf", "invalid", "shard 1 of 0"),
+                (f"{base}/odd/x.gguf", "format", "answered with status 418"), (f"{base}/busy/x.gguf", "io", "answered with status 500"),
                 (url + "@sha256:12", "invalid", "64 hex digits"), (url + "#sha256=" + "g" * 64, "invalid", "64 hex digits"),
                 (f"{base}/a/t-00001-of-00002.gguf@sha256:{digest}", "invalid", "a digest pins one file"),
                 ("http://192.0.2.1/x.gguf", "forbidden", "is plain http"), ("https://user:secret@127.0.0.1/x.gguf", "invalid", "user or a password"),
@@ -317,6 +347,7 @@ def main():
             closed_doors(remote, hub)
             patience(remote, hub)
             lies(remote, hub)
+            texts(remote, hub)
             tokens(remote, hub, ca, folder)
             truth("no credential reached the CDN", not hub.leaks, str(hub.leaks))
         endpoints(remote, repos)
