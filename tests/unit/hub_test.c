@@ -60,6 +60,11 @@ static void labels_are_read_from_paths(void **state)
         { "aQ4_0.gguf", "" },
         { "Q9_0.gguf", "" },
         { "Q44.gguf", "" },
+        { "Q0_0.gguf", "" },
+        { "m-IQ.gguf", "" },
+        { "m-Q4_{.gguf", "Q4" },
+        { "UD-Q4_0.gguf", "UD-Q4_0" },
+        { "mUD-Q4_0.gguf", "Q4_0" },
         { "", "" },
     };
     (void)state;
@@ -165,6 +170,7 @@ static void a_quantisation_is_chosen(void **state)
         /* more than one */
         { "4B-Q4_0.gguf\n8B-Q4_0.gguf", "Q4_0", ERR_NOT_FOUND, "2 models answer to that; name one by its file: 4B-Q4_0.gguf, 8B-Q4_0.gguf" },
         { "4B-Q4_0.gguf\n8B-Q4_0.gguf", "", ERR_NOT_FOUND, "2 models" },
+        { "4B-Q4_0.gguf\n8B-Q4_0.gguf\n8B-Q8_0.gguf", "Q6_K", ERR_NOT_FOUND, "there is: Q4_0, Q8_0" },
         { "a.gguf\nb.gguf", "", ERR_NOT_FOUND, "no default among its models; there is: a.gguf, b.gguf" },
         /* one file in two places */
         { "x/m-Q4_0.gguf\nm-Q4_0.gguf", "Q4_0", ERR_OK, "m-Q4_0.gguf" },
@@ -219,6 +225,12 @@ static void shards_come_whole_and_in_order(void **state)
         /* two sets of one name, split differently */
         { "m-00001-of-00001.gguf\nm-00001-of-00002.gguf\nm-00002-of-00002.gguf", "m", ERR_NOT_FOUND, "2 models" },
         { "m-0001-of-0002.gguf", "", ERR_OK, "m-0001-of-0002.gguf" },
+        { "m-0000a-of-00002.gguf", "", ERR_OK, "m-0000a-of-00002.gguf" },
+        { "m-00001-of-0000-.gguf", "", ERR_OK, "m-00001-of-0000-.gguf" },
+        /* two models split alike */
+        { "a-Q4_0-00001-of-00002.gguf\na-Q4_0-00002-of-00002.gguf\nb-Q8_0-00002-of-00002.gguf\nb-Q8_0-00001-of-00002.gguf", "Q8_0", ERR_OK,
+          "b-Q8_0-00001-of-00002.gguf b-Q8_0-00002-of-00002.gguf" },
+        { "m-Q4_0.gguf\nmmproj-F16-00001-of-00002.gguf\nmmproj-F16-00002-of-00002.gguf", "", ERR_OK, "m-Q4_0.gguf" },
     };
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
@@ -235,6 +247,9 @@ static void what_lies_beside_is_taken_or_left(void **state)
         { "m-Q8_0.gguf\nm.mmproj-Q8_0.gguf\nm.mmproj-f16.gguf", "Q8_0", ERR_OK, "m-Q8_0.gguf +m.mmproj-f16.gguf" },
         { "g-4b-Q4_0.gguf\ng-12b-Q8_0.gguf\nmmproj-g-4b-f16.gguf\nmmproj-g-12b-f16.gguf", "Q8_0", ERR_OK, "g-12b-Q8_0.gguf +mmproj-g-12b-f16.gguf" },
         { "a-Q8_0.gguf\nmmproj-x-f16.gguf\nmmproj-y-f16.gguf", "", ERR_OK, "a-Q8_0.gguf" }, /* a tie */
+        { "b-Q8_0.gguf\nmmproj-b-f16.gguf\nmmproj-c-f16.gguf", "", ERR_OK, "b-Q8_0.gguf +mmproj-b-f16.gguf" },
+        { "a/a-Q8_0.gguf\nmmproj-x-f16.gguf\nmmproj-y-f16.gguf\na/mmproj-f32.gguf", "", ERR_OK, "a/a-Q8_0.gguf +a/mmproj-f32.gguf" },
+        { "c-Q8_0.gguf\nmmproj-a-f16.gguf\nmmproj-b-f16.gguf\nmmproj-d-f32.gguf", "", ERR_OK, "c-Q8_0.gguf" },
         { "Q8_0/m-Q8_0.gguf\nmmproj-F16.gguf\nother/mmproj-F16.gguf", "", ERR_OK, "Q8_0/m-Q8_0.gguf +mmproj-F16.gguf" },
         { "Q8_0/m-Q8_0.gguf\nmmproj-F16.gguf\nQ8_0/mmproj-F32.gguf", "", ERR_OK, "Q8_0/m-Q8_0.gguf +Q8_0/mmproj-F32.gguf" },
         { "m-Q8_0.gguf\nsub/mmproj-F16.gguf", "", ERR_OK, "m-Q8_0.gguf" },
@@ -307,6 +322,10 @@ static void names_and_links_are_read(void **state)
         { "hf.co/Org/Repo@-x", ERR_INVALID, "a revision on the hub", "", "", false },
         { "hf.co/Org/Repo@a b", ERR_INVALID, "a revision on the hub", "", "", false },
         { "hf.co/Org/Repo@a?b", ERR_INVALID, "a revision on the hub", "", "", false },
+        { "hf.co/Org/Repo@a~b", ERR_INVALID, "a revision on the hub", "", "", false },
+        { "hf.co/Org/Repo@a[b", ERR_INVALID, "a revision on the hub", "", "", false },
+        { "hf.co/Org/Repo@/x", ERR_INVALID, "a revision on the hub", "", "", false },
+        { "hf.co/Org/Repo@V1.0-RC", ERR_OK, "hf.co/Org/Repo:latest", "", "V1.0-RC", false },
         { "hf.co/Repo", ERR_INVALID, "hf.co/ORGANISATION/REPOSITORY", "", "", false },
         { "hf.co/..", ERR_INVALID, "", "", "", false },
         { "hf.co/../x", ERR_INVALID, "", "", "", false },
@@ -332,6 +351,28 @@ static void names_and_links_are_read(void **state)
         assert_true(str_is(ask.revision, rows[i].revision));
         assert_int_equal(ask.exact, rows[i].exact);
     }
+    static const struct { /* at most so many, and one more */
+        const char *before, *says;
+        size_t most;
+    } longest[] = { { "hf.co/Org/Repo@", "1 to 200 letters", HUB_REVISION_MAX },
+                    { "hf.co/Org/Repo/blob/main/", "longer than 1024 bytes", HUB_PATH_MAX },
+                    { "hf.co/Org/Repo:", "at most 4000 characters", 4000 - (sizeof "Org/Repo:" - 1) } };
+    for (size_t i = 0; i < sizeof longest / sizeof *longest; i++)
+        for (size_t over = 0; over < 2; over++) {
+            struct hub_ask ask;
+            struct err e = { 0 };
+            struct buf b;
+            buf_init(&b, 8192);
+            buf_puts(&b, longest[i].before);
+            for (size_t n = longest[i].most + over; n; n--)
+                buf_putc(&b, 'x');
+            hub_ask_parse(buf_str(&b), &arena, &ask, &e);
+            if (!strstr(e.text, longest[i].says) != !over)
+                fail_msg("%s, %zu: %s", longest[i].before, over, e.text);
+            buf_finish(&b);
+        }
+    struct err e = { 0 };
+    assert_int_equal(hub_ask_parse(STR("example.org/a/b"), &arena, &(struct hub_ask){ 0 }, &e), ERR_INVALID);
     assert_false(hub_takes(STR("hf.com/a/b")));
     assert_false(hub_takes(STR("smollm2:135m")));
     assert_false(hub_takes(STR("https://example.org/hf.co/x.gguf")));
@@ -363,6 +404,11 @@ static void infos_are_read(void **state)
         { "{\"sha\":\"" SHA "\",\"cardData\":{\"license\":\"a\\nmsg=x\"}}", ERR_OK, "", false },
         { "{\"sha\":\"" SHA "\",\"cardData\":{\"license\":{\"x\":1}}}", ERR_OK, "", false },
         { "{\"sha\":\"" SHA "\",\"cardData\":[1,2]}", ERR_OK, "", false },
+        { "{\"sha\":\"" SHA "\",\"cardData\":{\"license\":\"mit\",\"license_name\":\"x\"}}", ERR_OK, "mit", false },
+        { "{\"sha\":\"" SHA "\",\"cardData\":{\"license\":\"a\\u007fb\"}}", ERR_OK, "", false },
+        { "{\"sha\":\"" SHA "\",\"cardData\":{\"license\":\"a\\\"b\"}}", ERR_OK, "", false },
+        { "{\"sha\":\"" SHA "\",\"cardData\":{\"license\":\"" SHA256 "\"}}", ERR_OK, SHA256, false },
+        { "{\"sha\":\"" SHA "\",\"cardData\":{\"license\":\"" SHA256 "x\"}}", ERR_OK, "", false },
         { "{}", ERR_FORMAT, "", false },
         { "[]", ERR_FORMAT, "", false },
         { "null", ERR_FORMAT, "", false },
@@ -411,6 +457,7 @@ static void trees_are_read(void **state)
         { "[" ENTRY("", "5", "") "]", ERR_FORMAT, "path" },
         { "[" ENTRY("a\\u0000b", "5", "") "]", ERR_FORMAT, "path" },
         { "[" ENTRY("a\\nb", "5", "") "]", ERR_FORMAT, "path" },
+        { "[" ENTRY("a\\u007fb", "5", "") "]", ERR_FORMAT, "path" },
         { "[" ENTRY("a\\\\b", "5", "") "]", ERR_FORMAT, "path" },
         { "[" ENTRY("a\xff", "5", "") "]", ERR_FORMAT, "not valid JSON" },
         { "[" ENTRY("m", "-1", "") "]", ERR_FORMAT, "size" },
@@ -426,6 +473,8 @@ static void trees_are_read(void **state)
         { "[" ENTRY("m", "5", ",\"lfs\":null") "]", ERR_OK, "" },
         { "[" ENTRY("m", "5", ",\"oid\":\"zz\"") "]", ERR_FORMAT, "oid" },
         { "[" ENTRY("m", "5", ",\"oid\":null") "]", ERR_FORMAT, "oid" },
+        { "[" ENTRY("m", "5", ",\"oid\":\"" SHA256 "\"") "]", ERR_OK, "" },
+        { "[" ENTRY("m", "5", "," LFS(SHA256, "\"5\"")) "]", ERR_FORMAT, "two sizes" },
     };
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
