@@ -264,12 +264,12 @@ enum head_line head_line(struct head_reader *r, const char *line, size_t n, cons
 
 struct net4 {
     uint32_t net;
-    unsigned bits;
+    unsigned bits; /* 1 to 32 */
 };
 
 static bool within4(uint32_t a, const struct net4 *n)
 {
-    return n->bits == 0 || (a ^ n->net) >> (32 - n->bits) == 0;
+    return (a ^ n->net) >> (32 - n->bits) == 0;
 }
 
 static bool public4(uint32_t a)

@@ -348,6 +348,8 @@ def manifests():
     yield Row("more than the disk", None, "io", "free", room="8m", big=True)
     yield Row("layers that are more than the disk together", changed(lambda d: d["layers"].extend(
         {**d["layers"][0], "digest": digest(str(i).encode())} for i in range(3))), "io", "free", room="24m", big=True)
+    yield Row("a layer twice, and a disk for one", changed(lambda d: d["layers"].append({**d["layers"][0], "mediaType": OLLAMA + "projector"})),
+              "ok", "", room="14m", big=True)
     yield Row("a config of 1 TiB", changed(lambda d: d["config"].update(size=1 << 40)), "too_large", "config")
     yield Row("a media type of a kilobyte", layer(mediaType="x" * 1024), "too_large", "media type")
     yield Row("a media type with an escape", layer(mediaType="\x1b[31m"), "format", "control character")
@@ -502,6 +504,7 @@ def busy():
         yield Row(f"429, come back in {name}", at(is_manifest, status(429, b"{}", retry_after=value)), "io", "too often")
         yield Row(f"a blob's 429, come back in {name}", at(is_model, status(429, b"", retry_after=value)), "io", "too many requests")
     yield Row("a blob's 429, come back in 10^9 seconds", at(is_model, status(429, b"", retry_after="1000000000")), "io", "too many requests")
+    yield Row("429 to a text, twice", at(is_license, status(429), times=2), "ok", "")
     yield Row("429 once", at(is_any, status(429, b"", retry_after="0"), times=2), "ok", "")
     for n in (500, 502, 503, 504):
         yield Row(f"{n} for ever", at(is_manifest, status(n, b"<html>")), "io", f"answered {n}")
@@ -675,6 +678,8 @@ def urls():
               source=lambda w, p: f"{p.url}/m.gguf@{digest(w.model)}")
     yield Row("url: to loopback", at(is_file, to(trapped("127.0.0.1"))), "forbidden", "127.0.0.1", source=url())
     yield Row("url: wants a login", at(is_file, status(401, www_authenticate='Basic realm="x"')), "forbidden", "not open to all", source=url())
+    yield Row("url: wants a login later", at(is_file, lambda p, c, q: None if q.range()[1] == 3 else c.reply(401)), "forbidden", "not open to all (status 401)",
+              source=url())
     yield Row("url: a packed file", at(is_file, packed("gzip", 1 << 20)), "forbidden", "content-encoding", source=url())
     yield Row("url: a folder for a name", None, "not_found", "no file", source=url("/..%2f..%2fx.gguf"))
     yield Row("url: with a user", None, "invalid", "", source=lambda w, p: f"https://u:p@{p.name}/m.gguf")

@@ -312,7 +312,8 @@ def urls(remote, ca, folder):
         truth("a long ETag", got["revision"] == hashlib.sha256(b"e" * 100).hexdigest(), str(got))
         (www / "one-00001-of-00001.gguf").write_bytes(GGUF)
         truth("one shard, pinned", remote("open", f"{base}/a/one-00001-of-00001.gguf@sha256:{digest}")["code"] == "ok")
-        truth("http on loopback", remote("open", f"http://127.0.0.1:{plain}/a/Tiny-Q8_0.gguf")["plain"])
+        for host in ("127.0.0.1", "localhost", "LocalHost"):
+            truth(f"http on {host}", remote("open", f"http://{host}:{plain}/a/Tiny-Q8_0.gguf")["plain"])
         (www / "Tiny-Q8_0.gguf").write_bytes(GGUF + b"new")
         truth("a new revision", remote("revision", url)["revision"] not in ("", first))
         for text, code, says in (

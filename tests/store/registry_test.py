@@ -320,6 +320,29 @@ def urls(d):
 
 
 @case
+def urls_that_say_little(d):
+    """What has neither ETag nor length is another file each time; an ETag is its URL's alone; a digest is looked for."""
+    a, said = Store(d / "a"), {}
+
+    def serve(c, q):
+        data, etag = said[q.path]
+        if etag:
+            return c.reply(200, data, etag=f'"{etag}"')
+        c.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % len(data))
+        c.send(data + b"\r\n0\r\n\r\n")
+        return True
+    server = Hostile(serve)
+    for i, (path, etag) in enumerate((("/a.gguf", ""), ("/a.gguf", ""), ("/a.gguf", "v1"), ("/b.gguf", "v1"))):
+        said[path] = gguf(90 + i), etag
+        assert bytes_of(a("pull", server.url + path, "m").model) == [gguf(90 + i)], (path, etag)
+    asked = len(server.requests)
+    a("pull", f"{server.url}/b.gguf", "m")
+    assert [q.method for q in server.requests[asked:]] == ["GET", "HEAD"], "it was fetched again"
+    refused(a, ("pull", f"{server.url}/b.gguf@{digest(gguf(90))}", "m"), "format", "was promised")
+    server.stop()
+
+
+@case
 def by_reference(d):
     a = Store(d / "a")
     path = write(d, "mine.gguf", gguf(12))
@@ -867,6 +890,11 @@ def bytes_that_come_twice(d):
         assert asked.count(f"/v2/t/m/blobs/{digest(b'MIT')}") == 1, asked
         for i in range(2):
             assert a("text", got["name"], "license", i) == "MIT"
+        # a file that is two parts of it, whichever comes first
+        r.add("t/m", "2", [(m + b"2", OLLAMA + "projector", None), (m + b"2", OLLAMA + "model", None)])
+        assert a("plan", f"{r.url}/t/m:2").rows[-1]["missing"] == len(m) + 1
+        assert bytes_of(a("pull", f"{r.url}/t/m:2").model) == [m + b"2"]
+        check(d / "a")
     for host in ("192.0.2.1:1", "127.evil.example", "localhost.example", "1.127.0.1"):
         refused(a, ("pull", f"http://{host}/t/m:1"), "invalid", "--insecure allows it")
 

@@ -50,6 +50,9 @@ static void test_head(void **state)
     assert_false(r.head.has_length);
     assert_int_equal(r.head.length, 0);
     assert_string_equal(r.head.etag, "");
+    assert_int_equal(read_head(&r, &a, "HTTP/1.1 200 x\r\nContent-Length: 5\r\nTransfer-Encoding: identity\r\n"
+                                       "Content-Encoding: identity\r\n\r\n", NULL), HEAD_DONE);
+    assert_true(r.head.has_length && r.head.length == 5);
     arena_finish(&a);
 }
 
