@@ -113,6 +113,24 @@ enum err_code jobs_submit(struct jobs *j, enum lane lane, struct job *job, struc
                 : ERR_OK;
 }
 
+bool jobs_withdraw(struct jobs *j, enum lane lane, struct job *job)
+{
+    struct queue *q = &j->queue[lane];
+    struct job **at = &q->first;
+    pthread_mutex_lock(&q->lock);
+    while (*at && *at != job)
+        at = &(*at)->next;
+    bool waits = *at != NULL;
+    if (waits) {
+        *at = job->next;
+        if (!*at)
+            q->last = at;
+        q->n--;
+    }
+    pthread_mutex_unlock(&q->lock);
+    return waits;
+}
+
 void jobs_wake(struct jobs *j, enum lane lane)
 {
     struct queue *q = &j->queue[lane];

@@ -49,6 +49,8 @@ void jobs_destroy(struct jobs *j);
 
 /* ERR_BUSY: the lane is full. `why` names the work in the sentence. Thread: loop. */
 enum err_code jobs_submit(struct jobs *j, enum lane lane, struct job *job, struct err *e);
+/* Takes back one that still waits: its work will not run, and it is the caller's again. Thread: loop. */
+bool jobs_withdraw(struct jobs *j, enum lane lane, struct job *job);
 void jobs_post(struct jobs *j, struct post *p); /* Thread: any */
 
 /* For the thread that works a lane off itself: the jobs that wait, in order, or NULL. It sleeps until there is

@@ -94,11 +94,21 @@ static void on_drain(struct http_request *r)
     flush_news(c, false);
 }
 
+/* One that waits for a thread ends at once, and its place is another's. */
+static void cancel(struct store_call *c)
+{
+    atomic_store(&c->cancel, true);
+    if (jobs_withdraw(c->d->jobs, LANE_TRANSFER, &c->job)) {
+        err_set(&c->err, ERR_CANCELLED, "request canceled");
+        jobs_finish(c->d->jobs, &c->job);
+    }
+}
+
 static void on_gone(struct http_request *r)
 {
     struct store_call *c = r->user;
     if (!c->o.detach)
-        atomic_store(&c->cancel, true);
+        cancel(c);
 }
 
 static void put_error(struct buf *out, const struct err *err)
@@ -248,7 +258,7 @@ void store_call_start(struct daemon *d, struct http_request *r, const struct sto
 void store_call_stop_all(struct daemon *d)
 {
     for (struct store_call *c = d->calls; c; c = c->next)
-        atomic_store(&c->cancel, true);
+        cancel(c);
 }
 
 size_t store_call_stop(struct daemon *d, struct str name)
@@ -256,7 +266,7 @@ size_t store_call_stop(struct daemon *d, struct str name)
     size_t n = 0;
     for (struct store_call *c = d->calls; c; c = c->next)
         if (str_ieq(str_from(c->name), name) || str_ieq(str_from(c->shown), name) || name_same(str_from(c->name), name)) {
-            atomic_store(&c->cancel, true);
+            cancel(c);
             n++;
         }
     return n;

@@ -10,6 +10,7 @@ import re
 import select
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -434,6 +435,21 @@ class Ends(Case):
         connection.close()
         self.until(lambda: not self.transfers(), 2)
         self.assertEqual(self.names(), [])
+
+    def test_who_waits_behind_others_may_leave(self):
+        with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+            calls = [self.d.connection() for _ in range(12)]
+            for i, connection in enumerate(calls):
+                connection.request("POST", "/api/pull", json.dumps({"model": "127.0.0.1:%d/a/b%d" % (silent.getsockname()[1], i),
+                                                                    "insecure": True}))
+                self.until(lambda: len(self.transfers()) == i + 1)
+            self.until(lambda: [t["status"] for t in self.transfers()].count("waiting") == 4)
+            for connection in calls[8:]:
+                connection.close()
+            self.until(lambda: len(self.transfers()) == 8, 2)
+            for connection in calls[:8]:
+                connection.close()
+            self.until(lambda: not self.transfers(), 5)
 
     def test_detached_it_goes_on(self):
         out = self.hearth("pull", "--insecure", "--detach", "--limit-rate", "4M", at("large"))[0]
