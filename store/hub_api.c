@@ -83,8 +83,6 @@ static const char *license_of(const json_t *card, struct arena *a)
 static enum err_code take_info(const json_t *root, struct arena *a, struct hub_repo *r, struct err *e)
 {
     const json_t *sha = json_object_get(root, "sha"), *gated = json_object_get(root, "gated");
-    if (!json_is_string(sha))
-        return wrong(e, "it tells no commit");
     struct str commit = text_of(sha);
     if ((commit.n != 40 && commit.n != 64) || !is_hex(commit))
         return wrong(e, "a commit has 40 hex digits");
@@ -135,7 +133,7 @@ static enum err_code take_lfs(const json_t *lfs, struct hub_file *f, struct err 
     uint64_t size;
     if (!lfs || json_is_null(lfs))
         return ERR_OK;
-    if (!json_is_string(oid) || json_string_length(oid) != 64)
+    if (json_string_length(oid) != 64)
         return wrong(e, "the digest of a large file has 64 hex digits");
     memcpy(text + 7, json_string_value(oid), 65);
     if (!digest_parse(str_from(text), &f->sha256))

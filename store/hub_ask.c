@@ -28,7 +28,7 @@ static bool strip_host(struct str *s)
 
 bool hub_takes(struct str text)
 {
-    return text.n && strip_host(&text);
+    return strip_host(&text);
 }
 
 static bool cut(struct str *s, char c, struct str *tail)
@@ -88,7 +88,10 @@ static bool cut_link(struct str s, struct str *repo, struct str *rev, struct str
 {
     static const char *const views[] = { "blob", "resolve", "raw" };
     struct str org = s, name, view, drop;
-    if (!cut(&org, '/', &name) || !cut(&name, '/', &view) || !cut(&view, '/', rev) || !cut(rev, '/', path))
+    cut(&org, '/', &name);
+    cut(&name, '/', &view);
+    cut(&view, '/', rev);
+    if (!cut(rev, '/', path)) /* nor is there one where one before it was missing */
         return false;
     *repo = (struct str){ s.p, org.n + 1 + name.n };
     cut(path, '#', &drop);

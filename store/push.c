@@ -122,12 +122,12 @@ struct answer {
     uint64_t range_end; /* bytes that are there; 0: it does not say */
 };
 
-/* "0-1023" -> 1024 */
+/* "0-1023" -> 1024; 2^64 is 0 as well */
 static uint64_t read_range(const char *text)
 {
     unsigned long long last;
     int n = 0;
-    return sscanf(text, "0-%20llu%n", &last, &n) != 1 || text[n] || last == UINT64_MAX ? 0 : (uint64_t)last + 1;
+    return sscanf(text, "0-%20llu%n", &last, &n) != 1 || text[n] ? 0 : (uint64_t)last + 1;
 }
 
 static enum err_code keep_answer(struct push *p, const struct transfer *x, struct str body, struct answer *out,

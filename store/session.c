@@ -95,8 +95,7 @@ static void put_printable(struct buf *out, const char *p, size_t n)
 static void read_message(struct str body, struct buf *out)
 {
     json_t *tree = NULL;
-    if (body.n > SESSION_ERROR_MAX ||
-        json_read(body, SESSION_ERROR_MAX, "an error's reply", &tree, NULL))
+    if (json_read(body, SESSION_ERROR_MAX, "an error's reply", &tree, NULL))
         return;
     const json_t *first = json_array_get(json_object_get(tree, "errors"), 0);
     const json_t *texts[] = { json_object_get(first, "message"), json_object_get(first, "code"),

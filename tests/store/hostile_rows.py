@@ -491,7 +491,7 @@ def tokens():
               "forbidden", "wants a name")
     yield Row("401 to each blob", at(is_model, lambda p, c, q: c.reply(401, b"{}", www_authenticate=bearer(None, p))), "forbidden", "")
     yield Row("401 to each text", at(is_license, lambda p, c, q: c.reply(401, b"{}", www_authenticate=bearer(None, p))), "forbidden", "")
-    yield Row("403", at(is_manifest, status(403, b'{"errors":[{"message":"no\\u001b[2J\\u202ey"}]}')), "forbidden", "no?[2J?y")
+    yield Row("403", at(is_manifest, status(403, b'{"errors":[{"message":"no\\u001b[2J\\u202ey\\u0085\\u00e9"}]}')), "forbidden", "no?[2J?y?\u00e9")
     yield Row("403 to a blob", at(is_model, status(403)), "forbidden", "answered 403")
     yield Row("Basic asked for by a blob's place", at(is_model, to(lambda w: w.other(at(is_any, status(401, www_authenticate='Basic realm="x"'))).url)), "forbidden", "")
 
@@ -660,6 +660,7 @@ def no_goodbye(p, c, q):
 
 def urls():
     yield Row("url: honest", None, "ok", "", source=url())
+    yield Row("url: honest, by plain http, as is allowed", None, "ok", "", source=url(), how=lambda w: {"tls": False}, more=lambda w: ("--insecure",))
     yield Row("url: a page", at(is_file, status(200, b"<html>GGUF</html>", content_type="text/html")), "format", "is a page", source=url())
     yield Row("url: a page in parts", at(is_file, status(206, b"<htm", content_range="bytes 0-3/900")), "format", "not GGUF", source=url())
     yield Row("url: a size of 2^63", at(is_file, lambda p, c, q: c.reply(206, b"GGUF", content_range=f"bytes 0-3/{2 ** 63}")), "too_large", "bytes", source=url())

@@ -195,6 +195,7 @@ def lies(remote, hub):
         (tree, lambda h: h.answer(200, {"error": "x"}), "format", "are a list"),
         (tree, tree_of(*[file_row(f"{i}", lfs=None) for i in range(10001)]), "too_large", "more than 10000 files"),
         (tree, tree_of(), "not_found", "holds no GGUF model"),
+        (tree, tree_of(file_row(), file_row("template", 14, oid="0" * 64)), "format", "other bytes for 'template'"),
         (tree, tree_of(file_row(), file_row("template", 13, lfs=lfs(size=13))), "format", "other bytes for 'template'"),
         (tree, lambda h: h.answer(200, [], Link=f'<{hub.url}{tree}>; rel="next"'), "too_large", "more than 50 pages"),
         (tree, lambda h: h.answer(200, [], Link='<https://127.0.0.1:1/x>; rel="next"'), "forbidden", "a next page at another place"),

@@ -627,6 +627,17 @@ static void test_without_ranges(void **state)
     struct downloaded out;
     get_whole(p, s, &d, &out);
     downloaded_finish(p->s, &out);
+    for (int digest = 0; digest < 2; digest++) { /* ... and what was begun with them goes on without */
+        s->script = dies_at_half;
+        d = want(s, digest, true);
+        d.give_up_s = 1;
+        leave_half(p, s, &d);
+        s->script = no_ranges;
+        s->n = 1;
+        get_whole(p, s, &d, &out);
+        assert_true(out.resumed > 0);
+        downloaded_finish(p->s, &out);
+    }
     s->script = NULL;
     s->always.status = 416; /* to who asks for the whole, too */
     d = want(s, true, false);
@@ -957,20 +968,22 @@ static void first_event(void *user, const struct store_event *ev)
         usleep(1000);
 }
 
+enum who { NOBODY, FIRST, SECOND };
+
 static void second_event(void *user, const struct store_event *ev)
 {
-    bool *cancel = user;
+    enum who *cancel = user;
     assert_true(ev->has_digest);
-    if (*cancel)
-        atomic_store(&stop, true);
-    atomic_store(&second_heard, true);
+    atomic_store(&stop, *cancel != NOBODY);
+    atomic_store(&second_heard, *cancel != SECOND);
 }
 
-static void share(struct place *p, bool cancel)
+/* `cancel`: who is called off when the second waits for the first. */
+static void share(struct place *p, enum who cancel)
 {
     struct server *a = serve(SIZE, NULL), *b = serve(SIZE, NULL);
-    struct one first = { .p = p, .s = a, .d = want(a, true, true), .job = { first_event, NULL, &stop } };
-    struct one second = { .p = p, .s = b, .d = first.d, .job = { second_event, &cancel, NULL } };
+    struct one first = { .p = p, .s = a, .d = want(a, true, true), .job = { first_event, NULL, cancel == FIRST ? &stop : NULL } };
+    struct one second = { .p = p, .s = b, .d = first.d, .job = { second_event, &cancel, cancel == SECOND ? &stop : NULL } };
     pthread_t threads[2];
     atomic_store(&stop, false);
     atomic_store(&first_is_there, false);
@@ -979,13 +992,20 @@ static void share(struct place *p, bool cancel)
     while (!atomic_load(&first_is_there))
         usleep(1000);
     assert_int_equal(pthread_create(&threads[1], NULL, download, &second), 0);
-    pthread_join(threads[0], NULL);
-    pthread_join(threads[1], NULL);
-    assert_int_equal(first.code, cancel ? ERR_CANCELLED : ERR_OK);
-    assert_int_equal(second.code, ERR_OK);
-    assert_whole(p, b, &second.out);
-    assert_int_equal(b->sent, cancel ? SIZE : 0);
-    if (!cancel)
+    alarm(60);
+    if (cancel != SECOND)
+        pthread_join(threads[0], NULL);
+    pthread_join(threads[1], NULL); /* called off, it does not wait for the first */
+    alarm(0);
+    atomic_store(&second_heard, true);
+    if (cancel == SECOND)
+        pthread_join(threads[0], NULL);
+    assert_int_equal(first.code, cancel == FIRST ? ERR_CANCELLED : ERR_OK);
+    assert_int_equal(second.code, cancel == SECOND ? ERR_CANCELLED : ERR_OK);
+    if (cancel != SECOND)
+        assert_whole(p, b, &second.out);
+    assert_int_equal(b->sent, cancel == FIRST ? SIZE : 0);
+    if (cancel != FIRST)
         assert_whole(p, a, &first.out);
     downloaded_finish(p->s, &first.out);
     drop(p, &second.out, a);
@@ -994,8 +1014,9 @@ static void share(struct place *p, bool cancel)
 
 static void test_shared(void **state)
 {
-    share(*state, false);
-    share(*state, true);
+    share(*state, NOBODY);
+    share(*state, FIRST);
+    share(*state, SECOND);
 }
 
 static void publish(struct place *p, struct downloaded *d)

@@ -323,6 +323,7 @@ static void names_and_links_are_read(void **state)
         { "https://huggingface.co/Org/Repo/blob/main/sub/m-Q8_0.gguf?x=1#y", ERR_OK, "hf.co/Org/Repo:m-Q8_0.gguf", "sub/m-Q8_0.gguf", "main", true },
         { "hf.co/Org/Repo/resolve/refs%2Fpr%2F1/m.gguf", ERR_OK, "hf.co/Org/Repo:m.gguf", "m.gguf", "refs/pr/1", true },
         { "hf.co/Org/Repo/resolve/main/%zz.gguf", ERR_INVALID, "cannot be read", "", "", false },
+        { "hf.co/Org/Repo/resolve/main/%z4.gguf", ERR_INVALID, "cannot be read", "", "", false },
         { "hf.co/Org/Repo/resolve/main/%4z.gguf", ERR_INVALID, "cannot be read", "", "", false },
         { "hf.co/Org/Repo/resolve/main/%00.gguf", ERR_INVALID, "cannot be read", "", "", false },
         { "hf.co/Org/Repo@", ERR_INVALID, "a revision on the hub", "", "", false },

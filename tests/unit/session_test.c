@@ -35,6 +35,7 @@ static void challenges(void **state)
         { "Bearer realm=\"a\", Basic realm=\"b\"", CHALLENGE_BEARER, "a", "", "" },
         { "Negotiate, Basic realm=\"b\"", CHALLENGE_BASIC, "b", "", "" },
         { "Negotiate YII+/abc==, Basic realm=\"b\"", CHALLENGE_BASIC, "b", "", "" },
+        { "Negotiate YII== , Basic realm=\"b\"", CHALLENGE_BASIC, "b", "", "" },
         { "Digest realm=\"d\", nonce=\"n\", Bearer realm=\"a\"", CHALLENGE_BEARER, "a", "", "" },
         { "Digest realm=\"d\"", CHALLENGE_NONE, "d", "", "" },
         { ",, Basic realm=\"b\" ,", CHALLENGE_BASIC, "b", "", "" },
@@ -148,7 +149,8 @@ static void origins(void **state)
     static const char *const bad[] = { "", "https://", "https:///x", "ftp://a/", "//a", "/x", "a", "https:/a", "https//a",
                                        "https://a b/", "https://u@a/", "https://u:p@a/", "https://a:/", "https://a:0/",
                                        "https://a:65536/", "https://a:1:2/", "https://[::1]/", "https://a\\b/", "https://a%2e/",
-                                       "https://a\n/", "https://caf\xc3\xa9/", "httpss://a", "https://a:+1/" };
+                                       "https://a\n/", "https://caf\xc3\xa9/", "httpss://a", "https://a:+1/", "https://a~b/", "https://a[b/",
+                                       "https://a]b/", "https://a:000080/", "https://a:4294967376/", "https://a:8.0/" };
     struct origin o, p;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         if (!origin_of(str_from(good[i].url), &o))

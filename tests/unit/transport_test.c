@@ -122,7 +122,8 @@ static void test_addresses(void **state)
     };
     static const char *theirs[] = { "192.0.2.1", "198.51.100.1", "8.8.8.8", "172.32.0.1", "100.128.0.1",
                                     "172.15.255.255", "2001:db8::1", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8",
-                                    "2002:0808:0808::1", "2606:4700::1", "fe00::1" };
+                                    "2002:0808:0808::1", "2606:4700::1", "fe00::1",
+                                    "2602:0a00:0001::1", "2001:0a00:0001::1", "2a80::1" };
     (void)state;
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
         if (address_text_is_public(ours[i]))
@@ -164,6 +165,8 @@ static void test_proxies(void **state)
         { "10.0.0.0/x", "10.0.0.0", false },
         { "10.0.0.0/", "10.0.0.0", false },
         { "10.0.0.1", "::ffff:10.0.0.1", false },
+        { "0.0.0.0/0", "2001:db8::1", false },
+        { "::/0", "10.0.0.1", false },
         { "example.org", "org", false },
         { ".", "example.org", false },
     };
