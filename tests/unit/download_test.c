@@ -724,6 +724,39 @@ static void test_room(void **state)
     reopen(p);
 }
 
+/* As the disk answers everybody but root. */
+static int x_open(int dir, const char *name, int flags, mode_t mode)
+{
+    struct stat st;
+    bool writes = (flags & O_ACCMODE) != O_RDONLY;
+    if (!writes || file_system.stat_at(dir, name, &st) < 0 || st.st_mode & S_IWUSR)
+        return file_system.open(dir, name, flags, mode);
+    errno = EACCES;
+    return -1;
+}
+
+/* A part that is whole and sealed, and was not committed, is gone on with by who may not write to it as it is. */
+static void test_sealed(void **state)
+{
+    struct place *p = *state;
+    struct file_ops ops = file_system;
+    struct server *s = serve(SIZE, NULL);
+    struct download d = want(s, true, true);
+    struct downloaded out;
+    ops.open = x_open;
+    store_close(p->s);
+    p->s = NULL;
+    ok(store_open_with(&ops, p->home, &p->s, e));
+    for (size_t i = 0; i < 2; i++) {
+        get_whole(p, s, &d, &out);
+        assert_int_equal(out.fetched, i ? 0 : SIZE);
+        downloaded_keep(p->s, &out);
+    }
+    get_whole(p, s, &d, &out);
+    drop(p, &out, s);
+    reopen(p);
+}
+
 static struct place *pruned;
 
 static struct answer prunes(struct server *s, unsigned n, const struct transport_request *r)
@@ -1231,7 +1264,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_whole), T(test_broken_off), T(test_ends_early), T(test_resume), T(test_rot), T(test_changed), T(test_unmarked),
         T(test_lies), T(test_lies_to_a_resume),
-        T(test_streams_are_not_mixed), T(test_no_end), T(test_room), T(test_not_pruned),
+        T(test_streams_are_not_mixed), T(test_no_end), T(test_room), T(test_sealed), T(test_not_pruned),
         T(test_without_ranges), T(test_login), T(test_redirect), T(test_same_place), T(test_mirrors), T(test_busy),
         T(test_shared), T(test_held_until_the_end), T(test_second_name), T(test_range), T(test_no_range), T(test_faults), T(test_no_memory),
     };
