@@ -491,6 +491,8 @@ def tokens():
               "forbidden", "wants a name")
     yield Row("401 to each blob", at(is_model, lambda p, c, q: c.reply(401, b"{}", www_authenticate=bearer(None, p))), "forbidden", "")
     yield Row("401 to each text", at(is_license, lambda p, c, q: c.reply(401, b"{}", www_authenticate=bearer(None, p))), "forbidden", "")
+    yield Row("401 to a text, once", at(is_license, lambda p, c, q: c.reply(401, b"{}", www_authenticate=bearer(None, p)), times=1), "ok", "",
+              challenge=bearer)
     yield Row("403", at(is_manifest, status(403, b'{"errors":[{"message":"no\\u001b[2J\\u202ey\\u0085\\u00e9"}]}')), "forbidden", "no?[2J?y?\u00e9")
     yield Row("403 to a blob", at(is_model, status(403)), "forbidden", "answered 403")
     yield Row("Basic asked for by a blob's place", at(is_model, to(lambda w: w.other(at(is_any, status(401, www_authenticate='Basic realm="x"'))).url)), "forbidden", "")

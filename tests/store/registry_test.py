@@ -10,6 +10,7 @@ import pathlib
 import random
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -944,6 +945,14 @@ def pushes_that_are_refused(d):
         r.server.handler = appends
         refused(a, ("push", "m", f"{r.url}/t/m:1"), "conflict", "a file of 'm", "has changed")
         assert [q.method for q in r.server.requests][-1] == "HEAD"
+        # a catalog that somebody has cut
+        a("import", "n", write(d, "n.gguf", gguf(45)))
+        r.server.handler = lambda c, q: c.reply(200)
+        cut = sqlite3.connect(d / "a" / "db")
+        assert cut.execute("DELETE FROM layers WHERE media_type = ?", (IMAGE_CONFIG,)).rowcount > 0
+        cut.commit()
+        cut.close()
+        refused(a, ("push", "n", f"{r.url}/t/n:1"), "not_found", "has lost a part of it")
 
 
 @case

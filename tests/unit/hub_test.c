@@ -298,6 +298,9 @@ static void ten_thousand_files_are_chosen_from(void **state)
     for (size_t i = 0; i < HUB_MAX_FILES; i++)
         n += (size_t)snprintf(files + n, sizeof files - n, "m%zu-Q4_0.gguf\n", i);
     check_row(&(struct row){ files, "", ERR_NOT_FOUND, "10000 models" }, false);
+    check_row(&(struct row){ files, "none", ERR_NOT_FOUND, "there is: Q4_0" }, false);
+    check_row(&(struct row){ files, "q4_0", ERR_NOT_FOUND, "m0-Q4_0.gguf, m1-Q4_0.gguf, m10-Q4_0.gguf, m100-Q4_0.gguf, " }, false);
+    check_row(&(struct row){ files, "q4_0", ERR_NOT_FOUND, ".gguf and 9984 more" }, false);
     check_row(&(struct row){ files, "m77-q4_0", ERR_OK, "m77-Q4_0.gguf" }, false);
 }
 

@@ -208,6 +208,9 @@ struct places {
     bool redirects;            /* one of them would have followed a redirect */
 };
 
+static const char *const tokens[] = { "{\"token\":\"t\"}", "{\"access_token\":\"t\"}",
+                                      "{\"token\":\"\",\"access_token\":\"t\"}" };
+
 static enum err_code p_start(struct transport *t, const struct transport_request *r, struct transfer **out,
                              struct err *e)
 {
@@ -226,8 +229,9 @@ static enum err_code p_start(struct transport *t, const struct transport_request
     }
     p->x = (struct transfer){ .head = p->head, .user = r->user };
     enum err_code code = r->on_head(r->user, &p->head, e);
+    const char *made = tokens[p->elsewhere % 3];
     if (!code && !api)
-        code = r->on_body(r->user, "{\"token\":\"t\"}", 13, e);
+        code = r->on_body(r->user, made, strlen(made), e);
     *out = &p->x;
     return code;
 }
