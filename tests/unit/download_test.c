@@ -757,6 +757,29 @@ static void test_sealed(void **state)
     reopen(p);
 }
 
+/* Somebody has cut the file off meanwhile. */
+static ssize_t x_read(int fd, void *p, size_t n, uint64_t at)
+{
+    return at >= SIZE / 2 ? 0 : file_system.read(fd, p, n, at);
+}
+
+static void test_cut_off(void **state)
+{
+    struct place *p = *state;
+    struct file_ops ops = file_system;
+    struct server *s = serve(SIZE, NULL);
+    struct download d = want(s, false, true);
+    struct downloaded out;
+    ops.read = x_read;
+    store_close(p->s);
+    p->s = NULL;
+    ok(store_open_with(&ops, p->home, &p->s, e));
+    fails_with(ERR_IO, "the file is shorter than was written", download_blob(p->s, &s->base, &d, NULL, &out, e));
+    reopen(p);
+    get_whole(p, s, &d, &out);
+    drop(p, &out, s);
+}
+
 static struct place *pruned;
 
 static struct answer prunes(struct server *s, unsigned n, const struct transport_request *r)
@@ -1264,7 +1287,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_whole), T(test_broken_off), T(test_ends_early), T(test_resume), T(test_rot), T(test_changed), T(test_unmarked),
         T(test_lies), T(test_lies_to_a_resume),
-        T(test_streams_are_not_mixed), T(test_no_end), T(test_room), T(test_sealed), T(test_not_pruned),
+        T(test_streams_are_not_mixed), T(test_no_end), T(test_room), T(test_sealed), T(test_cut_off), T(test_not_pruned),
         T(test_without_ranges), T(test_login), T(test_redirect), T(test_same_place), T(test_mirrors), T(test_busy),
         T(test_shared), T(test_held_until_the_end), T(test_second_name), T(test_range), T(test_no_range), T(test_faults), T(test_no_memory),
     };
