@@ -7,30 +7,82 @@
 
 #include "runtime/base/mem.h"
 
-static _Thread_local bool starved; /* jansson was refused memory on this thread */
+/* jansson's lexer leaves out a byte that it has no memory for and goes on; without the quote that ends a string it
+ * reads past its buffer (2.14). So what it asks for then is lent to it, once, and what it has not read yet is taken
+ * away: that it reports as an error. */
+struct feed {
+    struct str rest;
+    char *window; /* jansson's: what it reads next */
+    size_t n_window;
+    void *spare;  /* as much as its buffer for a text of this length can be */
+    size_t n_spare;
+    bool starved;
+};
+static _Thread_local struct feed *feeding; /* the reading on this thread */
 
 static void *alloc(size_t n)
 {
+    struct feed *f = feeding;
     void *p = mem_alloc(n);
-    starved |= !p;
-    return p;
+    if (p || !f || f->starved)
+        return p;
+    f->starved = true;
+    f->rest.n = 0;
+    if (f->window)
+        memset(f->window, 0, f->n_window);
+    return n <= f->n_spare ? f->spare : NULL;
+}
+
+static void release(void *p)
+{
+    if (!feeding || p != feeding->spare)
+        mem_free(p);
+}
+
+static size_t feed(void *window, size_t n, void *user)
+{
+    struct feed *f = user;
+    f->window = window;
+    f->n_window = n;
+    n = n < f->rest.n ? n : f->rest.n;
+    if (n)
+        memcpy(window, f->rest.p, n);
+    f->rest.p += n;
+    f->rest.n -= n;
+    return n;
 }
 
 void json_setup(void)
 {
-    json_set_alloc_funcs(alloc, mem_free);
+    json_set_alloc_funcs(alloc, release);
     json_object_seed(0);
+}
+
+/* *starved: there was not memory enough. */
+static json_t *parse(struct str text, size_t flags, json_error_t *why, bool *starved)
+{
+    json_t *v = NULL;
+    struct feed f = { .rest = { text.p ? text.p : "", text.n }, .n_spare = text.n <= SIZE_MAX / 4 ? 2 * text.n + 64 : 0 };
+    f.spare = mem_alloc(f.n_spare);
+    f.starved = !f.spare;
+    if (f.spare) {
+        feeding = &f;
+        v = json_load_callback(feed, &f, flags, why);
+        if (v && f.starved) {
+            json_decref(v);
+            v = NULL;
+        }
+        feeding = NULL;
+        mem_free(f.spare);
+    }
+    *starved = f.starved;
+    return v;
 }
 
 json_t *json_parse(struct str text, size_t flags, json_error_t *why)
 {
-    starved = false;
-    json_t *v = json_loadb(text.p ? text.p : "", text.n, flags, why);
-    if (v && starved) { /* its lexer leaves out a byte that it has no room for, and goes on */
-        json_decref(v);
-        v = NULL;
-    }
-    return v;
+    bool starved;
+    return parse(text, flags, why, &starved);
 }
 
 /* Nesting is checked on the text, before a tree is built: jansson's own cap is 2048. *values: how many
@@ -72,6 +124,7 @@ enum err_code json_read_bounded(struct str text, size_t max_bytes, size_t max_va
                                 json_t **out, struct err *e)
 {
     size_t values;
+    bool starved;
     *out = NULL;
     if (text.n > max_bytes)
         return err_set(e, ERR_TOO_LARGE, "%s has %zu bytes; at most %zu are taken", what, text.n,
@@ -83,7 +136,7 @@ enum err_code json_read_bounded(struct str text, size_t max_bytes, size_t max_va
     if (values > max_values)
         return err_set(e, ERR_TOO_LARGE, "%s has more than %zu values", what, max_values);
     json_error_t je;
-    *out = json_parse(text, JSON_ALLOW_NUL | JSON_DECODE_ANY, &je);
+    *out = parse(text, JSON_ALLOW_NUL | JSON_DECODE_ANY, &je, &starved);
     if (*out)
         return ERR_OK;
     if (starved)

@@ -28,8 +28,8 @@ enum err_code json_read(struct str text, size_t max_bytes, const char *what, jso
 enum err_code json_read_bounded(struct str text, size_t max_bytes, size_t max_values, const char *what,
                                 json_t **out, struct err *e);
 
-/* jansson's own reading, of text that is already bounded; NULL: no JSON, or no memory (then it would drop bytes of
- * strings in silence). flags and why (may be NULL) are json_loadb's. Caller json_decref()s. */
+/* jansson's own reading, of text that is already bounded; NULL: no JSON, or no memory. flags and why (may be NULL) are
+ * json_loadb's. Caller json_decref()s. */
 json_t *json_parse(struct str text, size_t flags, json_error_t *why);
 
 struct json_out {
