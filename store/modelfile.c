@@ -238,7 +238,7 @@ static size_t quotes_at(struct str s)
     return str_starts(s, STR("\"\"\"")) ? 3 : str_starts(s, STR("\"")) ? 1 : 0;
 }
 
-/* To the first line whose text ends with as many quotes as the value began with. */
+/* To the first line whose text ends with as many quotes as the value began with: with none, to the end of this one. */
 static bool read_quoted(struct reader *r, size_t quotes, struct str *value)
 {
     const char *from = r->p, *last = r->p; /* behind the last character that is no white space */
@@ -262,14 +262,8 @@ static bool read_quoted(struct reader *r, size_t quotes, struct str *value)
 
 static enum err_code read_value(struct reader *r, struct modelfile_command *c, struct err *e)
 {
-    const char *from = r->p;
     skip_spaces(r);
     size_t quotes = quotes_at((struct str){ r->p, (size_t)(r->end - r->p) });
-    if (!quotes) {
-        skip_line(r);
-        c->value = trimmed((struct str){ from, (size_t)(r->p - from) });
-        return ERR_OK;
-    }
     if (read_quoted(r, quotes, &c->value))
         return ERR_OK;
     return err_set(e, ERR_FORMAT,
@@ -321,7 +315,7 @@ static enum err_code wants(const struct modelfile_command *c, struct err *e)
 static enum err_code read_name(struct reader *r, struct modelfile_command *c, struct err *e)
 {
     c->name = take(r, is_name_char);
-    if (!c->name.n || at_line_end(r) || !is_blank(*r->p))
+    if (at_line_end(r) || !is_blank(*r->p))
         return wants(c, e);
     if (c->kind != MODELFILE_MESSAGE || str_is(c->name, "system") || str_is(c->name, "user") ||
         str_is(c->name, "assistant"))

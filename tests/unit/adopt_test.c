@@ -14,8 +14,9 @@ static enum err_code inspect(void *user, const char *const *paths, size_t n, str
 {
     (void)template;
     (void)user;
-    (void)paths;
-    (void)n;
+    assert_true(n > 0);
+    if (strstr(paths[0], "bad"))
+        return err_set(e, ERR_FORMAT, "it is bad");
     out->family = arena_strndup(a, "llama", 5);
     if (!out->family)
         return err_no_memory(e, 5, "facts");
@@ -206,6 +207,85 @@ static void a_name_that_is_taken_meanwhile(void **state)
     adopt_list_destroy(l);
 }
 
+/* What a program leaves, and what is found of it: a model's name, its revision and what is wrong with it, and its files,
+ * with '=' where their digest is known. */
+static const struct {
+    const char *finder;
+    struct {
+        const char *name, *text;
+    } files[6];
+    const char *found;
+} caches[] = {
+#define HEX "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+    { "llama.cpp", { { "a.gguf", "GGUF" }, { "a.gguf.etag", HEX } }, "a:latest a.gguf=" },
+    { "llama.cpp", { { "a.gguf", "GGUF" }, { "a.gguf.etag", "\"" HEX "\"\n" } }, "a:latest a.gguf=" },
+    { "llama.cpp", { { "a.gguf", "GGUF" }, { "a.gguf.etag", "\"" HEX "0\"" } }, "a:latest a.gguf" },
+    { "llama.cpp", { { "a.gguf", "GGUF" }, { "a.gguf.etag", "W/" HEX } }, "a:latest a.gguf" },
+    { "llama.cpp", { { "a.gguf", "GGUF" }, { "a.gguf.etag", "\"\n" } }, "a:latest a.gguf" },
+    { "llama.cpp", { { "a.gguf", "GGUF" }, { "a.gguf.etag", "" } }, "a:latest a.gguf" },
+    { "llama.cpp", { { "a.gguf", "GGUF" }, { "a.gguf.etag", "" }, { "a.gguf.json", "{\"etag\":\"" HEX "\"}" } }, "a:latest a.gguf" },
+    { "llama.cpp", { { "a.gguf", "GGUF" }, { "a.gguf.json", "{\"etag\":\"" HEX "\"}" } }, "a:latest a.gguf=" },
+    { "llama.cpp", { { "a.gguf", "GGUF" }, { "a.gguf.json", "{\"etag\":7}" } }, "a:latest a.gguf" },
+    { "llama.cpp", { { "a.gguf", "GGUF" }, { "a.gguf.json", "{" } }, "a:latest a.gguf" },
+    { "llama.cpp", { { "a.gguf", "GGUF" }, { "in/b.gguf", "GGUF" } }, "a:latest a.gguf" },
+    /* projectors: in one directory for all, of those whose names begin alike */
+    { "llama.cpp", { { "o_r_a.gguf", "GGUF" }, { "o_r_mmproj.gguf", "GGUF" }, { "o_s_b.gguf", "GGUF" }, { "mmproj.gguf", "GGUF" } },
+      "o_r_a:latest o_r_a.gguf o_r_mmproj.gguf o_s_b:latest o_s_b.gguf" },
+    { "lm-studio", { { "o/r/a.gguf", "GGUF" }, { "o/r/mmproj.gguf", "GGUF" } }, "a:latest a.gguf mmproj.gguf" },
+    { "lm-studio", { { "o/r/a.gguf", "GGUF" }, { "o/r/mmproj.gguf", "no" } }, "a:latest a.gguf" },
+    { "directory", { { "a.gguf", "GGU" }, { "b.gguf", "gguf" }, { "bad.gguf", "GGUF" }, { ".gguf", "GGUF" }, { "c.ggu", "GGUF" } },
+      "a:latest a.gguf is no GGUF file b:latest b.gguf is no GGUF file bad:latest it is bad bad.gguf" },
+    /* shards */
+    { "directory", { { "x-00001-of-00002.gguf", "GGUF" }, { "x-00002-of-00002.gguf", "GGUF" } },
+      "x:latest x-00001-of-00002.gguf x-00002-of-00002.gguf" },
+    { "directory", { { "x-00001-of-00002.gguf", "GGUF" } }, "x:latest part 2 of 2 is missing x-00001-of-00002.gguf" },
+    { "directory", { { "x-00002-of-00002.gguf", "GGUF" }, { "y-00001-of-00000.gguf", "GGUF" }, { "z-00001-of-99999.gguf", "GGUF" } }, "" },
+    { "directory", { { "x-00001-of-0002.gguf", "GGUF" }, { "y-0001-of-00002.gguf", "GGUF" } },
+      "x-00001-of-0002:latest x-00001-of-0002.gguf y-0001-of-00002:latest y-0001-of-00002.gguf" },
+    /* the hub; these are no links, which alone tell a digest */
+    { "huggingface", { { "models--o--r/snapshots/c/a.gguf", "GGUF" }, { "models--o--r/snapshots/stray.gguf", "GGUF" } },
+      "hf.co/o/r:a.gguf @c a.gguf" },
+    { "huggingface", { { "models--o--r/snapshots/c/a.gguf", "GGUF" }, { "models--o--r/snapshots/d/a.gguf", "GGUF" },
+                       { "models--o--r/refs/main", "d" } }, "hf.co/o/r:a.gguf @d a.gguf hf.co/o/r:a.gguf-2 @c a.gguf" },
+    { "huggingface", { { "models--o--r/snapshots/c/a b.gguf", "GGUF" } }, "a-b:latest @c a b.gguf" },
+    { "huggingface", { { "models----r/snapshots/c/a.gguf", "GGUF" }, { "models--o--/snapshots/c/a.gguf", "GGUF" },
+                       { "models--o/snapshots/c/a.gguf", "GGUF" }, { "datasets--o--r/snapshots/c/a.gguf", "GGUF" },
+                       { "models--o--s", "a file" } }, "" },
+    /* Ollama: what lies elsewhere than manifests do is none */
+    { "ollama", { { "manifests/stray", "{}" }, { "manifests/h/stray", "{}" }, { "manifests/h/n/m/stray/t", "{}" } }, "" },
+};
+
+static void what_programs_leave(void **state)
+{
+    struct place *p = *state;
+    reopen(p);
+    store_set_inspector(p->s, inspect, NULL);
+    for (size_t i = 0; i < sizeof caches / sizeof *caches; i++) {
+        char root[300], file[400], found[1000] = " ";
+        struct adopt_list *l = NULL;
+        snprintf(root, sizeof root, "%s/%zu", p->root, i);
+        for (size_t k = 0; k < 6 && caches[i].files[k].name; k++) {
+            snprintf(file, sizeof file, "%zu/%s", i, caches[i].files[k].name);
+            put(p, file, caches[i].files[k].text);
+        }
+        ok(adopt_find(p->s, &(struct adopt_root){ caches[i].finder, root }, 1, NULL, &l, e));
+        for (size_t k = 0; k < l->n_found; k++) {
+            const struct adopt_found *f = &l->found[k];
+            const char *problem = f->problem ? f->problem : "";
+            size_t n = strlen(found), in_root = strncmp(problem, root, strlen(root)) == 0 ? strlen(root) + 1 : 0;
+            n += (size_t)snprintf(found + n, sizeof found - n, "%s %s%s%s%s%s", f->name, *f->revision ? "@" : "", f->revision,
+                                  *f->revision ? " " : "", problem + in_root, *problem ? " " : "");
+            for (size_t m = 0; m < f->n_files; m++)
+                n += (size_t)snprintf(found + n, sizeof found - n, "%s%s ", strrchr(f->files[m].path, '/') + 1,
+                                      f->files[m].has_digest ? "=" : "");
+        }
+        found[strlen(found) - 1] = '\0';
+        if (strcmp(found[0] ? found + 1 : found, caches[i].found) != 0 || l->n_notes)
+            fail_msg("%zu: '%s' and %zu notes (%s)", i, found + 1, l->n_notes, l->n_notes ? l->notes[0].why : "");
+        adopt_list_destroy(l);
+    }
+}
+
 /* Thousands of models that would be called the same, shards among thousands of files, and links that lead back. */
 static void large_caches(void **state)
 {
@@ -254,6 +334,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(all_of_it, setup, teardown),
         cmocka_unit_test_setup_teardown(no_allocation_that_fails_leaves_a_trace, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(what_programs_leave, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(large_caches, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(it_can_be_stopped, setup, teardown),
         cmocka_unit_test_setup_teardown(a_name_that_is_taken_meanwhile, setup, teardown),

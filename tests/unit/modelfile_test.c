@@ -224,15 +224,18 @@ static void round_trips(void **state)
     for (size_t i = 0; i < sizeof more / sizeof *more; i++)
         assert_true(same_again(more[i]));
     assert_false(same_again(STR("a\"\"\"\nb")));
+    assert_false(same_again(STR("a\"\"\"\nb\rc")));
+    assert_false(same_again(STR("a\"\"\"\rb\nc")));
     assert_false(same_again(STR("a\x01")));
+    assert_false(same_again(STR("a\xFF")));
 }
 
 static void versions(void **state)
 {
     (void)state;
-    static const char *const yes[] = { "1", "v1", "1.2", "0.14.0", "v10.20.30", "1.2.3-a", "1.2.3-0a.b", "1.2.3+01" };
+    static const char *const yes[] = { "1", "v1", "1.2", "0.14.0", "v10.20.30", "1.2.3-a", "1.2.3-0a.b", "1.2.3+01", "1.2.3-10", "1.2.3-a-b" };
     static const char *const no[] = { "", "v", "01", "1.", "1.2.3.4", "1.2-a", "1.2.3-01", "1.2.3-", "1.2.3+", "V1",
-                                      "1.2.3-a..b", "1 ", "1.2.3+a_b" };
+                                      "1.2.3-a..b", "1 ", "1.2.3+a_b", "1.2.3-a{" };
     for (size_t i = 0; i < sizeof yes / sizeof *yes; i++)
         if (!modelfile_version(str_from(yes[i])))
             fail_msg("%s", yes[i]);
@@ -240,7 +243,7 @@ static void versions(void **state)
         if (modelfile_version(str_from(no[i])))
             fail_msg("%s", no[i]);
     /* each after the one before: semver.org's own row, and around it */
-    static const char *const rising[] = { "0.0.9", "v0.1", "0.1.1", "0.9.0", "0.10.0", "1.0.0-alpha", "1.0.0-alpha.1",
+    static const char *const rising[] = { "0.0.9", "v0.1", "0.1.1", "0.9.0", "0.10.0", "1.0.0-1", "1.0.0--", "1.0.0-alpha", "1.0.0-alpha.1",
                                           "1.0.0-alpha.beta", "1.0.0-beta", "1.0.0-beta.2", "1.0.0-beta.11", "1.0.0-rc.1",
                                           "v1", "1.0.1", "2", "10.0.0", "99999999999999999999999.0.0" };
     for (size_t i = 0; i < sizeof rising / sizeof *rising; i++)

@@ -511,6 +511,90 @@ static void a_path_leads_to_the_open_file(void **state)
     p->s = NULL;
 }
 
+static bool unreadable;
+
+static ssize_t u_read(int fd, void *bytes, size_t n, uint64_t at)
+{
+    errno = EIO;
+    return unreadable ? -1 : file_system.read(fd, bytes, n, at);
+}
+
+/* A place that is gone is told from one that cannot be read now, which is none the worse for it afterwards. */
+static void a_reference_that_is_out_of_reach(void **state)
+{
+    struct place *p = *state;
+    struct file_ops ops = file_system;
+    struct stat st;
+    ops.read = u_read;
+    ok(store_open_with(&ops, p->home, &p->s, e));
+    assert_int_equal(mkdir(in(p, "disk"), 0700), 0);
+    const char *path = write_file(in(p, "disk/it.gguf"), "it", 2);
+    ok(import_file(p->s, "r", path, STORE_REFERENCE, e));
+    assert_int_equal(rename(in(p, "disk"), in(p, "away")), 0);
+    fails_with(ERR_NOT_FOUND, "which the model 'r:latest' refers to, is gone", resolve(p->s, "r", e));
+    write_file(in(p, "disk"), "", 0); /* nor is there a directory of that name */
+    fails_with(ERR_NOT_FOUND, "which the model 'r:latest' refers to, is gone", resolve(p->s, "r", e));
+    assert_int_equal(unlink(in(p, "disk")), 0);
+    assert_int_equal(rename(in(p, "away"), in(p, "disk")), 0);
+    assert_int_equal(stat(in(p, "disk/it.gguf"), &st), 0);
+    set_time(in(p, "disk/it.gguf"), &st, 1);
+    unreadable = true;
+    fails_with(ERR_IO, "it.gguf", resolve(p->s, "r", e));
+    unreadable = false;
+    ok(resolve(p->s, "r", e));
+    store_close(p->s);
+    p->s = NULL;
+}
+
+/* ---- parts ---------------------------------------------------------------------------------------- */
+
+static int no_link(const char *target, int dir, const char *name)
+{
+    (void)target, (void)dir, (void)name;
+    errno = EPERM;
+    return -1;
+}
+
+/* A reader finds the parts of a model by their names: as they are, where they are right, else by names in tmp/. */
+static void parts_have_their_names(void **state)
+{
+    struct place *p = *state;
+    static const struct {
+        const char *one, *two;
+        bool named;
+    } rows[] = { { "/d/x-00001-of-00002.gguf", "/d/x-00002-of-00002.gguf", true },
+                 { "/d/x-00002-of-00002.gguf", "/d/x-00001-of-00002.gguf", false },
+                 { "/d/x-00001-of-00003.gguf", "/d/x-00002-of-00003.gguf", false },
+                 { "/d/x-00001-of-00002.gguf", "/e/x-00002-of-00002.gguf", false },
+                 { "/d/xx-00001-of-00002.gguf", "/d/x-00002-of-00002.gguf", false },
+                 { "/d/x", "/d/x", false } };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (store_parts_are_named((const char *const[]){ rows[i].one, rows[i].two }, 2) != rows[i].named)
+            fail_msg("%s and %s", rows[i].one, rows[i].two);
+    struct store_model *m = NULL;
+    struct arena a = { 0 };
+    struct file_ops ops = file_system;
+    const char *files[] = { write_file(in(p, "x-00001-of-00002.gguf"), "one", 3), write_file(in(p, "x-00002-of-00002.gguf"), "two", 3) };
+    const char *const turned[] = { files[1], files[0] }, *const *named = NULL;
+    ok(store_open_with(&ops, p->home, &p->s, e));
+    ok(import_files(p->s, "r", files, 2, STORE_REFERENCE, &m, e));
+    assert_string_equal(m->path, in(p, "x-00001-of-00002.gguf"));
+    assert_int_equal(entries(p->home, "tmp"), 0);
+    store_model_destroy(m);
+    ok(store_name_parts(p->s, &a, files, 2, &a, &named, e));
+    assert_ptr_equal(named, files);
+    ok(store_name_parts(p->s, &a, turned, 2, &a, &named, e));
+    assert_true(store_parts_are_named(named, 2));
+    assert_file_is(named[0], "two", 3);
+    store_unname_parts(p->s, &a, 2);
+    assert_int_equal(entries(p->home, "tmp"), 0);
+    ops.link = no_link;
+    fails_with(ERR_IO, "naming a part of a model", store_name_parts(p->s, &a, turned, 2, &a, &named, e));
+    arena_finish(&a);
+    store_close(p->s);
+    p->s = NULL;
+}
+
 /* Neither verify nor anybody else waits for who will write to a pipe. */
 static void a_pipe_is_no_file(void **state)
 {
@@ -912,6 +996,8 @@ int main(void)
         T(verify_sees_that_it_is_written_to),
         T(adopting_looks_twice_where_the_path_leads),
         T(a_path_leads_to_the_open_file),
+        T(a_reference_that_is_out_of_reach),
+        T(parts_have_their_names),
         T(a_pipe_is_no_file),
         T(torn_hashes_are_not_believed),
         T(a_part_of_another_size_is_not_sealed),
