@@ -7,6 +7,7 @@
 #include "runtime/base/json.h"
 #include "store/bundle.h"
 #include "store/commit.h"
+#include "store/manifest.h"
 
 #define MAX_INDEX ((size_t)1 << 20)
 #define PIECE ((size_t)1 << 20)
@@ -89,34 +90,26 @@ static enum err_code add_text(struct export *x, struct str text, const struct di
 }
 
 /* A layer that the catalog keeps: the nth of its kind. */
-static enum err_code add_layer_text(struct export *x, const struct store_model *m, const json_t *layer, size_t nth[],
-                                    struct err *e)
+static enum err_code add_layer_text(struct export *x, const struct store_model *m, const struct manifest_layer *l,
+                                    size_t nth[], struct err *e)
 {
-    const char *type = json_string_value(json_object_get(layer, "mediaType"));
-    const char *title = json_string_value(json_object_get(json_object_get(layer, "annotations"),
-                                                          "org.opencontainers.image.title"));
-    struct str digest = str_from(json_string_value(json_object_get(layer, "digest"))), text;
-    enum media_kind kind = media_kind_of(type ? type : "", title);
-    struct digest d;
-    if (!digest_parse(digest, &d))
-        return err_set(e, ERR_FORMAT, "the manifest of '%s' is damaged", m->name);
+    struct str text;
     for (size_t i = 0; i < m->n_files; i++)
-        if (digest_eq(&m->files[i].digest, &d))
+        if (digest_eq(&m->files[i].digest, &l->digest))
             return ERR_OK;
-    enum err_code code = store_layer_text(x->s, m, kind, nth[kind]++, &x->arena, &text, e);
-    return code ? code : add_text(x, text, &d, e);
+    enum err_code code = store_layer_text(x->s, m, l->kind, nth[l->kind]++, &x->arena, &text, e);
+    return code ? code : add_text(x, text, &l->digest, e);
 }
 
 static enum err_code add_layer_texts(struct export *x, const struct store_model *m, struct err *e)
 {
-    size_t nth[MEDIA_KINDS] = { 0 }, i;
-    json_t *root = NULL;
-    const json_t *layer;
-    enum err_code code = json_read(str_from(m->manifest), MANIFEST_MAX_BYTES, "a model's manifest", &root, e);
-    json_array_foreach(json_object_get(root, "layers"), i, layer)
-        if (!code)
-            code = add_layer_text(x, m, layer, nth, e);
-    json_decref(root);
+    size_t nth[MEDIA_KINDS] = { 0 };
+    struct manifest all;
+    enum err_code code = manifest_read(str_from(m->manifest), &x->arena, &all, e);
+    if (code == ERR_FORMAT)
+        err_prefix(e, "the manifest of '%s' is damaged", m->name);
+    for (size_t i = 0; !code && i < all.n_layers; i++)
+        code = add_layer_text(x, m, &all.layers[i], nth, e);
     return code;
 }
 

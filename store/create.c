@@ -8,6 +8,7 @@
 
 #include "runtime/base/json.h"
 #include "store/commit.h"
+#include "store/manifest.h"
 
 /* A layer to be, and what is held for it until the commit. */
 struct made {
@@ -59,11 +60,6 @@ static struct made *add(struct work *w, enum media_kind kind)
 
 /* ---- layers of the model that it comes from ------------------------------------------------------ */
 
-static enum err_code bad_manifest(const struct work *w, struct err *e)
-{
-    return err_set(e, ERR_FORMAT, "the manifest of '%s' is damaged: pull or import it again", w->in->from);
-}
-
 static enum err_code lease(struct work *w, struct made *m, struct err *e)
 {
     char text[DIGEST_TEXT_SIZE];
@@ -77,20 +73,12 @@ static enum err_code lease(struct work *w, struct made *m, struct err *e)
                    m->name ? " of " : "", m->name ? m->name : "");
 }
 
-static enum err_code inherit_layer(struct work *w, const json_t *layer, struct err *e)
+static enum err_code inherit_layer(struct work *w, const struct manifest_layer *l, struct err *e)
 {
-    const char *type = json_string_value(json_object_get(layer, "mediaType"));
-    const json_t *digest = json_object_get(layer, "digest");
-    const json_t *title = json_object_get(json_object_get(layer, "annotations"), MANIFEST_TITLE);
-    struct digest d;
-    if (!type || !digest_parse((struct str){ json_string_value(digest), json_string_length(digest) }, &d))
-        return bad_manifest(w, e);
-    struct made *m = add(w, media_kind_of(type, json_string_value(title)));
-    m->layer.digest = d;
-    /* one that was told by its title is written as what it is */
-    m->layer.media_type = media_kind_of(type, NULL) == m->layer.kind ? arena_strndup(&w->arena, type, strlen(type))
-                                                                     : media_type_of(m->layer.kind);
-    return m->layer.media_type ? lease(w, m, e) : err_no_memory(e, strlen(type), "creating a model");
+    struct made *m = add(w, l->kind);
+    m->layer.digest = l->digest;
+    m->layer.media_type = media_type_alone(l->media_type, l->kind);
+    return lease(w, m, e);
 }
 
 static enum err_code read_json(struct str text, const char *what, json_t **out, struct err *e)
@@ -112,18 +100,19 @@ static enum err_code make_room(struct work *w, size_t inherited, struct err *e)
 
 static enum err_code inherit(struct work *w, struct err *e)
 {
-    json_t *root = NULL;
+    struct manifest old;
     enum err_code c = store_resolve(w->s, w->in->from, &w->base, e);
-    if (!c)
-        c = read_json(str_from(w->base->manifest), "the model's manifest", &root, e);
-    const json_t *layers = json_object_get(root, "layers");
-    if (!c)
-        c = make_room(w, json_array_size(layers), e);
-    for (size_t i = 0; !c && i < json_array_size(layers); i++)
-        c = inherit_layer(w, json_array_get(layers, i), e);
-    json_decref(root);
-    if (!c)
-        w->facts = w->base->facts;
+    if (c)
+        return c;
+    c = manifest_read(str_from(w->base->manifest), &w->arena, &old, e);
+    if (c == ERR_FORMAT)
+        err_prefix(e, "the manifest of '%s' is damaged: pull or import it again", w->in->from);
+    if (c)
+        return c;
+    c = make_room(w, old.n_layers, e);
+    for (size_t i = 0; !c && i < old.n_layers; i++)
+        c = inherit_layer(w, &old.layers[i], e);
+    w->facts = w->base->facts;
     return c;
 }
 
@@ -526,7 +515,9 @@ static enum err_code write_manifest(struct work *w, struct err *e)
                                              .digest = w->made[i]->layer.digest,
                                              .size = w->made[i]->layer.size,
                                              .kind = w->made[i]->layer.kind };
-    return manifest_write(&layers[0], layers + 1, w->n - 1, &w->manifest, &w->digest, e);
+    struct manifest again; /* what is made here has the limits of what comes from elsewhere, and can go there */
+    enum err_code c = manifest_write(&layers[0], layers + 1, w->n - 1, &w->manifest, &w->digest, e);
+    return c ? c : manifest_read(buf_str(&w->manifest), &w->arena, &again, e);
 }
 
 static void tell_layers(struct work *w)

@@ -155,7 +155,7 @@ static enum err_code take_layers(struct derive *d, struct err *e)
     for (size_t i = 0; !code && i < d->old.n_layers; i++) {
         const struct manifest_layer *l = &d->old.layers[i];
         enum media_kind kind = kind_of(d, l);
-        struct commit_layer keep = { .media_type = kind == l->kind ? l->media_type : media_type_of(kind),
+        struct commit_layer keep = { .media_type = media_type_alone(l->media_type, kind),
                                      .kind = kind, .digest = l->digest, .size = l->size,
                                      .where = COMMIT_THERE };
         if (kind != MEDIA_MODEL)

@@ -105,6 +105,11 @@ const char *media_type_of(enum media_kind k)
     return k < MEDIA_KINDS && kinds[k].type ? kinds[k].type : "application/octet-stream";
 }
 
+const char *media_type_alone(const char *media_type, enum media_kind k)
+{
+    return media_kind_of(media_type, NULL) == k ? media_type : media_type_of(k);
+}
+
 const char *media_kind_name(enum media_kind k)
 {
     return kinds[k < MEDIA_KINDS ? k : MEDIA_UNKNOWN].name;

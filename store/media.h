@@ -20,6 +20,7 @@ enum media_kind media_kind_of(const char *media_type, const char *title /* may b
 /* True: a file of its own in blobs/. False: text, in the catalog, at most MEDIA_TEXT_MAX bytes. */
 bool media_is_file(enum media_kind k);
 const char *media_type_of(enum media_kind k); /* as we write it: Ollama's */
+const char *media_type_alone(const char *media_type, enum media_kind k); /* this one, or ours, where only a title told k */
 const char *media_kind_name(enum media_kind k); /* "model", "template"; "unknown" */
 enum media_kind media_kind_named(const char *name);
 

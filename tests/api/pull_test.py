@@ -299,6 +299,25 @@ class Push(Case):
         model, = other.get("/api/tags").json["models"]
         self.assertEqual(model["digest"], DIGEST)
 
+    def test_what_only_titles_tell(self):
+        """Whatever is made of a model whose layers are known by titles alone goes wherever others go."""
+        name, oci = "library/titled", "application/vnd.oci.image.manifest.v1+json"
+        layers = [(GGUF, "application/vnd.cncf.model.weight.v1.raw", "x/m.gguf"), (b"MIT", "text/plain", "LICENSE")]
+        manifest = json.dumps({
+            "schemaVersion": 2, "mediaType": oci,
+            "config": {"mediaType": "application/vnd.oci.empty.v1+json", **REGISTRY.blob(name, b"{}")},
+            "layers": [{"mediaType": kind, "annotations": {"org.cncf.model.filepath": title}, **REGISTRY.blob(name, data)}
+                       for data, kind, title in layers]})
+        self.assertEqual(REGISTRY.ask("PUT", f"/v2/{name}/manifests/1", manifest, {"Content-Type": oci})[0], 201)
+        self.hearth("pull", "--insecure", at("titled:1"))
+        self.d.ok("/api/create", {"model": "made", "from": at("titled:1"), "system": "hi", "stream": False})
+        self.hearth("quantize", at("titled:1"), "small", "Q8_0")
+        for made in (at("titled:1"), "made", "small"):
+            self.hearth("push", "--insecure", made, at("again"))
+            self.hearth("export", made, "-o", self.d.home + "/x.tar")
+            self.hearth("import", self.d.home + "/x.tar", "back")
+            self.assertEqual(self.d.ok("/api/show", {"model": "back"})["license"], "MIT", made)
+
     def test_what_is_not_here(self):
         reply = self.d.post("/api/push", {"model": at("none"), "insecure": True, "stream": False})
         self.assertEqual(reply.status, 404, reply.body)

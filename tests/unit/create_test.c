@@ -383,6 +383,9 @@ static void what_cannot_be_created(void **state)
     fails_with(ERR_INVALID, "neither 'from' or 'files'", store_create(p->s, &in_, NULL, e));
     ok(send(u, "llama one", e));
     ok(create(p, u, "m", NULL, file, &system, 1, e));
+    for (size_t i = 0; i < 5; i++) /* what could be pulled nowhere is not made */
+        many_texts[i] = (struct store_create_text){ MEDIA_LICENSE, { long_text, MEDIA_TEXT_MAX - i } };
+    fails_with(ERR_TOO_LARGE, "its texts have more than", create(p, u, "x", "m", NULL, many_texts, 5, e));
     fails_with(ERR_TOO_LARGE, "the model's system has 4194305 bytes", create(p, u, "x", "m", NULL, &too_long, 1, e));
     fails_with(ERR_INVALID, "is a text, and no model file", create(p, u, "x", NULL, text, NULL, 0, e));
     uploads_destroy(u);
