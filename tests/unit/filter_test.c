@@ -34,7 +34,7 @@ static void words_are_true_or_not(void **state)
         { "license:apache", true }, { "license:mit", false }, { "source:huggingface", true },
         { "size<4GB", false }, { "size<=4GB", true }, { "size:4GB", true }, { "size>=4GB", true }, { "size>4GB", false },
         { "size<4.5gb", true }, { "size<4GiB", true }, { "size>3.7GiB", true }, { "size=4000000000", true },
-        { "size>3999M", true }, { "size<1TB", true }, { "params<8B", false }, { "params<8.2B", true },
+        { "size>3999M", true }, { "size<4000000001B", true }, { "size<4000000000b", false }, { "size<1TB", true }, { "params<8B", false }, { "params<8.2B", true },
         { "params>8000M", true }, { "context>=40960", true }, { "context>=40k", true }, { "context<40k", false },
         { "context>128K", false }, { "context:40960 cap:tools size<5GB qwen", true },
         { "context:40960 cap:tools size<5GB llama", false },

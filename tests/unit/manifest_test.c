@@ -124,6 +124,10 @@ static void what_is_no_manifest_is_refused(void **state)
           "must be sha256:" },
         { LAYERS(LAYER("application/vnd.ollama.image.model", "\"digest\":7,\"size\":1")), ERR_FORMAT,
           "must be sha256:" },
+        { LAYERS(LAYER("application/vnd.ollama.image.model", "\"digest\":\"caf\u00e9\",\"size\":1")), ERR_FORMAT, "is '?'" },
+        { LAYERS(LAYER("application/vnd.ollama.image.model", "\"digest\":\"\x7f\",\"size\":1")), ERR_FORMAT, "is '?'" },
+        { LAYERS("{\"mediaType\":\"application/vnd.ollama.image.model\",\"size\":5}"), ERR_FORMAT, "layer 1 must have" },
+        { LAYERS("{\"mediaType\":\"application/vnd.ollama.image.model\"," D(1) "}"), ERR_FORMAT, "layer 1 must have" },
         { LAYERS(LAYER("a\\nb", D(1) ",\"size\":1")), ERR_FORMAT, "control character" },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

@@ -381,6 +381,7 @@ static void hostile_sources_are_refused(void **state)
         { "https://h.io/a b.gguf", "0x20 at 14) that has to be written as %20" },
         { "https://h.io/a\nb.gguf", "0x0a" },
         { "https://h.io/caf\xc3\xa9.gguf", "%C3" },
+        { "https://h.io/a\x7f" "b.gguf", "0x7f" },
         { "https://h.io\\@evil/x.gguf", "0x5c" },
         { "https:///x.gguf", "host is empty" },
         { "https://h.io:0/x.gguf", "port must be" },

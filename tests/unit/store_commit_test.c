@@ -334,6 +334,31 @@ static void a_model_that_is_open_keeps_its_files(void **state)
     assert_int_equal(entries(p->home, "blobs"), 0);
 }
 
+/* Memory that is missing is not said of the blob; with each number of leases the table may be full. */
+static void a_lease_without_memory(void **state)
+{
+    struct place *p = *state;
+    struct digest d, other = { 0 };
+    struct err why;
+    reopen(p);
+    add(p, "m", "bytes", STORE_COPY);
+    ok(manifest_digest(STR("bytes"), &d, e));
+    for (other.b[0] = 1; other.b[0] < 20; other.b[0]++) {
+        enum err_code code = ERR_NO_MEMORY;
+        for (uint64_t n = 1; code; n++) {
+            mem_fail_after(n, false);
+            code = store_lease(p->s, &d, NULL, &why);
+            mem_fail_after(0, false);
+            assert_true(code == ERR_OK || code == ERR_NO_MEMORY);
+            assert_int_equal(lease_is_held(p->s->leases, &d), !code);
+        }
+        store_release(p->s, &d);
+        assert_true(store_hold(p->s, &other));
+    }
+    for (other.b[0] = 1; other.b[0] < 20; other.b[0]++)
+        store_release(p->s, &other);
+}
+
 static void only_sound_blobs_are_leased(void **state)
 {
     struct place *p = *state;
@@ -440,6 +465,8 @@ static void media_types_become_kinds(void **state)
         { "application/octet-stream", "dir/Model-Q4_0.GGUF", MEDIA_MODEL },
         { "application/octet-stream", "a/mmproj-model-f16.gguf", MEDIA_PROJECTOR },
         { "application/octet-stream", "run.sh", MEDIA_UNKNOWN },
+        { "text/plain", "a/chat.JINJA", MEDIA_TEMPLATE },
+        { "text/plain", "jinja", MEDIA_UNKNOWN },
         { "application/octet-stream", NULL, MEDIA_UNKNOWN },
         { "application/vnd.acme.weights", "x.gguf", MEDIA_MODEL },
         { "application/vnd.acme.weights", "LICENSE", MEDIA_UNKNOWN },
@@ -490,6 +517,7 @@ int main(void)
         T(a_text_may_be_a_file_too),
         T(what_does_not_hash_to_its_digest_is_not_committed),
         T(what_is_leased_stays),
+        T(a_lease_without_memory),
         T(models_outlive_their_store),
         T(a_model_that_is_open_keeps_its_files),
         T(only_sound_blobs_are_leased),

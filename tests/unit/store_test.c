@@ -20,7 +20,7 @@ static void open_makes_what_is_missing_whatever_the_umask(void **state)
     struct place *p = *state;
     static const mode_t masks[] = { 0, 022, 077, 0777 };
     for (size_t i = 0; i < sizeof masks / sizeof *masks; i++) {
-        snprintf(p->home, sizeof p->home, "%s/%zu/deep/home//", p->root, i);
+        snprintf(p->home, sizeof p->home, "%s/%zu//deep/home//", p->root, i);
         mode_t before = umask(masks[i]);
         reopen(p);
         const char *file = model_file(p, "m");

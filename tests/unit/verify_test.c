@@ -416,23 +416,24 @@ static void prune_takes_what_nothing_names(void **state)
     leave_download(p, 'a', "journal", PRUNE_OLDER_S + 10);
     leave_download(p, 'b', "part", 60);
     leave_download(p, 'c', "part", PRUNE_OLDER_S + 10);
+    leave_download(p, 'd', "part", -PRUNE_OLDER_S); /* by a clock that was set back since */
     memset(key.b, 0xcc, sizeof key.b);
     assert_true(store_hold(p->s, &key)); /* somebody is at it */
     assert_int_equal(prune(p, false, 0), 2 * 4096);
     assert_null(strstr(pruned, "b:")); /* it is leased */
     assert_non_null(strstr(pruned, "d:dl-aaaaaaaaaaa"));
     assert_non_null(strstr(pruned, "s:stranger"));
-    assert_int_equal(entries(p->home, "tmp"), 2);
+    assert_int_equal(entries(p->home, "tmp"), 3);
     assert_int_equal(entries(p->home, "blobs"), 3); /* kept, held, the stranger */
     /* without its lease it would go, and goes */
     lease_put(p->s->leases, &d);
     assert_int_equal(prune(p, true, 30), 2 * 4096);
     assert_non_null(strstr(pruned, "b:sha256-"));
     assert_non_null(strstr(pruned, "d:dl-bbbbbbbbbbb"));
-    assert_int_equal(entries(p->home, "tmp"), 2);
+    assert_int_equal(entries(p->home, "tmp"), 3);
     assert_int_equal(entries(p->home, "blobs"), 3);
     assert_int_equal(prune(p, false, 30), 2 * 4096);
-    assert_int_equal(entries(p->home, "tmp"), 1);
+    assert_int_equal(entries(p->home, "tmp"), 2);
     assert_int_equal(entries(p->home, "blobs"), 2);
     assert_int_equal(prune(p, false, 30), 0);
     store_release(p->s, &key);
