@@ -281,6 +281,17 @@ static enum err_code ask_at(struct remote *r, struct hub *h, const struct base *
     return !code && tree ? ask_tree(r, h, at, e) : code;
 }
 
+static struct base at_home(const struct hub *h)
+{
+    return (struct base){ h->endpoint, h->endpoint_plain, h->authorization };
+}
+
+/* No other place is asked after these. */
+static bool is_end(enum err_code code)
+{
+    return code == ERR_CANCELLED || code == ERR_NO_MEMORY || code == ERR_CONFLICT;
+}
+
 /* A mirror that does not have it, or does not answer, is passed over. */
 static enum err_code ask(struct remote *r, struct hub *h, bool tree, struct base *at, struct err *e)
 {
@@ -290,12 +301,12 @@ static enum err_code ask(struct remote *r, struct hub *h, bool tree, struct base
         enum err_code code = ask_at(r, h, at, tree, &why);
         if (!code)
             return ERR_OK;
-        if (code == ERR_CANCELLED || code == ERR_NO_MEMORY || code == ERR_CONFLICT)
+        if (is_end(code))
             return err_set(e, code, "%s", why.text);
         log_line(LOG_INFO, "msg=\"the mirror does not have it\" repo=%s/%s error=\"%s\"", h->ask.name.namespace,
                  h->ask.name.model, why.text);
     }
-    *at = (struct base){ h->endpoint, h->endpoint_plain, h->authorization };
+    *at = at_home(h);
     return ask_at(r, h, at, tree, e);
 }
 
@@ -347,25 +358,36 @@ static enum err_code check_text(const struct hub_file *f, enum media_kind kind, 
     return code;
 }
 
+static enum err_code fetch_text(struct layers *l, const struct base *at, const struct hub_file *f, enum media_kind kind,
+                                struct digest *out, struct err *e)
+{
+    struct buf body;
+    const char *url = file_url(l->r, l->h, at->url, f, e);
+    enum err_code code = url ? get(l->r, at, url, (size_t)f->size, &body, NULL, e) : ERR_NO_MEMORY;
+    if (code)
+        return code;
+    code = check_text(f, kind, buf_str(&body), out, e);
+    buf_finish(&body);
+    return code;
+}
+
 /* Texts have no SHA-256 on the hub: they are fetched now, held against git's hash, and hashed. */
 static enum err_code add_text(struct layers *l, size_t file, enum media_kind kind, struct err *e)
 {
     struct hub_file *f = &l->h->repo.files[file];
-    struct buf body;
+    const struct base home = at_home(l->h);
+    struct digest is;
+    struct err why = { 0 };
     if (f->size > MEDIA_TEXT_MAX)
         return err_set(e, ERR_TOO_LARGE, "the repository's file '%s' has %llu bytes; at most %zu are taken", f->path,
                        (unsigned long long)f->size, MEDIA_TEXT_MAX);
     if (f->size == 0)
         return ERR_OK;
-    const char *url = file_url(l->r, l->h, l->at->url, f, e);
-    enum err_code code = url ? get(l->r, l->at, url, (size_t)f->size, &body, NULL, e) : ERR_NO_MEMORY;
+    enum err_code code = fetch_text(l, l->at, f, kind, &is, &why);
+    if (code && l->at->url == l->h->mirror && !is_end(code))
+        code = fetch_text(l, &home, f, kind, &is, &why);
     if (code)
-        return code;
-    struct digest is;
-    code = check_text(f, kind, buf_str(&body), &is, e);
-    buf_finish(&body);
-    if (code)
-        return code;
+        return err_set(e, code, "%s", why.text);
     f->sha256 = is;
     f->has_sha256 = true;
     return add(l, file, kind, e);

@@ -249,6 +249,12 @@ def tokens(remote, hub, ca, folder):
         truth("the mirror sees no token", not any(row[3] for row in other.log), str(other.log))
         truth("layers name both", got["layers"][0]["mirror"] == f"{other.url}/{NAME}/resolve/{sha}/tiny-Q4_K_M.gguf" and
               got["layers"][0]["url"].startswith(hub.url), str(got["layers"][0]))
+        text = f"/{NAME}/resolve/{sha}/LICENSE"
+        for lie in (lambda h: h.answer(404, b""), lambda h: h.answer(200, b"x" * len(hub.repos[NAME].revisions[sha]["LICENSE"].data))):
+            other.lies[text] = lie
+            got = remote("open", f"hf.co/{NAME}", "--token", "hf_known", "--mirror", other.url, hub=hub)
+            truth("a text past a mirror", got["code"] == "ok" and "license" in [x["kind"] for x in got["layers"]], got["error"])
+        other.lies.clear()
         del other.repos[NAME]
         got = remote("open", f"hf.co/{NAME}", "--mirror", other.url, hub=hub)
         truth("past a mirror that has it not", got["code"] == "ok", got["error"])
