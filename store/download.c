@@ -325,6 +325,7 @@ static enum err_code key_of(const struct download *d, struct digest *key, struct
     *key = d->digest;
     if (!d->has_digest && !EVP_Digest(d->url, strlen(d->url), key->b, NULL, EVP_sha256(), NULL))
         return err_set(e, ERR_INTERNAL, "hashing a URL failed");
+    key->b[0] ^= !d->has_digest && d->unproven;
     return ERR_OK;
 }
 

@@ -41,6 +41,7 @@ struct download {
     uint64_t size;             /* as the manifest says: another one is an error */
     const char *url;
     bool plain;
+    bool unproven;             /* any server may send it (--insecure): without a digest apart from what a proven one sent */
     /* The value of Authorization for the next request, or NULL; asked again with `refused` after a 401
      * (one new try each `DOWNLOAD_PIECE` of progress). May be NULL. */
     enum err_code (*authorize)(void *user, bool refused, const char **value, struct err *e);

@@ -327,6 +327,9 @@ static void test_resume(void **state)
         leave_half(p, s, &d);
         uint64_t before = s->sent, begun = download_begun(p->s, &d);
         assert_true(begun > 0 && begun <= before && before - begun <= 8 * DOWNLOAD_PIECE);
+        d.unproven = true; /* a digest proves it whoever sent it */
+        assert_int_equal(download_begun(p->s, &d), digest ? begun : 0);
+        d.unproven = false;
         reopen(p);
         s->script = NULL;
         get_whole(p, s, &d, &out);
