@@ -61,7 +61,8 @@ static void what_is_no_filter_is_refused(void **state)
         { "size<-4", "wants a number" }, { "size<1.2.3", "wants a number" }, { "params<8GB", "wants a number" },
         { "context>8kb", "wants a number" }, { "size<4GBB", "wants a number" }, { "size<.", "wants a number" },
         { "size<1234567890123456789012345", "wants a number" }, { "qwen size<<4", "wants a number" },
-        { "\xff", "not valid UTF-8" }, { "a b c d e f g h i j k l m n o p q", "at most 16 words" },
+        { "size<4kx", "wants a number" }, { "size<4kix", "wants a number" }, { "size<4kibs", "wants a number" },
+        { "context>1B", "wants a number" }, { "\xff", "not valid UTF-8" }, { "a b c d e f g h i j k l m n o p q", "at most 16 words" },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct store_filter f;

@@ -126,6 +126,7 @@ static const struct {
     { "h:/n/m", "port must be" },
     { "h:0/n/m", "port must be" },
     { "h:65536/n/m", "port must be" },
+    { "h:000080/n/m", "port must be" },
     { "h:99999999999/n/m", "port must be" },
     { "h:80a/n/m", "port must be" },
     { "h:-1/n/m", "port must be" },
@@ -192,6 +193,7 @@ static void limits(void **state)
         size_t max;
         const char *part;
     } rows[] = { { "", "/n/m:t", 350, "host" },
+                 { "", ":5000/n/m:t", 345, "host" },
                  { "h.io/", "/m:t", 80, "namespace" },
                  { "h.io/n/", ":t", 80, "model" },
                  { "h.io/n/m:", "", 80, "tag" },
