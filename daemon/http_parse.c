@@ -209,6 +209,8 @@ static int read_target(struct conn *c, struct str *authority)
         return fail_memory(c);
     if (memchr(h->path, 0, h->path_n))
         return fail(c, 400, "the request's path holds a NUL character");
+    if (mark && memmem(c->r.query.p, c->r.query.n, "%00", 3))
+        return fail(c, 400, "the request's query holds a NUL character");
     c->r.path = (struct str){ h->path, h->path_n };
     return 0;
 }

@@ -409,6 +409,7 @@ static const struct probe probes[] = {
     { "no such method", "BREW / HTTP/1.1\r\n" H "\r\n", 400, 0, true },
     { "lower-case method", "get / HTTP/1.1\r\n" H "\r\n", 400, 0, true },
     { "encoded NUL in the path", "GET /a%00b HTTP/1.1\r\n" H "\r\n", 400, 0, true },
+    { "encoded NUL in the query", "GET /a?filter=a%00b HTTP/1.1\r\n" H "\r\n", 400, 0, true },
     { "asterisk for GET", "GET * HTTP/1.1\r\n" H "\r\n", 400, 0, true },
     { "expectation", "POST / HTTP/1.1\r\n" H "Expect: coffee\r\nContent-Length: 1\r\n\r\nx", 417, 0,
       true },
