@@ -81,16 +81,15 @@ static void parts_close(struct parts *p)
 static enum err_code parts_open(const char *path, struct parts *p, struct err *e)
 {
     size_t at = 0;
-    unsigned count = 1;
+    unsigned count = 0;
     bool split = split_name(path, &at, &count);
-    *p = (struct parts){ 0 };
-    p->file = mem_zero(count, sizeof *p->file);
-    p->path = mem_zero(count, sizeof *p->path);
+    size_t n = split ? count : 1;
+    *p = (struct parts){ .file = mem_zero(n, sizeof *p->file), .path = mem_zero(n, sizeof *p->path) };
     if (!p->file || !p->path)
-        return err_no_memory(e, count * sizeof *p->file, "the parts of a model");
-    for (unsigned i = 0; i < count; i++)
+        return err_no_memory(e, n * sizeof *p->file, "the parts of a model");
+    for (size_t i = 0; i < n; i++)
         p->file[i].fd = -1;
-    p->n = split ? count : 1;
+    p->n = n;
     for (unsigned i = 0; i < p->n; i++) {
         p->path[i] = mem_strdup(path);
         if (!p->path[i])
