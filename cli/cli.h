@@ -134,7 +134,9 @@ command_run run_run, list_run, ps_run, show_run, rm_run, cp_run, stop_run, impor
  * longer than `name` (a tag that was chosen), or another (of a URL). ERR_CONFLICT: the daemon is offline. */
 #define PULL_NAME_SIZE 1024
 enum err_code pull_missing(struct cli *c, const char *name, char called[PULL_NAME_SIZE], struct err *e);
-/* create.c: a model of a file or of a folder's files, as FROM in a Modelfile takes them. type: what it is quantised to;
+/* create.c: what can be no model's name. */
+bool is_surely_path(const char *text);
+/* A model of a file or of a folder's files, as FROM in a Modelfile takes them. type: what it is quantised to;
  * NULL: as it is. */
 enum err_code create_from_path(struct cli *c, const char *path, const char *name, const char *type, struct err *e);
 /* Models whose place has another one now; the caller json_decref()s. */

@@ -65,8 +65,7 @@ static bool expand(const struct making *m, const char *text, char out[PATH_MAX])
     return n >= 0 && n < PATH_MAX;
 }
 
-/* What can be no model's name. */
-static bool is_surely_path(const char *text)
+bool is_surely_path(const char *text)
 {
     size_t n = strlen(text);
     return strchr("/.~", text[0]) || (n > 5 && strcmp(text + n - 5, ".gguf") == 0 && !strchr(text, ':'));

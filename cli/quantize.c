@@ -10,12 +10,10 @@
 #include "cli/follow.h"
 #include "daemon/protocol_local.h"
 
-/* A path, where it cannot be a name, or where there is such a file and it ends as one. A name's tag may end so. */
+/* A name's tag may end as a file does: then it is a path where there is such a file. */
 static bool is_path(const char *text)
 {
-    size_t n = strlen(text);
-    bool ends = n > 5 && strcmp(text + n - 5, ".gguf") == 0;
-    return text[0] == '/' || text[0] == '.' || (ends && (!strchr(text, ':') || access(text, F_OK) == 0));
+    return is_surely_path(text) || (str_ends(str_from(text), STR(".gguf")) && access(text, F_OK) == 0);
 }
 
 enum err_code quantize_run(struct cli *c, struct err *e)

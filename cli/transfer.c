@@ -45,8 +45,8 @@ enum err_code import_run(struct cli *c, struct err *e)
     char path[PATH_MAX], *name;
     json_t *last = NULL;
     struct stat st;
-    bool bundle;
-    enum err_code code;
+    bool bundle, sent;
+    enum err_code code = ERR_OK;
 
     if (c->given[ARG_COPY] && c->given[ARG_REFERENCE])
         return err_set(e, ERR_USAGE, "--copy and --reference exclude each other");
@@ -61,8 +61,12 @@ enum err_code import_run(struct cli *c, struct err *e)
         mem_free(name);
         return err_set(e, ERR_USAGE, "--reference is for GGUF files: the models of a bundle are copied out of it");
     }
-    code = S_ISDIR(st.st_mode) ? ERR_FORBIDDEN : import_file(c, path, name, &last, e);
-    if (code == ERR_FORBIDDEN && !bundle) /* a daemon that is not ours is sent the file */
+    sent = S_ISDIR(st.st_mode);
+    if (!sent) {
+        code = import_file(c, path, name, &last, e);
+        sent = code == ERR_FORBIDDEN && !bundle; /* a daemon that is not ours */
+    }
+    if (sent)
         code = create_from_path(c, path, name, NULL, e);
     if (code == ERR_OK && bundle && !c->given[ARG_JSON])
         bundle_print_imported(last);

@@ -671,14 +671,19 @@ static int x_reserve(int fd, uint64_t bytes)
     return -1;
 }
 
+static void reopen_with(struct place *p, const struct file_ops *ops)
+{
+    store_close(p->s);
+    p->s = NULL;
+    ok(store_open_with(ops, p->home, &p->s, e));
+}
+
 static void open_with_room(struct place *p, struct file_ops *ops)
 {
     *ops = file_system;
     ops->space = x_space;
     ops->reserve = x_reserve;
-    store_close(p->s);
-    p->s = NULL;
-    ok(store_open_with(ops, p->home, &p->s, e));
+    reopen_with(p, ops);
 }
 
 /* What never ends leaves some of the disk, and nothing of itself. */
@@ -747,9 +752,7 @@ static void test_sealed(void **state)
     struct download d = want(s, true, true);
     struct downloaded out;
     ops.open = x_open;
-    store_close(p->s);
-    p->s = NULL;
-    ok(store_open_with(&ops, p->home, &p->s, e));
+    reopen_with(p, &ops);
     for (size_t i = 0; i < 2; i++) {
         get_whole(p, s, &d, &out);
         assert_int_equal(out.fetched, i ? 0 : SIZE);
@@ -774,9 +777,7 @@ static void test_cut_off(void **state)
     struct download d = want(s, false, true);
     struct downloaded out;
     ops.read = x_read;
-    store_close(p->s);
-    p->s = NULL;
-    ok(store_open_with(&ops, p->home, &p->s, e));
+    reopen_with(p, &ops);
     fails_with(ERR_IO, "the file is shorter than was written", download_blob(p->s, &s->base, &d, NULL, &out, e));
     reopen(p);
     get_whole(p, s, &d, &out);
