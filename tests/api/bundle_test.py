@@ -106,6 +106,16 @@ class Bundles(unittest.TestCase):
         self.assertEqual(self.hearth(self.other, "export", "team/two:v2", "one", "-o", "-")[0], data)
         os.unlink(path)
 
+    def test_two_texts_of_a_kind(self):
+        path = self.folder + "/texts.tar"
+        self.d.ok("/api/create", {"model": "said", "from": "one", "license": ["L1", "L2"], "stream": False})
+        self.hearth(self.d, "export", "said", "-o", path)
+        with open(path, "rb") as f:
+            self.assertEqual(Layout(f.read()).models["said:latest"][1][1:], [b"L1", b"L2"])
+        self.hearth(self.other, "import", path)
+        self.assertEqual(self.models(self.other)["said:latest"], self.models(self.d)["said:latest"])
+        os.unlink(path)
+
     def test_one_of_another_name(self):
         path = self.folder + "/one.tar"
         self.hearth(self.d, "export", "one", "-o", os.path.basename(path), cwd=self.folder)

@@ -940,7 +940,8 @@ static void test_same_place(void **state)
     }
 }
 
-static unsigned good_for, at_mirror[2]; /* how many requests the first mirror answers; how often they were asked */
+static unsigned good_for, at_mirror[2]; /* how many requests are answered well by mirrors; how often they were asked */
+static bool second_is_good;
 
 static struct answer mirrored(struct server *s, unsigned n, const struct transport_request *r)
 {
@@ -949,10 +950,10 @@ static struct answer mirrored(struct server *s, unsigned n, const struct transpo
     if (!mirror)
         return (struct answer){ 0 };
     at_mirror[r->url[13] - '1']++;
-    return n < good_for ? (struct answer){ 0 } : s->always;
+    return n < good_for || (second_is_good && r->url[13] == '2') ? (struct answer){ 0 } : s->always;
 }
 
-/* One after the other, whatever they say, and to however many requests at once. */
+/* One after the other, whatever they say, and to however many requests at once: one that has it all is the last. */
 static void test_mirrors(void **state)
 {
     struct place *p = *state;
@@ -960,11 +961,13 @@ static void test_mirrors(void **state)
     static const struct answer says[] = { { .status = 404 }, { .status = 401 }, { .status = 403 }, { .err = ERR_IO },
                                           { .err = ERR_FORBIDDEN }, { .shift = 1 } };
     for (size_t i = 0; i < sizeof says / sizeof *says; i++)
-        for (good_for = 0; good_for < 4; good_for++) {
+        for (unsigned k = 0; k < 8; k++) {
             struct server *s = serve(SIZE, mirrored);
             struct download d = want(s, true, true);
             struct downloaded out;
             struct login l = { 0 };
+            good_for = k / 2;
+            second_is_good = k % 2;
             s->always = says[i];
             at_mirror[0] = at_mirror[1] = 0;
             d.authorize = authorize;
@@ -974,6 +977,7 @@ static void test_mirrors(void **state)
             get_whole(p, s, &d, &out);
             assert_int_equal(out.fetched, SIZE);
             assert_true(at_mirror[0] && at_mirror[1]);
+            assert_int_equal(l.asked > 0, !second_is_good);
             assert_int_equal(l.refused, 0); /* a mirror has no login of ours to refuse */
             drop(p, &out, s);
         }
