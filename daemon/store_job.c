@@ -95,13 +95,18 @@ static void on_drain(struct http_request *r)
 }
 
 /* One that waits for a thread ends at once, and its place is another's. */
-static void cancel(struct store_call *c)
+static void withdraw(struct store_call *c)
 {
-    atomic_store(&c->cancel, true);
     if (jobs_withdraw(c->d->jobs, LANE_TRANSFER, &c->job)) {
         err_set(&c->err, ERR_CANCELLED, "request canceled");
         jobs_finish(c->d->jobs, &c->job);
     }
+}
+
+static void cancel(struct store_call *c)
+{
+    atomic_store(&c->cancel, true);
+    withdraw(c);
 }
 
 static void on_gone(struct http_request *r)
@@ -255,8 +260,11 @@ void store_call_start(struct daemon *d, struct http_request *r, const struct sto
         on_gone(r);
 }
 
+/* Those that wait first: the thread of one that ends would begin them. */
 void store_call_stop_all(struct daemon *d)
 {
+    for (struct store_call *c = d->calls; c; c = c->next)
+        withdraw(c);
     for (struct store_call *c = d->calls; c; c = c->next)
         cancel(c);
 }
