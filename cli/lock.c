@@ -80,18 +80,47 @@ static enum err_code lock_one(struct sync *s, struct lock_file *to, struct str n
                                                  .source = m->source, .revision = m->revision }, e);
 }
 
+/* The lines that there are; of standard output ("-") there are none. */
+static enum err_code lines_before(const struct cli *c, const char *file, struct lock_file *out, struct err *e)
+{
+    bool none = strcmp(file, "-") == 0;
+    enum err_code code = none ? ERR_NOT_FOUND : lock_file_read(file, out, e);
+
+    if (code != ERR_NOT_FOUND || c->argc == 0)
+        return none ? err_set(e, ERR_USAGE, "which models? `hearth lock MODEL... -o -` writes their lines") : code;
+    err_clear(e);
+    return ERR_OK;
+}
+
+static enum err_code put_out(const char *file, struct lock_file *to, struct err *e)
+{
+    struct buf text;
+    enum err_code code = ERR_OK;
+
+    if (strcmp(file, "-") != 0) {
+        code = lock_file_write(file, to, e);
+        if (!code)
+            printf("%zu model%s in '%s'\n", to->n, to->n == 1 ? "" : "s", file);
+        return code;
+    }
+    buf_init(&text, LOCK_FILE_MAX);
+    lock_file_text(to, &text);
+    if (text.failed)
+        code = err_no_memory(e, text.n, "the lines of the models");
+    else
+        fwrite(text.p, 1, text.n, stdout);
+    buf_finish(&text);
+    return code;
+}
+
 /* Models that are named come to those of the file; without names those of the file are looked at anew. */
 enum err_code lock_run(struct cli *c, struct err *e)
 {
     const char *file = c->value[ARG_OUTPUT] ? c->value[ARG_OUTPUT] : USUAL_FILE;
     struct sync s = { .c = c };
     struct lock_file to = { 0 };
-    enum err_code code = lock_file_read(file, &s.lock, e);
+    enum err_code code = lines_before(c, file, &s.lock, e);
 
-    if (code == ERR_NOT_FOUND && c->argc > 0) {
-        err_clear(e);
-        code = ERR_OK;
-    }
     if (!code)
         code = ask_what_is_here(&s, e);
     for (size_t i = 0; !code && i < s.lock.n; i++)
@@ -99,9 +128,7 @@ enum err_code lock_run(struct cli *c, struct err *e)
     for (int i = 0; !code && i < c->argc; i++)
         code = lock_one(&s, &to, str_from(c->argv[i]), e);
     if (!code)
-        code = lock_file_write(file, &to, e);
-    if (!code)
-        printf("%zu model%s in '%s'\n", to.n, to.n == 1 ? "" : "s", file);
+        code = put_out(file, &to, e);
     lock_file_finish(&to);
     sync_finish(&s);
     return code;

@@ -77,7 +77,8 @@ const struct command cli_commands[] = {
       "and then used where it is: nothing is copied, and nothing there is ever changed.",
       B(ARG_EVERY) | B(ARG_FROM) | B(ARG_JSON), 0, -1, false, true, adopt_run },
     { "lock", NULL, "[MODEL...]", "write down which models a project uses, by digest",
-      "Adds the models to hearth.lock (or -o FILE); without names, renews the lines that are there.",
+      "Adds the models to hearth.lock (or -o FILE; -o - prints their lines); without names, renews the\n"
+      "lines that are there.",
       B(ARG_OUTPUT), 0, -1, false, true, lock_run },
     { "sync", NULL, "[FILE]", "bring the models of hearth.lock",
       "Pulls what is missing, at the locked digest. A name that stands for another model here stays\n"

@@ -121,6 +121,11 @@ class Locks(unittest.TestCase):
         self.hearth(self.d, "lock")
         self.assertEqual(self.text(), before)
         self.assertEqual(sorted(os.listdir(self.folder)), ["hearth.lock", "m.gguf"])
+        lines = before.splitlines(True)
+        out = self.hearth(self.d, "lock", "zz", "-o", "-")[0]
+        self.assertEqual(out, "".join(lines[:2] + [line for line in lines if line.startswith("zz:")]))
+        self.assertIn("which models?", self.hearth(self.d, "lock", "-o", "-", rc=2)[1])
+        self.assertEqual(sorted(os.listdir(self.folder)), ["hearth.lock", "m.gguf"])
         self.assertIn("not found", self.hearth(self.d, "lock", "none", rc=4)[1])
         self.assertEqual(self.text(), before)
 
