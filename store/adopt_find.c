@@ -193,14 +193,26 @@ static const struct entry *shard_no(const struct entries *all, const struct entr
     return bsearch(&wanted, all->v, all->n, sizeof wanted, entry_by_name);
 }
 
+/* A model is found by the first of its shards that is here. */
+static bool is_first_here(const struct entries *all, const struct entry *x, unsigned no)
+{
+    for (unsigned i = 1; i < no; i++)
+        if (shard_no(all, x, i))
+            return false;
+    return true;
+}
+
 static enum err_code take_gguf(struct scan *c, const struct naming *n, const struct folder *in,
                                const struct entry *x, struct err *e)
 {
     unsigned no = 1, count = 1;
     bool split = shard_of(x, &no, &count);
     const struct entry *projector = projector_for(in, x, n->flat);
-    if (no != 1 || (split && (!count || count > STORE_MAX_FILES - 1)) ||
-        scan_seen(c, x->device, x->inode)) /* two snapshots may lead to one file */
+    if (split && (no < 1 || no > count || count > STORE_MAX_FILES - 1)) {
+        scan_note(c, x->path, "its number is that of no part of a model");
+        return ERR_OK;
+    }
+    if (!is_first_here(&in->all, x, no) || scan_seen(c, x->device, x->inode)) /* two snapshots may lead to one file */
         return ERR_OK;
     struct adopt_found f = { .path = x->path, .revision = n->revision };
     f.name = n->name ? n->name(c, n, x) : NULL;
