@@ -19,6 +19,7 @@
 #include "runtime/text/chat_template.h"
 #include "store/create.h"
 #include "store/modelfile.h"
+#include "store/pull.h"
 
 struct create {
     struct daemon *d;
@@ -312,6 +313,29 @@ static enum err_code fill(struct create *c, struct err *e)
     return add_config(c, e);
 }
 
+/* A model to start from that is not here is pulled first, as clients expect; unless no network may be asked. */
+static enum err_code bring_base(struct create *c, struct err *e)
+{
+    struct name to; /* nothing is fetched for one that is none */
+    struct store_model *m = NULL;
+    const struct store_pull in = { .name = c->in.from, .job = c->in.job };
+    enum err_code code = name_parse(c->req.model, &to, e);
+    if (code || !in.name)
+        return code;
+    code = store_resolve(c->d->store, in.name, &m, e);
+    if (code == ERR_NOT_FOUND) {
+        struct err why = { 0 };
+        code = store_pull(c->d->store, &in, &m, &why);
+        if (code)
+            code = err_set(e, code == ERR_CONFLICT ? ERR_NOT_FOUND : code, "model '%s' not found, and it cannot be pulled: %s",
+                           in.name, why.text);
+    }
+    if (!code && !(c->in.from = arena_strndup(&c->arena, m->name, strlen(m->name)))) /* what it is called here */
+        code = no_memory(e);
+    store_model_destroy(m);
+    return code;
+}
+
 /* Renderers and parsers are other programs' own code: the template and what it tells of the model's answers
  * do their work here. */
 static void warn(const struct create *c)
@@ -346,6 +370,7 @@ static enum err_code create_work(void *user, const struct store_job *job, struct
         warn(c);
     if (!code && c->req.quantize.n)
         code = type ? quantize_writer_init(&writer, type, e) : no_memory(e);
+    code = code ? code : bring_base(c, e);
     if (!code && type)
         c->in.writer = &writer.writer;
     code = code ? code : store_create(c->d->store, &c->in, NULL, e);

@@ -325,6 +325,27 @@ class Push(Case):
 
 @unittest.skipUnless(shutil.which("openssl"), "openssl is not installed")
 class TheHub(Case):
+    def test_a_model_to_start_from_is_pulled(self):
+        ca = net.Ca(pathlib.Path(self.d.home))
+        repo = hub_stub.Repo("org/m", {"model-Q4_0.gguf": GGUF})
+        with hub_stub.Hub(ca.issue("hub", ips=["127.0.0.1"]), [repo]) as hub:
+            self.d = self.daemon("--ca-file", str(ca.file), env={"HF_ENDPOINT": hub.url})
+            for name in "", "a/b/c/d/e", "x" * 300:  # nothing is fetched for a name that is none
+                self.assertEqual(self.d.post("/api/create", {"model": name, "from": "hf.co/org/m"}).status, 400, name)
+            self.assertEqual(self.names(), [])
+            with open(self.d.home + "/Modelfile", "w") as f:
+                f.write("FROM hf.co/org/m\nSYSTEM be brief\n")
+            err = self.hearth("create", "mine", "-f", self.d.home + "/Modelfile")[1]
+            self.assertIn("pulling manifest", err)
+            self.assertEqual(sorted(self.names()), ["hf.co/org/m:latest", "mine:latest"])
+            self.assertEqual(self.d.ok("/api/show", {"model": "mine"})["system"], "be brief")
+            lines = self.d.post("/api/create", {"model": "too", "from": "hf.co/org/m:Q4_0"}).lines
+            self.assertEqual([x["status"] for x in lines].count("success"), 1)
+            reply = self.d.post("/api/create", {"model": "no", "from": "hf.co/org/none", "stream": False})
+            self.assertEqual(reply.status, 404, reply.body)
+            self.assertIn("model 'hf.co/org/none' not found, and it cannot be pulled: ", reply.json["error"])
+            self.assertNotIn("no:latest", self.names())
+
     def test_a_private_model_with_its_token(self):
         token = "hf_a_token_of_the_test"
         where = pathlib.Path(self.d.home)
