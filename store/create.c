@@ -48,6 +48,11 @@ struct work {
     struct store_pace pace;
 };
 
+static enum err_code check_cancel(const struct work *w, struct err *e)
+{
+    return store_job_cancelled(&w->in->job) ? err_set(e, ERR_CANCELLED, "creating '%s' was cancelled", w->in->name) : ERR_OK;
+}
+
 static struct made *add(struct work *w, enum media_kind kind)
 {
     struct made *m = &w->slots[w->n_slots++];
@@ -184,8 +189,8 @@ static enum err_code hold_uploads(struct work *w, struct err *e)
         if (w->n_held == 0 || by_digest(&w->held[w->n_held - 1], &w->held[i]) != 0)
             w->held[w->n_held++].digest = w->held[i].digest;
     for (size_t i = 0; i < w->n_held; i++)
-        uploads_hold(w->in->uploads, &w->held[i].digest, &w->held[i].upload);
-    return ERR_OK;
+        uploads_hold(w->in->uploads, &w->held[i].digest, &w->in->job, &w->held[i].upload);
+    return check_cancel(w, e);
 }
 
 static enum err_code take_blob(struct work *w, const struct store_create_file *f, struct made *m, struct err *e)
@@ -550,9 +555,7 @@ static enum err_code commit(struct work *w, struct model_box **box, struct err *
         .source = w->in->from ? w->in->from : w->in->n_files ? w->in->files[0].name : "",
         .revision = "",
     };
-    if (store_job_cancelled(&w->in->job))
-        return err_set(e, ERR_CANCELLED, "creating '%s' was cancelled", w->in->name);
-    return store_commit(w->s, &c, box, e);
+    return check_cancel(w, e) ? ERR_CANCELLED : store_commit(w->s, &c, box, e);
 }
 
 /* ---- the call --------------------------------------------------------------------------------- */

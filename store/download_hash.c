@@ -1,5 +1,6 @@
 #include <errno.h>
 
+#include "runtime/base/clock.h"
 #include "store/download_priv.h"
 
 #define READ_BYTES ((size_t)512 * 1024)
@@ -71,14 +72,10 @@ static void *hash_thread(void *user)
 
 enum err_code hash_begin(struct hash_job *h, const struct file_ops *ops, int fd, struct err *e)
 {
-    pthread_condattr_t clock;
     *h = (struct hash_job){ .ops = ops, .fd = fd, .running = true };
     buf_init(&h->chunks, CHUNK_HASHES_MAX);
     pthread_mutex_init(&h->mutex, NULL);
-    pthread_condattr_init(&clock);
-    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-    pthread_cond_init(&h->changed, &clock);
-    pthread_condattr_destroy(&clock);
+    pthread_cond_init(&h->changed, NULL);
     int bad = pthread_create(&h->thread, NULL, hash_thread, h);
     if (!bad)
         return ERR_OK;
@@ -106,12 +103,7 @@ enum err_code hash_end(struct hash_job *h, uint64_t size, const atomic_bool *can
     h->end = true;
     pthread_cond_signal(&h->changed);
     while (h->running && !cancelled) {
-        struct timespec until;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += LOOK_NS;
-        until.tv_sec += until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
-        pthread_cond_timedwait(&h->changed, &h->mutex, &until);
+        clock_wait(&h->changed, &h->mutex, LOOK_NS);
         cancelled = cancel && atomic_load_explicit(cancel, memory_order_relaxed);
     }
     struct err err = h->err;

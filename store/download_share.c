@@ -2,8 +2,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "runtime/base/clock.h"
 #include "store/download_priv.h"
 
 #define LOOK_NS 100000000
@@ -27,12 +27,8 @@ struct share {
 
 void share_table_init(struct share_table *t)
 {
-    pthread_condattr_t clock;
     pthread_mutex_init(&t->mutex, NULL);
-    pthread_condattr_init(&clock);
-    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-    pthread_cond_init(&t->changed, &clock);
-    pthread_condattr_destroy(&clock);
+    pthread_cond_init(&t->changed, NULL);
     t->first = NULL;
 }
 
@@ -48,16 +44,6 @@ static struct share **find(struct share_table *t, const char *key)
     while (*at && strcmp((*at)->key, key) != 0)
         at = &(*at)->next;
     return at;
-}
-
-static void look_later(struct share_table *t)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += LOOK_NS;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    pthread_cond_timedwait(&t->changed, &t->mutex, &until);
 }
 
 static void stop_waiting(struct share *share, struct sharer *me)
@@ -86,7 +72,7 @@ static bool wait_for(struct share_table *t, struct share *share, struct sharer *
             return true;
         }
         if (me->state == WAITS)
-            look_later(t);
+            clock_wait(&t->changed, &t->mutex, LOOK_NS);
     }
     return me->state != LEFT;
 }

@@ -8,6 +8,8 @@
 #include "runtime/base/clock.h"
 #include "store/commit.h"
 
+#define LOOK_NS 100000000 /* how often who waits looks whether its job goes on */
+
 struct upload_entry {
     struct upload_entry *next;
     struct blob_part part;
@@ -209,9 +211,10 @@ static enum err_code list_entry(struct upload *x, struct err *e)
     struct uploads *u = x->u;
     enum err_code c = ERR_OK;
     pthread_mutex_lock(&u->mutex);
-    if (u->n >= UPLOADS_MAX) {
+    bool there = find(u, &x->digest) != NULL;
+    if (!there && u->n >= UPLOADS_MAX) {
         c = err_set(e, ERR_BUSY, "%d uploaded blobs wait for a model to name them: try again later", UPLOADS_MAX);
-    } else if (!find(u, &x->digest)) {
+    } else if (!there) {
         x->entry->used_ns = clock_ns();
         x->entry->next = u->first;
         u->first = x->entry;
@@ -245,14 +248,14 @@ static char *path_of(const struct uploads *u, const struct blob_part *part)
     return path;
 }
 
-bool uploads_hold(struct uploads *u, const struct digest *d, struct upload_hold *out)
+bool uploads_hold(struct uploads *u, const struct digest *d, const struct store_job *job, struct upload_hold *out)
 {
     struct upload_entry *x;
     *out = (struct upload_hold){ 0 };
     pthread_mutex_lock(&u->mutex);
-    while ((x = find(u, d)) && x->held)
-        pthread_cond_wait(&u->let_go, &u->mutex);
-    if (x && (out->path = path_of(u, &x->part))) {
+    while ((x = find(u, d)) && x->held && !store_job_cancelled(job))
+        clock_wait(&u->let_go, &u->mutex, LOOK_NS);
+    if (x && !x->held && (out->path = path_of(u, &x->part))) {
         x->held = true;
         out->part = &x->part;
         out->chunks = buf_str(&x->chunks);

@@ -44,8 +44,8 @@ struct upload_hold {
     struct upload_entry *entry;
 };
 /* Waits while another create holds it: who wants several asks for them by rising digest. False: there is none (look in
- * the store), or no memory. */
-bool uploads_hold(struct uploads *u, const struct digest *d, struct upload_hold *out);
+ * the store), no memory, or the job (NULL: none) was cancelled meanwhile. */
+bool uploads_hold(struct uploads *u, const struct digest *d, const struct store_job *job, struct upload_hold *out);
 void uploads_let_go(struct uploads *u, struct upload_hold *h); /* a zeroed one is fine */
 
 #endif

@@ -3,13 +3,14 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <openssl/evp.h>
 
+#include "runtime/base/clock.h"
+
 #define MAX_THREADS 4
-#define TELL_MS 100
+#define TELL_NS 100000000
 
 /* What the threads share: each takes the next MiB until there is none. */
 struct team {
@@ -76,12 +77,7 @@ static void attend(struct team *t)
 {
     pthread_mutex_lock(&t->mutex);
     while (t->running) {
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += TELL_MS * 1000000;
-        until.tv_sec += until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
-        pthread_cond_timedwait(&t->over, &t->mutex, &until);
+        clock_wait(&t->over, &t->mutex, TELL_NS);
         pthread_mutex_unlock(&t->mutex);
         if (store_job_cancelled(t->c->job) || atomic_load(&t->error))
             atomic_store(&t->stop, true);

@@ -133,14 +133,13 @@ static void uploads_are_counted(void **state)
         ok(upload_begin(u, &d, true, 4, &x[i], e));
         ok(upload_write(x[i], "same", 4, e));
     }
-    for (size_t i = 0; i < 2; i++)
-        ok(upload_end(x[i], e));
-    assert_int_equal(entries(p->home, "tmp"), 1);
+    ok(upload_end(x[0], e));
     for (size_t i = 1; i < UPLOADS_MAX; i++) {
         snprintf(text, sizeof text, "upload %zu", i);
         ok(send(u, text, e));
     }
     fails_with(ERR_BUSY, "wait for a model to name them", send(u, "one more", e));
+    ok(upload_end(x[1], e));
     assert_int_equal(entries(p->home, "tmp"), UPLOADS_MAX);
     uploads_destroy(u);
 }
@@ -149,13 +148,14 @@ struct second {
     struct uploads *u;
     struct digest d;
     struct upload_hold hold;
-    atomic_bool got;
+    atomic_bool got, cancel;
+    struct store_job job;
 };
 
 static void *hold_too(void *user)
 {
     struct second *s = user;
-    uploads_hold(s->u, &s->d, &s->hold);
+    uploads_hold(s->u, &s->d, &s->job, &s->hold);
     atomic_store(&s->got, true);
     return NULL;
 }
@@ -168,7 +168,7 @@ static void what_is_held_stays_and_is_waited_for(void **state)
     struct upload_hold hold;
     pthread_t thread;
     ok(send(s.u, "llama one", e));
-    assert_true(uploads_hold(s.u, &s.d, &hold));
+    assert_true(uploads_hold(s.u, &s.d, NULL, &hold));
     uploads_prune(s.u, clock_ns() + (int64_t)(UPLOAD_KEEP_S + 60) * 1000000000);
     assert_int_equal(entries(p->home, "tmp"), 1);
     assert_true(uploads_has(s.u, &s.d, NULL));
@@ -181,6 +181,30 @@ static void what_is_held_stays_and_is_waited_for(void **state)
     uploads_let_go(s.u, &s.hold);
     uploads_prune(s.u, clock_ns() + (int64_t)(UPLOAD_KEEP_S + 60) * 1000000000);
     assert_int_equal(entries(p->home, "tmp"), 0);
+    uploads_destroy(s.u);
+}
+
+/* Who waits and is cancelled has nothing. */
+static void who_waits_may_give_up(void **state)
+{
+    struct place *p = *state;
+    struct second s = { .u = begin(p), .d = digest_of("llama one") };
+    struct upload_hold hold;
+    pthread_t thread;
+    s.job.cancel = &s.cancel;
+    ok(send(s.u, "llama one", e));
+    assert_true(uploads_hold(s.u, &s.d, NULL, &hold));
+    assert_int_equal(pthread_create(&thread, NULL, hold_too, &s), 0);
+    usleep(50000);
+    assert_false(atomic_load(&s.got));
+    atomic_store(&s.cancel, true);
+    alarm(60);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    alarm(0);
+    assert_null(s.hold.entry);
+    assert_null(s.hold.path);
+    uploads_let_go(s.u, &s.hold);
+    uploads_let_go(s.u, &hold);
     uploads_destroy(s.u);
 }
 
@@ -215,10 +239,10 @@ static void two_that_want_the_same_both_end(void **state)
     ok(send(m.u, low, e));
     ok(send(m.u, high, e));
     alarm(60);
-    assert_true(uploads_hold(m.u, swap ? &b : &a, &first));
+    assert_true(uploads_hold(m.u, swap ? &b : &a, NULL, &first));
     assert_int_equal(pthread_create(&thread, NULL, make, &m), 0);
     usleep(100000);
-    assert_true(uploads_hold(m.u, swap ? &a : &b, &second));
+    assert_true(uploads_hold(m.u, swap ? &a : &b, NULL, &second));
     uploads_let_go(m.u, &second);
     uploads_let_go(m.u, &first);
     assert_int_equal(pthread_join(thread, NULL), 0);
@@ -495,6 +519,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(uploads_wait_and_go, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(uploads_are_counted, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(what_is_held_stays_and_is_waited_for, setup_in_memory, teardown),
+        cmocka_unit_test_setup_teardown(who_waits_may_give_up, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(two_that_want_the_same_both_end, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(texts_are_replaced_added_and_merged, setup_in_memory, teardown),
         cmocka_unit_test_setup_teardown(a_template_decides_what_it_can_do, setup_in_memory, teardown),
