@@ -318,6 +318,73 @@ static void verifying_can_be_stopped(void **state)
     ok(resolve(p->s, "m", e)); /* and nothing was noted */
 }
 
+/* Every file that it came from is asked, until one has it; what is longer now is another file, however it begins. */
+static void each_place_is_asked_until_one_has_it(void **state)
+{
+    struct place *p = *state;
+    char one[300], two[300];
+    char *bytes = big_bytes();
+    reopen(p);
+    snprintf(one, sizeof one, "%s", write_file(in(p, "one.gguf"), bytes, BIG));
+    snprintf(two, sizeof two, "%s", write_file(in(p, "two.gguf"), bytes, BIG));
+    ok(import_file(p->s, "a", one, STORE_COPY, e));
+    ok(import_file(p->s, "b", two, STORE_COPY, e));
+    const char *places[] = { one, two }, *blob = blob_path(p, "a");
+    for (size_t i = 0; i < 2; i++) {
+        flip(blob, 5);
+        unlink(places[i]);
+        assert_int_equal(verify(p, "a", true).repaired, 1);
+        write_file(places[i], bytes, BIG);
+        flip(blob, 5);
+        assert_int_equal(unlink(places[i]) | mkdir(places[i], 0700), 0);
+        assert_int_equal(verify(p, "a", true).repaired, 1);
+        assert_int_equal(rmdir(places[i]), 0);
+        write_file(places[i], bytes, BIG);
+    }
+    flip(blob, 5);
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal(truncate(places[i], BIG + 1), 0);
+    assert_int_equal(verify(p, "a", true).repaired, 0);
+    assert_non_null(strstr(told.text, "it could not be repaired: what is at '"));
+    assert_int_equal(truncate(two, BIG), 0);
+    assert_int_equal(verify(p, "a", true).repaired, 1);
+    assert_file_is(blob, bytes, BIG);
+    free(bytes);
+}
+
+/* told.n: at which event it is given up */
+static void give_up(void *user, const struct store_event *ev)
+{
+    (void)user;
+    (void)ev;
+    if (told.n-- == 0)
+        atomic_store(&told.cancel, true);
+}
+
+/* Whenever a repair is given up, the blob is as damaged as it was, or whole. */
+static void a_repair_can_be_stopped(void **state)
+{
+    struct place *p = *state;
+    struct store_verified out = { 0 };
+    struct store_verify in = { .name = "m", .repair = true, .job = { .event = give_up, .cancel = &told.cancel } };
+    reopen(p);
+    ok(import_file(p->s, "m", big_file(p), STORE_COPY, e));
+    flip(blob_path(p, "m"), 5);
+    enum err_code code = ERR_CANCELLED;
+    for (size_t n = 0; code; n++) {
+        struct err why = { 0 };
+        memset(&told, 0, sizeof told);
+        told.n = n;
+        code = store_verify(p->s, &in, &out, &why);
+        if (code)
+            assert_int_equal(code, ERR_CANCELLED);
+        assert_true(n < 100);
+        assert_int_equal(verify(p, "m", false).bad, code ? 1 : 0);
+        assert_int_equal(entries(p->home, "tmp"), 0);
+    }
+    assert_int_equal(out.repaired, 1);
+}
+
 /* Whatever fails in the middle of a repair: the blob is damaged or whole, and the next one makes it whole. */
 static void judge_repair(struct place *p, enum err_code code, struct store_verified v)
 {
@@ -474,6 +541,8 @@ int main(void)
         T(a_place_that_is_not_needed_is_forgotten),
         T(what_was_found_of_a_file_is_not_said_of_the_next),
         T(hashes_that_were_not_recorded_are),
+        T(each_place_is_asked_until_one_has_it),
+        T(a_repair_can_be_stopped),
         T(a_repair_may_fail_anywhere),
         T(verifying_can_be_stopped),
         T(prune_takes_what_nothing_names),
