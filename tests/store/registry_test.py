@@ -896,6 +896,9 @@ def bytes_that_come_twice(d):
         assert a("plan", f"{r.url}/t/m:2").rows[-1]["missing"] == len(m) + 1
         assert bytes_of(a("pull", f"{r.url}/t/m:2").model) == [m + b"2"]
         check(d / "a")
+        other = f"http://{r.host}/t/m:1".replace("127.0.0.1", "0.0.0.0")  # leads there, and is no name of this machine
+        refused(Store(d / "b"), ("pull", other), "invalid", "--insecure allows it")
+        assert bytes_of(Store(d / "b")("pull", other, "--insecure").model) == [m]
     for host in ("192.0.2.1:1", "127.evil.example", "localhost.example", "1.127.0.1"):
         refused(a, ("pull", f"http://{host}/t/m:1"), "invalid", "--insecure allows it")
 
