@@ -172,7 +172,7 @@ static enum err_code pull(struct cli *c, struct str text, struct str as, struct 
     pull_request_write(&body, &r);
     code = body.failed ? err_set(e, ERR_USAGE, "the name is too long") : follow_call(c, "/api/pull", buf_str(&body), last, e);
     if (!code)
-        *found = str_from(json_string_value(json_object_get(*last, "digest")));
+        *found = str_from(json_string_value(json_object_get(*last, "model_digest")));
     buf_finish(&body);
     secrets_finish(&secrets);
     return code;

@@ -31,7 +31,7 @@ enum err_code transfer_event_read(const json_t *line, struct transfer_event *ev,
     if (read_string(line, "status", &ev->status, e) || read_string(line, "digest", &ev->digest, e) ||
         read_uint(line, "total", &ev->total, e) || read_uint(line, "completed", &ev->completed, e))
         return ERR_INVALID;
-    ev->has_total = json_object_get(line, "total") != NULL; /* the last line has a digest too: the model's */
+    ev->has_total = json_object_get(line, "total") != NULL; /* the last line may have a digest too: the model's */
     return ERR_OK;
 }
 

@@ -125,7 +125,7 @@ static enum err_code pull_work(void *user, const struct store_job *job, struct b
         json_obj(&j);
         json_kstr(&j, "status", "success");
         json_kstr(&j, "model", m->name); /* a URL's own name is made up here */
-        json_kstr(&j, "digest", m->digest_hex);
+        json_kstr(&j, "model_digest", m->digest_hex); /* clients take a line with "digest" for one of a blob */
         json_obj_end(&j);
     }
     store_plan_destroy(plan);

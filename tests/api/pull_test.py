@@ -135,6 +135,8 @@ class Pull(Case):
         self.assertEqual(statuses[-3:], ["verifying sha256 digest", "writing manifest", "success"])
         whole = [line for line in lines if line.get("digest") == registry.digest(GGUF)][-1]
         self.assertEqual((whole["total"], whole["completed"]), (len(GGUF), len(GGUF)))
+        self.assertEqual(lines[-1], {"status": "success", "model": at("tiny:latest"), "model_digest": DIGEST})
+        self.assertEqual([line["status"] for line in lines if "digest" in line and "total" not in line], [])
         model, = self.d.get("/api/tags").json["models"]
         self.assertEqual((model["name"], model["digest"]), (at("tiny:latest"), DIGEST))
         self.assertEqual(model["details"]["family"], "llama")
