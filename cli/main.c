@@ -163,7 +163,7 @@ static enum err_code version_run(struct cli *c, struct err *e)
     c->client.reach.may_start = false;
     code = client_json(&c->client, "GET", "/api/version", (struct str){ 0 }, &root, e);
     if (code == ERR_OK)
-        theirs = json_string_value(json_object_get(root, "version"));
+        theirs = json_string_value(json_object_get(root, json_object_get(root, "hearth") ? "hearth" : "version"));
     if (c->given[ARG_JSON]) {
         printf("{\"version\":\"%s\",\"daemon\":", HEARTH_VERSION);
         printf(theirs ? "\"%s\"}\n" : "null}\n", theirs);

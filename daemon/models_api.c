@@ -8,6 +8,7 @@
 #include "daemon/body.h"
 #include "daemon/loader.h"
 #include "daemon/lookup.h"
+#include "daemon/model_texts.h"
 #include "daemon/prompt.h"
 #include "daemon/routes.h"
 #include "daemon/store_job.h"
@@ -27,7 +28,7 @@ void models_version(struct daemon *d, struct http_request *r, int arg)
     (void)arg;
     struct buf b;
     buf_init(&b, 256);
-    version_write(&b, HEARTH_VERSION);
+    version_write(&b, OLLAMA_SPOKEN, HEARTH_VERSION);
     reply_json(d, r, 200, &b);
 }
 

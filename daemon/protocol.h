@@ -329,7 +329,8 @@ enum err_code error_read(const json_t *root, int http_status, struct err *e);
 /* The code whose row in ERR_TABLE has this HTTP status: 404 -> ERR_NOT_FOUND, ... */
 enum err_code error_of_status(int http_status);
 
-void version_write(struct buf *out, const char *version);
+/* {"version", "hearth"}: the version of Ollama whose API is spoken, by which clients judge what there is; our own. */
+void version_write(struct buf *out, const char *spoken, const char *hearth);
 
 /* tokenize */
 struct tokens_reply {

@@ -49,12 +49,13 @@ enum err_code error_read(const json_t *root, int status, struct err *e)
     return err_set(e, code, "the daemon answered with HTTP status %d", status);
 }
 
-void version_write(struct buf *out, const char *version)
+void version_write(struct buf *out, const char *spoken, const char *hearth)
 {
     struct json_out j;
     json_begin(&j, out);
     json_obj(&j);
-    json_kstr(&j, "version", version);
+    json_kstr(&j, "version", spoken);
+    json_kstr(&j, "hearth", hearth);
     json_obj_end(&j);
 }
 

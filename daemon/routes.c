@@ -24,7 +24,7 @@ struct route {
 #define LARGE PROTOCOL_MAX_BODY
 static const struct route routes[] = {
     { "GET", "/", health_root, 0, FOR_ALL, 0, "says that the daemon runs" },
-    { "GET", "/api/version", models_version, 0, FOR_ALL, 0, "the daemon's version" },
+    { "GET", "/api/version", models_version, 0, FOR_ALL, 0, "the version of Ollama's API, and the daemon's own" },
     { "GET", "/api/key", models_key, 0, FOR_OWNER, 0, "the store's public key, by which Ollama's registry knows it" },
     { "GET", "/api/tags", models_tags, 0, FOR_ALL, 0, "all models, newest first" },
     { "GET", "/api/ps", models_ps, 0, FOR_ALL, 0, "the models in memory" },

@@ -81,7 +81,13 @@ class Basics(Case):
             self.assertEqual((r.status, r.body), (200, b"Ollama is running"))
             r = self.d.ask("HEAD", "/", tcp=tcp)
             self.assertEqual((r.status, r.body), (200, b""))
-        self.assertRegex(self.d.get("/api/version").json["version"], r"^\d+\.\d+\.\d+")
+
+    def test_the_version_is_one_that_clients_take(self):
+        """They refuse servers whose API is older than the one they need."""
+        got = self.d.get("/api/version").json
+        self.assertEqual(sorted(got), ["hearth", "version"])
+        self.assertRegex(got["hearth"], r"^\d+\.\d+\.\d+$")
+        self.assertGreaterEqual([int(part) for part in got["version"].split(".")], [0, 32, 0])
 
     def test_no_such_route_or_method(self):
         self.refused(self.d.get("/api/nothing"), 404, "/api/nothing")
