@@ -923,7 +923,8 @@ static void test_same_place(void **state)
         const char *answers;
         bool same;
     } rows[] = { { "https://FIRST.example/other", true }, { "https://other.example/blob", false },
-                 { "https://first.example.org/blob", false }, { "http://first.example/blob", false } };
+                 { "https://first.example.org/blob", false }, { "http://first.example/blob", false },
+                 { "https://first.exampl/blob", false } };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct server *s = serve(SIZE, answers_for_it);
         struct download d = want(s, true, true);

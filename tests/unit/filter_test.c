@@ -37,7 +37,7 @@ static void words_are_true_or_not(void **state)
         { "size>3999M", true }, { "size<4000000001B", true }, { "size<4000000000b", false }, { "size<1TB", true }, { "params<8B", false }, { "params<8.2B", true },
         { "params>8000M", true }, { "context>=40960", true }, { "context>=40k", true }, { "context<40k", false },
         { "context>128K", false }, { "context:40960 cap:tools size<5GB qwen", true },
-        { "context:40960 cap:tools size<5GB llama", false },
+        { "context:40960 cap:tools size<5GB llama", false }, { "  q q q q q q q q q q q q q q q q  ", true },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct store_filter f;

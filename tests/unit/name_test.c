@@ -249,6 +249,11 @@ static void parts_that_are_not_identity(void **state)
     assert_true(name_eq(&a, &b));
     assert_int_equal(name_parse(STR("h.io/n/m"), &b, NULL), ERR_OK);
     assert_true(!b.tagged && !name_eq(&a, &b));
+    static const char *const others[] = { "h.i/n/m:t", "h.iop/n/m:t", "h.io/o/m:t", "h.io/n/mm:t", "h.io/n/m:t2" };
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        assert_int_equal(name_parse(str_from(others[i]), &b, NULL), ERR_OK);
+        assert_false(name_eq(&a, &b));
+    }
 }
 
 /* Whatever bytes come in: no crash, and what gets through has no byte that a path could use. */

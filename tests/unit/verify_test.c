@@ -318,6 +318,41 @@ static void verifying_can_be_stopped(void **state)
     ok(resolve(p->s, "m", e)); /* and nothing was noted */
 }
 
+/* One operation of a verify fails: of which verdict there were how many. */
+static unsigned verdicts_when_failing(struct place *p, int error, enum verdict verdict)
+{
+    struct store_verify in = { .name = "m", .report = hear, .threads = 1 };
+    struct store_verified out;
+    unsigned hits = 0;
+    bool failed = true;
+    for (uint64_t n = 1; failed; n++) {
+        struct err why = { 0 };
+        uint64_t before = fault_count();
+        memset(&told, 0, sizeof told);
+        fault_after(n, error, false);
+        enum err_code code = store_verify(p->s, &in, &out, &why);
+        failed = fault_count() - before >= n;
+        fault_after(0, 0, false);
+        hits += !code && told.verdict == verdict;
+        assert_true(verdict == VERDICT_GONE || told.n_bad < 2);
+        assert_true(verdict == VERDICT_DAMAGED || told.verdict != VERDICT_DAMAGED);
+        assert_int_equal(verify(p, "m", false).bad, 0); /* it was that once */
+        ok(resolve(p->s, "m", e));
+    }
+    return hits;
+}
+
+/* A MiB that the disk cannot read is a bad one; what fails in another way is told as a file that cannot be had. It is the
+ * model's fault, not the call's. */
+static void what_cannot_be_read_is_told(void **state)
+{
+    struct place *p = *state;
+    reopen(p);
+    ok(import_file(p->s, "m", big_file(p), STORE_COPY, e));
+    assert_int_equal(verdicts_when_failing(p, EIO, VERDICT_DAMAGED), BIG / MIB + 1);
+    assert_true(verdicts_when_failing(p, ESTALE, VERDICT_GONE) > BIG / MIB);
+}
+
 /* Every file that it came from is asked, until one has it; what is longer now is another file, however it begins. */
 static void each_place_is_asked_until_one_has_it(void **state)
 {
@@ -541,6 +576,7 @@ int main(void)
         T(a_place_that_is_not_needed_is_forgotten),
         T(what_was_found_of_a_file_is_not_said_of_the_next),
         T(hashes_that_were_not_recorded_are),
+        T(what_cannot_be_read_is_told),
         T(each_place_is_asked_until_one_has_it),
         T(a_repair_can_be_stopped),
         T(a_repair_may_fail_anywhere),
