@@ -64,7 +64,7 @@ static enum err_code take_layer(const json_t *v, const char *what, struct arena 
     const json_t *type = json_object_get(v, "mediaType"), *digest = json_object_get(v, "digest");
     const json_t *size = json_object_get(v, "size");
     *out = (struct manifest_layer){ 0 };
-    if (!json_is_object(v) || !json_is_string(type) || !digest || !size)
+    if (!json_is_string(type) || !digest || !size)
         return err_set(e, ERR_FORMAT, "the manifest: %s must have mediaType, digest and size", what);
     if (!take_digest(digest, &out->digest))
         return err_set(e, ERR_FORMAT,
@@ -148,7 +148,7 @@ static enum err_code check_document(const json_t *v, struct err *e)
     if (json_object_get(v, "manifests"))
         return err_set(e, ERR_UNSUPPORTED,
                        "the manifest is an index of several: name one of them by its tag or its digest");
-    if (!json_is_integer(version) || json_integer_value(version) != 2)
+    if (json_integer_value(version) != 2)
         return err_set(e, json_object_get(v, "fsLayers") ? ERR_UNSUPPORTED : ERR_FORMAT,
                        "the manifest is not of schema version 2");
     if (!json_is_array(layers))

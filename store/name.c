@@ -139,7 +139,7 @@ static enum err_code check_host(struct str host, struct str all, struct err *e)
         for (size_t i = 0; i < port.n && i < 6; i++)
             value = port.p[i] >= '0' && port.p[i] <= '9' ? value * 10 + (unsigned)(port.p[i] - '0')
                                                          : 1000000;
-        if (port.n == 0 || port.n > 5 || value == 0 || value > 65535)
+        if (port.n > 5 || value == 0 || value > 65535)
             return err_set(e, ERR_INVALID,
                            "'%s' is not a model name: its port must be a number from 1 to 65535",
                            quote(all).text);

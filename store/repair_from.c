@@ -67,13 +67,6 @@ static enum err_code try_file(struct trying *t, const char *path, struct err *e)
 
 /* ---- the network ----------------------------------------------------------------------------- */
 
-static enum err_code go_online(struct trying *t, struct err *e)
-{
-    if (t->s->net.offline)
-        return err_set(e, ERR_CONFLICT, "%s: this store is offline", t->label);
-    return t->transport ? ERR_OK : remote_online(t->s, t->label, 0, &t->transport, e);
-}
-
 /* Name and password were given for the registry of the model's name, and not for where some model
  * with these bytes came from. */
 static bool is_named_registry(const struct trying *t, const char *source)
@@ -121,7 +114,7 @@ static enum err_code try_remote(struct trying *t, const char *text, struct err *
     const struct remote_model *m = NULL;
     if (!is_named_registry(t, text))
         secrets.username = secrets.password = NULL;
-    enum err_code code = go_online(t, e);
+    enum err_code code = t->transport ? ERR_OK : remote_online(t->s, t->label, 0, &t->transport, e);
     if (!code)
         code = remote_open(t->s, t->transport, &r, &remote, &m, e);
     if (code)

@@ -9,6 +9,7 @@
 #include "runtime/base/json.h"
 #include "runtime/base/log.h"
 #include "store/keys.h"
+#include "store/web.h"
 
 #define MAX_PAUSE_S 30
 #define TOKEN_TEXT_MAX 32768
@@ -536,13 +537,6 @@ enum err_code session_authorize(struct session *s, bool refused, const char **va
 
 /* ---- the beginning --------------------------------------------------------------------------- */
 
-static bool is_loopback(const char *host)
-{
-    struct str name = { host, strcspn(host, ":") };
-    return str_ieq(name, STR("localhost")) ||
-           (str_starts(name, STR("127.")) && strspn(host, "0123456789.") == name.n);
-}
-
 static enum err_code set_url(struct session *s, const char *scheme, struct err *e)
 {
     const struct place *p = place_of(s->host);
@@ -578,7 +572,7 @@ static enum err_code choose_scheme(struct session *s, struct err *e)
 enum err_code session_open(struct session *s, const struct name *n, bool insecure, struct err *e)
 {
     char path[NAME_PART_MAX + NAME_HUB_REPO_MAX + 2];
-    if (n->http && !insecure && !is_loopback(n->host))
+    if (n->http && !insecure && !web_is_loopback((struct str){ n->host, strcspn(n->host, ":") }))
         return err_set(e, ERR_INVALID,
                        "http://%s is neither encrypted nor proven to be %s: --insecure allows it", n->host,
                        n->host);

@@ -98,7 +98,7 @@ static enum err_code read_url(struct remote *r, struct written *w, struct err *e
         return ERR_OK;
     w->before = stem;
     w->after = (struct str){ path.p + path.n - 5, url.n - path.n + 5 };
-    if (w->total == 0 || w->total > STORE_MAX_FILES || part == 0 || part > w->total)
+    if (w->total > STORE_MAX_FILES || part == 0 || part > w->total)
         return err_set(e, ERR_INVALID, "the model's URL names shard %u of %u; 1 to %d are taken", part, w->total,
                        STORE_MAX_FILES);
     if (w->pinned && w->total > 1)

@@ -8,8 +8,7 @@
 #define WEB_TRIES 5
 #define WEB_PATIENCE_S 60
 
-/* localhost or 127.x.y.z */
-static bool is_loopback(struct str host)
+bool web_is_loopback(struct str host)
 {
     bool digits_and_dots = true;
     for (size_t i = 0; i < host.n; i++)
@@ -23,7 +22,7 @@ enum err_code web_check(struct str url, bool insecure, const char *what, bool *p
     if (!origin_of(url, &o))
         return err_set(e, ERR_INVALID, "%s is not a URL (https://HOST/...; no user, no IPv6 address)", what);
     *plain = !o.https;
-    if (!o.https && !insecure && !is_loopback(o.host))
+    if (!o.https && !insecure && !web_is_loopback(o.host))
         return err_set(e, ERR_FORBIDDEN,
                        "%s is plain http, which anybody on the way can read and change: use https, or say "
                        "--insecure",

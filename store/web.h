@@ -6,6 +6,8 @@
 #include "store/job.h"
 #include "store/transport.h"
 
+/* host, without a port: localhost or 127.x.y.z */
+bool web_is_loopback(struct str host);
 /* Checks that `url` is https, or http where that is wanted (`insecure`) or leads to this machine. *plain:
  * for transport_request. ERR_INVALID: no URL (origin.h). ERR_FORBIDDEN: http. `what` names it in the
  * sentence ("HF_ENDPOINT"). */
