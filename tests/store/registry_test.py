@@ -1196,6 +1196,21 @@ def cancelled(d):
         first = next(e for e in done.events if e.get("total") == len(m))
         assert first["completed"] >= 2 << 20, first
         assert bytes_of(done.model) == [m]
+    # half of a manifest is there
+    with Asked(None) as r:
+        def half(c, q):
+            c.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
+            time.sleep(3)
+        r.server.handler = half
+        p = subprocess.Popen(a.words("pull", f"{r.url}/t/m:1"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        while not any("/manifests/" in q.path for q in r.server.requests):
+            assert p.poll() is None
+            time.sleep(0.02)
+        time.sleep(0.2)
+        p.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        _, err = p.communicate(timeout=20)
+        assert time.monotonic() - began < 1.5 and p.returncode == 130 and "cancelled" in err, (p.returncode, err)
     # a push, in its pause of a second
     with Asked(None) as r:
         def troubled(c, q):

@@ -241,6 +241,30 @@ static void a_place_that_is_not_needed_is_forgotten(void **state)
     assert_int_equal(verify(p, NULL, false).bad, 1);
 }
 
+/* One that has rotted where it lies is told of, though the model has it elsewhere; one that is another file by now is not
+ * missed. */
+static void rotten_and_replaced(void **state)
+{
+    struct place *p = *state;
+    char one[300];
+    reopen(p);
+    snprintf(one, sizeof one, "%s", write_file(in(p, "one.gguf"), "weights", 7));
+    ok(import_file(p->s, "a", one, STORE_REFERENCE, e));
+    ok(import_file(p->s, "b", write_file(in(p, "two.gguf"), "weights", 7), STORE_COPY, e));
+    flip(one, 3);
+    assert_int_equal(verify(p, NULL, false).bad, 1);
+    ok(resolve(p->s, "a", e));
+    unlink(one);
+    write_file(one, "weights", 7);
+    ok(import_file(p->s, "a", one, STORE_REFERENCE, e));
+    assert_int_equal(verify(p, NULL, false).bad, 0);
+    unlink(one);
+    write_file(one, "another", 7);
+    struct store_verified v = verify(p, NULL, false);
+    assert_int_equal(v.bad, 0);
+    assert_int_equal(v.files, 1);
+}
+
 static void *import_again(void *user)
 {
     struct place *p = user;
@@ -576,6 +600,7 @@ int main(void)
         T(a_place_that_is_not_needed_is_forgotten),
         T(what_was_found_of_a_file_is_not_said_of_the_next),
         T(hashes_that_were_not_recorded_are),
+        T(rotten_and_replaced),
         T(what_cannot_be_read_is_told),
         T(each_place_is_asked_until_one_has_it),
         T(a_repair_can_be_stopped),
