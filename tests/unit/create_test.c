@@ -488,6 +488,7 @@ static void an_upload_fails_with_each_operation(void **state)
         uploads_destroy(u);
         assert_true(n < 100);
     }
+    assert_int_equal(ignored, 1);
 }
 
 /* Sends and creates, from nothing. */

@@ -233,8 +233,8 @@ static void round_trips(void **state)
 static void versions(void **state)
 {
     (void)state;
-    static const char *const yes[] = { "1", "v1", "1.2", "0.14.0", "v10.20.30", "1.2.3-a", "1.2.3-0a.b", "1.2.3+01", "1.2.3-10", "1.2.3-a-b" };
-    static const char *const no[] = { "", "v", "01", "1.", "1.2.3.4", "1.2-a", "1.2.3-01", "1.2.3-", "1.2.3+", "V1",
+    static const char *const yes[] = { "1", "v1", "1.2", "0.14.0", "v10.20.30", "1.2.3-a", "1.2.3-0a.b", "1.2.3-0a1", "1.2.3+01", "1.2.3-10", "1.2.3-a-b" };
+    static const char *const no[] = { "", "v", "01", "1.", "1.2.3.4", "1.2-a", "1.2.3-01", "1.2.3-", "1.2.3+", "V1", "1x2",
                                       "1.2.3-a..b", "1 ", "1.2.3+a_b", "1.2.3-a{" };
     for (size_t i = 0; i < sizeof yes / sizeof *yes; i++)
         if (!modelfile_version(str_from(yes[i])))

@@ -106,9 +106,13 @@ static void test_numbers(void **state)
     assert_false(head_number(STR(""), &a) || head_number(STR("1 "), &a) || head_number(STR("0x1"), &a));
     assert_true(head_range(STR("bytes 0-0/1"), &a, &b, &c) && a == 0 && b == 0 && c == 1);
     static const char *bad[] = { "bytes 1-0/2", "bytes 0-1/1", "bytes 0-1/*", "bytes */5", "0-1/2",
-                                 "bytes=0-1/2", "bytes 0-1", "bytes -1-1/2", "bytes 0-1/2 ", "lines 0-1/2" };
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+                                 "bytes=0-1/2", "bytes 0-1", "bytes -1-1/2", "bytes 0-1/2 ", "lines 0-1/2",
+                                 "bytes -1/2", "bytes 0-/2" };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        a = b = 0;
+        c = 9;
         assert_false(head_range(str_from(bad[i]), &a, &b, &c));
+    }
 }
 
 static void test_addresses(void **state)
