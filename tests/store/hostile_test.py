@@ -41,11 +41,11 @@ class Place:
     honestly; None: it has nothing to say to that. may: the secrets that it may be told."""
 
     def __init__(self, world, host=PUBLIC, tls=True, may=("login", "token"), lie=None, certificate=None, wire=None,
-                 version=None):
+                 version=None, port=0):
         self.world, self.lie, self.may, self.files, self.uploads = world, lie, may, {}, 0
         self.challenge, self.asked, self.lock = None, 0, threading.Lock()
         pair = certificate or (world.certificates["all"] if tls else None)
-        self.server = Hostile(self.serve, host=host, certificate=pair, on_connect=wire, tls=version)
+        self.server = Hostile(self.serve, host=host, certificate=pair, on_connect=wire, tls=version, port=port)
         self.url, self.port = self.server.url, self.server.port
         self.name = f"{host}:{self.port}"
 
@@ -132,9 +132,9 @@ class World:
         """One that nobody may connect to."""
         return self.place(f"trap {host} {how}", host=host, may=(), **how)
 
-    def other(self, lie=None):
+    def other(self, lie=None, port=0):
         """Another origin, which may be asked, but told nothing."""
-        return self.place("other", host=OTHER, may=(), lie=lie)
+        return self.place("other", host=OTHER, may=(), lie=lie, port=port)
 
     def start_hub(self):
         files = {"tiny-Q8_0.gguf": self.model, "LICENSE": LICENSE, "README.md": b"# Tiny\n"}

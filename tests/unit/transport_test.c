@@ -155,6 +155,8 @@ static void test_proxies(void **state)
         { "example.org", "a.example.org", true },
         { ".example.org", "example.org", true },
         { "example.org", "badexample.org", false },
+        { "example.org", "a.example.com", false },
+        { "example.org", "example.com", false },
         { "EXAMPLE.org", "example.ORG.", true },
         { "a.example, ,b.example", "b.example", true },
         { "10.0.0.0/8", "10.255.0.1", true },

@@ -246,7 +246,7 @@ class Hostile:
     connection. certificate: (certificate, key) for TLS; tls: of this version alone, however old.
     on_connect(socket): before anything is read."""
 
-    def __init__(self, handler, host="127.0.0.1", certificate=None, on_connect=None, tls=None):
+    def __init__(self, handler, host="127.0.0.1", certificate=None, on_connect=None, tls=None, port=0):
         self.handler, self.host, self.on_connect = handler, host, on_connect
         self.requests, self.connections, self.stopping = [], 0, threading.Event()
         self.context = None
@@ -256,7 +256,7 @@ class Hostile:
         if tls:
             self.context.set_ciphers("DEFAULT:@SECLEVEL=0")
             self.context.minimum_version = self.context.maximum_version = tls
-        self.listener = socket.create_server((host, 0), backlog=64)
+        self.listener = socket.create_server((host, port), backlog=64)
         self.port = self.listener.getsockname()[1]
         self.url = f"{'https' if certificate else 'http'}://{host}:{self.port}"
         threading.Thread(target=self.accept, daemon=True).start()
