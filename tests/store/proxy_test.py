@@ -140,6 +140,8 @@ class World:
         manifest = make_manifest([(MODEL, OLLAMA + "model", None)])
         files = {"/v2/t/m/manifests/1": manifest, f"/v2/t/m/blobs/{digest(MODEL)}": MODEL,
                  f"/v2/t/m/blobs/{digest(b'{}')}": b"{}"}
+        if r.path == "/led":
+            return c.reply(302, location=f"https://localhost:{r.headers['host'].split(':')[1]}/x")
         data = files.get(r.path, BODY)
         if "range" not in r.headers:
             return c.reply(200, data)
@@ -183,6 +185,9 @@ def through(w, origin):
         r = w.ask(sys.argv[2], w.folder / f"pulled{proxy.server.port}", "pull", f"{ORIGIN}:{origin.port}/t/m:1", https_proxy=proxy.url)
         truth("a pull", r.returncode == 0 and digest(MODEL)[7:] in r.stdout, r.stderr)
         truth("a pull: beside the proxy", origin.connections == proxy.asked() > 0)
+        # what leads elsewhere leads through the proxy too, whose own address is not where it was led to
+        got = w.fetch(f"https://{ORIGIN}:{origin.port}/led", all_proxy=proxy.url)
+        truth("led on", got["code"] == "ok" and set(proxy.targets) == {ORIGIN, "localhost"}, (got, proxy.targets))
         proxy.stop()
         origin.connections = 0
 
