@@ -1054,17 +1054,20 @@ def registries_that_do_less(d):
 
     class Less(Resuming):
         """at: which PATCH (the first is 1) is answered with `status`. tells: how far it is (a text: so far), or
-        None: with no word of it, False: by breaking off."""
-        def __init__(self, status, at=2, head=404, tells=True):
+        None: with no word of it, False: by breaking off. how: the status of that answer. post: that of a POST."""
+        def __init__(self, status, at=2, head=404, tells=True, how=204, post=0):
             super().__init__(0, 0)
             self.status, self.at, self.head, self.tells, self.patches = status, at, head, tells, 0
+            self.how, self.post = how, post
             self.honest, self.server.handler = self.server.handler, self.less
 
         def less(self, c, q):
             if q.method == "HEAD" and self.head != 404:
                 return c.reply(self.head)
             if q.method == "GET" and self.tells is not True:
-                return c.reset() if self.tells is False else c.reply(204, range=self.tells)
+                return c.reset() if self.tells is False else c.reply(self.how, range=self.tells)
+            if q.method == "POST" and self.post:
+                return c.reply(self.post, location="/v2/t/m/blobs/uploads/1?state=0")
             self.patches += q.method == "PATCH"
             if q.method == "PATCH" and self.patches == self.at:
                 c.read(int(q.headers["content-length"]))
@@ -1077,6 +1080,13 @@ def registries_that_do_less(d):
         a("push", "m", f"{r.server.url}/t/m:1")
         assert r.blobs[digest(data)] == data and r.opened == opened, (status, tells, r.opened)
         r.server.stop()
+    r = Less(500, tells=f"0-{(16 << 20) - 1}", how=404)  # as far as that, but it is no more
+    a("push", "m", f"{r.server.url}/t/m:1")
+    assert r.blobs[digest(data)] == data and r.opened == 3, r.opened
+    r.server.stop()
+    r = Less(0, at=0, post=200)
+    refused(a, ("push", "m", f"{r.server.url}/t/m:1"), "format", "answered 200")
+    r.server.stop()
     r = Less(400)
     refused(a, ("push", "m", f"{r.server.url}/t/m:1"), "format", "answered 400")
     assert r.patches == 2
