@@ -358,6 +358,9 @@ def manifests():
     yield Row("an index of itself", at(is_manifest, lambda p, c, q: c.reply(200, json.dumps(
         {"schemaVersion": 2, "manifests": [{"digest": digest(p.data(q) or b""), "size": 9}]}).encode())), "format", "")
     yield Row("an index of an index", at(is_manifest, index_of_index), "unsupported", "an index of an index")
+    for name, entry in ("nothing", {}), ("null", None), ("a number", {"digest": 5}):
+        yield Row(f"an index of {name}", changed(lambda d, entry=entry: {"schemaVersion": 2, "manifests": [entry]}), "format",
+                  "an index without a usable digest")
     yield Row("an index of a path", changed(lambda d: {"schemaVersion": 2, "manifests": [{"digest": "sha256:../../x"}]}), "format",
               "usable digest")
     for name, kind in (("a Docker image", "application/vnd.docker.image.rootfs.diff.tar.gzip"),
