@@ -1183,6 +1183,26 @@ def without_memory(d):
             a(*words)
 
 
+@case
+def a_text_that_stalls(d):
+    """It is asked for again, as one that breaks off is."""
+    m = gguf(82)
+    with Asked(None) as r:
+        r.add("t/m", "1", [(m, OLLAMA + "model", None), (b"MIT", OLLAMA + "license", None)])
+        asked = []
+
+        def once(c, q):
+            if digest(b"MIT") in q.path:
+                asked.append(q)
+                if len(asked) == 1:
+                    time.sleep(3)
+                    return c.reset()
+            return r.serve(c, q)
+        r.server.handler = once
+        got = Store(d / "a")("pull", f"{r.url}/t/m:1", "--stall", 1)
+        assert len(asked) == 2 and Store(d / "a")("text", got.model["name"], "license", 0) == "MIT"
+
+
 def stops(words, ready, within=1.5):
     """Ctrl-C ends it within a second, whatever it waits for."""
     p = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
