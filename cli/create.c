@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -68,7 +69,8 @@ static bool expand(const struct making *m, const char *text, char out[PATH_MAX])
 bool is_surely_path(const char *text)
 {
     size_t n = strlen(text);
-    return strchr("/.~", text[0]) || (n > 5 && strcmp(text + n - 5, ".gguf") == 0 && !strchr(text, ':'));
+    bool hub = strncasecmp(text, "hf.co/", 6) == 0 || strncasecmp(text, "huggingface.co/", 15) == 0;
+    return strchr("/.~", text[0]) || (n > 5 && strcmp(text + n - 5, ".gguf") == 0 && !strchr(text, ':') && !hub);
 }
 
 static bool ends(const char *s, const char *tail)

@@ -1,4 +1,5 @@
 /* "options": one table row a key. */
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -331,11 +332,23 @@ static bool number_of(struct str text, double *real, int64_t *integer, bool *is_
     memcpy(copy, text.p, text.n);
     copy[text.n] = '\0';
     *real = strtod(copy, &end);
-    if (*end || end == copy || *real != *real)
+    if (*end || end == copy || !isfinite(*real))
         return false;
+    errno = 0;
     *integer = strtoll(copy, &end, 10);
-    *is_integer = *end == '\0';
+    *is_integer = *end == '\0' && errno != ERANGE;
     return true;
+}
+
+/* Go's ways to write one: models that were made for Ollama have them. */
+static bool boolean_of(struct str text, bool *out)
+{
+    static const char *const ways[] = { "false", "true", "False", "True", "FALSE", "TRUE", "f", "t", "F", "T", "0", "1" };
+    size_t i = 0;
+    while (i < sizeof ways / sizeof *ways && !str_is(text, ways[i]))
+        i++;
+    *out = i % 2;
+    return i < sizeof ways / sizeof *ways;
 }
 
 enum err_code gen_options_set(struct gen_options *o, struct str name, struct str value,
@@ -363,9 +376,8 @@ enum err_code gen_options_set(struct gen_options *o, struct str name, struct str
         *(double *)field(o, k) = real;
         break;
     case TYPE_BOOLEAN:
-        if (!str_is(value, "true") && !str_is(value, "false"))
+        if (!boolean_of(value, field(o, k)))
             return wrong_type(k, e);
-        *(bool *)field(o, k) = str_is(value, "true");
         break;
     case TYPE_STRINGS:
         if (add_stop(o, value, e))

@@ -99,6 +99,8 @@ static enum err_code clean(struct str in, struct buf *out, struct err *e)
         clean_utf16(without(in, 2), false, out);
     else if (str_starts(in, STR("\xFE\xFF")))
         clean_utf16(without(in, 2), true, out);
+    else if (in.n > 1 && !in.p[0] != !in.p[1])
+        clean_utf16(in, !in.p[0], out);
     else
         clean_utf8(in, out);
     buf_put(out, "", 0);

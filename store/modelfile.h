@@ -8,7 +8,8 @@
  * A command is a word of either case, blanks, and a value; `#` at the begin of a line is a comment.
  * A value that begins with `"` or `"""` goes on, over lines, until a line ends with the same (blanks
  * behind it do not count); any other ends with its line. Nothing is escaped: what stands between is taken
- * as it is. Bytes: UTF-8 (a BOM is passed over), or UTF-16 of either order behind a BOM. As with Ollama,
+ * as it is. Bytes: UTF-8 (a BOM is passed over), or UTF-16 of either order, behind a BOM or where one of
+ * the first two bytes is NUL. As with Ollama,
  * bytes that are not text become U+FFFD, and control characters but tab and line ends are left out; unlike
  * there, other characters that do not print (no-break spaces, joiners of emoji) stay in values.
  *

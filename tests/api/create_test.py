@@ -629,6 +629,9 @@ class Command(Base):
         self.assertIn("as 'very-%s'" % (75 * "n"), self.hearth("import", "./" + os.path.basename(long)))
         self.hearth("cp", "base", "hf.co/o/r:m.gguf")
         self.hearth("create", "hub", "-f", "-", input="FROM hf.co/o/r:m.gguf")
+        self.hearth("cp", "base", "hf.co/o/r.gguf")
+        self.hearth("create", "hub", "-f", "-", input="FROM hf.co/o/r.gguf\nPARAMETER use_mmap 1")
+        self.assertIn("use_mmap                       true", self.show("hub")["parameters"])
         self.write("one/m.gguf", self.data)
         self.write("one/.hidden.gguf", b"x")
         for tcp in (False, True):  # what may be no path is sent

@@ -60,8 +60,10 @@ static const struct {
     { LITERAL("FROM a\x01\x1B[1mb\x7F\xC2\x85 c\n"), "FROM||a[1mb c;" },
     { LITERAL("FROM a\nSYSTEM \"\"\"x\"\"\"\xC2\xA0\nLICENSE \xE2\x80\x8B" "y\xE3\x80\x80\n"),
       "FROM||a;SYSTEM||x;LICENSE||y;" },
-    /* ours alone: more blanks before a name, and what does not print stays */
+    /* ours alone: more blanks before a name, UTF-16 without a BOM, and what does not print stays */
     { LITERAL("FROM a\nPARAMETER \t top_k  40\nMESSAGE   user  hi"), "FROM||a;PARAMETER|top_k|40;MESSAGE|user|hi;" },
+    { LITERAL("F\0R\0O\0M\0 \0`O}Y"), "FROM||\xE4\xBD\xA0\xE5\xA5\xBD;" },
+    { LITERAL("\0F\0R\0O\0M\0 O`Y}"), "FROM||\xE4\xBD\xA0\xE5\xA5\xBD;" },
     { LITERAL("FROM a\nSYSTEM \xF0\x9F\x91\xA9\xE2\x80\x8D\xF0\x9F\x92\xBB 1\xC2\xA0kg"),
       "FROM||a;SYSTEM||\xF0\x9F\x91\xA9\xE2\x80\x8D\xF0\x9F\x92\xBB 1\xC2\xA0kg;" },
 };

@@ -124,6 +124,14 @@ static void options(void **state)
     assert_int_equal(gen_options_set(&base, STR("stop"), STR("x y"), &e), ERR_OK);
     assert_int_equal(gen_options_set(&base, STR("top_k"), STR("7.5"), &e), ERR_INVALID);
     assert_int_equal(gen_options_set(&base, STR("frob"), STR("7"), &e), ERR_NOT_FOUND);
+    assert_int_equal(gen_options_set(&base, STR("temperature"), STR("1e400"), &e), ERR_INVALID);
+    assert_int_equal(gen_options_set(&base, STR("temperature"), STR("-inf"), &e), ERR_INVALID);
+    assert_int_equal(gen_options_set(&base, STR("seed"), STR("9223372036854775808"), &e), ERR_INVALID);
+    assert_int_equal(gen_options_set(&base, STR("ignore_eos"), STR("True"), &e), ERR_OK);
+    assert_true(base.ignore_eos);
+    assert_int_equal(gen_options_set(&base, STR("ignore_eos"), STR("0"), &e), ERR_OK);
+    assert_false(base.ignore_eos);
+    assert_int_equal(gen_options_set(&base, STR("ignore_eos"), STR("yes"), &e), ERR_INVALID);
     gen_options_merge(&base, &o);
     assert_true(base.temperature == 1 && base.top_k == 7 && base.n_stop == 2);
     buf_finish(&b);
