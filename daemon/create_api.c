@@ -318,22 +318,21 @@ static enum err_code bring_base(struct create *c, struct err *e)
 {
     struct name to; /* nothing is fetched for one that is none */
     struct store_model *m = NULL;
+    struct err why = { 0 };
     const struct store_pull in = { .name = c->in.from, .job = c->in.job };
     enum err_code code = name_parse(c->req.model, &to, e);
     if (code || !in.name)
         return code;
-    code = store_resolve(c->d->store, in.name, &m, e);
-    if (code == ERR_NOT_FOUND) {
-        struct err why = { 0 };
-        code = store_pull(c->d->store, &in, &m, &why);
-        if (code)
-            code = err_set(e, code == ERR_CONFLICT ? ERR_NOT_FOUND : code, "model '%s' not found, and it cannot be pulled: %s",
-                           in.name, why.text);
-    }
-    if (!code && !(c->in.from = arena_strndup(&c->arena, m->name, strlen(m->name)))) /* what it is called here */
-        code = no_memory(e);
+    code = store_known(c->d->store, in.name, &why);
+    if (code != ERR_NOT_FOUND)
+        return code ? err_set(e, code, "%s", why.text) : ERR_OK;
+    code = store_pull(c->d->store, &in, &m, &why);
+    if (code)
+        return err_set(e, code == ERR_CONFLICT ? ERR_NOT_FOUND : code, "model '%s' not found, and it cannot be pulled: %s",
+                       in.name, why.text);
+    c->in.from = arena_strndup(&c->arena, m->name, strlen(m->name)); /* what it is called here */
     store_model_destroy(m);
-    return code;
+    return c->in.from ? ERR_OK : no_memory(e);
 }
 
 /* Renderers and parsers are other programs' own code: the template and what it tells of the model's answers

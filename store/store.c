@@ -608,6 +608,16 @@ enum err_code store_find(struct store *s, const char *text, struct name *name,
                    asked);
 }
 
+enum err_code store_known(struct store *s, const char *text, struct err *e)
+{
+    struct name name;
+    struct catalog_ref ref;
+    pthread_mutex_lock(&s->mutex);
+    enum err_code code = store_find(s, text, &name, &ref, e);
+    pthread_mutex_unlock(&s->mutex);
+    return code;
+}
+
 enum err_code store_new_name(const char *text, struct name *name, struct err *e)
 {
     enum err_code code = name_parse(str_from(text), name, e);

@@ -135,6 +135,10 @@ enum err_code store_resolve(struct store *s, const char *name, struct store_mode
                             struct err *e);
 void store_model_destroy(struct store_model *m); /* NULL is fine; touches no disk: any thread may */
 
+/* Whether there is a model of this name, which may be in need of a file: ERR_OK; ERR_NOT_FOUND: there is none. Other errors
+ * as store_resolve's; looks at no file. */
+enum err_code store_known(struct store *s, const char *name, struct err *e);
+
 struct store_list {
     const struct store_model *models; /* newest first */
     size_t n;

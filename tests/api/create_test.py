@@ -262,6 +262,18 @@ class Create(Base):
         self.assertEqual([self.manifest("a%d:latest" % i) for i in (2, 3)], [one, one])
         self.assertNotEqual(self.manifest("a4:latest"), one)
 
+    def test_a_base_in_need_of_its_file_is_not_pulled(self):
+        """What is here under that name may be no model of a registry's."""
+        path = self.files.name + "/away.gguf"
+        tiny_gguf.write(path, n_ctx=512)
+        self.create(model="own", paths=[path], reference=True)
+        os.unlink(path)
+        reply = self.d.post("/api/create", {"model": "x", "from": "own", "stream": False})
+        self.assertEqual(reply.status, 404, reply.body)
+        self.assertIn("is gone: put it back", reply.json["error"])
+        self.assertNotIn("pulled", reply.json["error"])
+        self.assertIn("cannot be pulled: offline", self.d.post("/api/create", {"model": "x", "from": "none"}).json["error"])
+
     def test_what_is_refused(self):
         self.tiny("base")
         other = digest_of(b"nobody has this")
