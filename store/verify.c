@@ -35,6 +35,7 @@ struct look {
     size_t n_list;
     struct store_verdict verdict;
     struct buf text;
+    bool given_up;        /* its repair was cancelled */
 };
 
 static bool is_own(const struct look *l)
@@ -227,7 +228,9 @@ static void try_repair(struct look *l)
     struct repair r = { .in = l->v->in, .layer = l->layer, .fd = l->fd };
     if (l->fd >= 0 && l->id.size == l->layer->size)
         r.bad = l->bad;
-    if (repair_blob(l->v->s, &r, &e))
+    enum err_code code = repair_blob(l->v->s, &r, &e);
+    l->given_up = code == ERR_CANCELLED;
+    if (code)
         buf_printf(&l->text, "; it could not be repaired: %s", e.text);
     else
         l->verdict.verdict = VERDICT_REPAIRED;
@@ -322,6 +325,8 @@ static enum err_code look_at(struct verifying *v, const struct store_model *m, c
     enum err_code code = judge(&l, e);
     if (!code && !forget_place(&l))
         report(&l);
+    if (l.given_up)
+        code = err_set(e, ERR_CANCELLED, "repairing was cancelled");
     if (l.fd >= 0)
         close(l.fd);
     mem_free(l.bad);

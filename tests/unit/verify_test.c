@@ -423,17 +423,14 @@ static void give_up(void *user, const struct store_event *ev)
         atomic_store(&told.cancel, true);
 }
 
-/* Whenever a repair is given up, the blob is as damaged as it was, or whole. */
-static void a_repair_can_be_stopped(void **state)
+/* Gives a repair up at each of its events: how many there were until one went through. */
+static size_t times_given_up(struct place *p)
 {
-    struct place *p = *state;
     struct store_verified out = { 0 };
     struct store_verify in = { .name = "m", .repair = true, .job = { .event = give_up, .cancel = &told.cancel } };
-    reopen(p);
-    ok(import_file(p->s, "m", big_file(p), STORE_COPY, e));
-    flip(blob_path(p, "m"), 5);
     enum err_code code = ERR_CANCELLED;
-    for (size_t n = 0; code; n++) {
+    size_t n;
+    for (n = 0; code; n++) {
         struct err why = { 0 };
         memset(&told, 0, sizeof told);
         told.n = n;
@@ -445,6 +442,20 @@ static void a_repair_can_be_stopped(void **state)
         assert_int_equal(entries(p->home, "tmp"), 0);
     }
     assert_int_equal(out.repaired, 1);
+    return n - 1;
+}
+
+/* Whenever it is given up, the blob is as damaged as it was, or whole. Of one that is gone nothing is verified: what is given
+ * up then is the repair. */
+static void a_repair_can_be_stopped(void **state)
+{
+    struct place *p = *state;
+    reopen(p);
+    ok(import_file(p->s, "m", big_file(p), STORE_COPY, e));
+    flip(blob_path(p, "m"), 5);
+    times_given_up(p);
+    assert_int_equal(unlink(blob_path(p, "m")), 0);
+    assert_true(times_given_up(p) > 0);
 }
 
 /* Whatever fails in the middle of a repair: the blob is damaged or whole, and the next one makes it whole. */
